@@ -1,0 +1,21 @@
+"""Error messages that name the argument, the value and the fix."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(argument: str, value: object, options: Iterable[str]) -> ValueError:
+    """The error for a name outside a fixed set of names; it suggests the nearest one.
+
+    Args:
+        argument: what the caller named, for example "estimator".
+        value: what was given.
+        options: the names that are allowed.
+
+    Returns:
+        A `ValueError` to raise.
+    """
+    options = list(options)
+    nearest = difflib.get_close_matches(str(value), options, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return ValueError(f"unknown {argument} {value!r}: expected one of {', '.join(map(repr, options))}.{hint}")

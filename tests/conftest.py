@@ -1,0 +1,6 @@
+"""Every test runs on eight virtual CPU devices, so that sharded and unsharded results can be compared."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
