@@ -1,0 +1,93 @@
+"""Gradients through a quantizer: the forward value is the code, the derivative is chosen.
+
+Straight-through (Bengio, Leonard and Courville 2013, arXiv:1308.3432):  dq/dz := I.
+
+Rotation (Fifty et al. 2024, arXiv:2410.06424): with u = z/|z|, v = q/|q|, w = (u + v)/|u + v|,
+
+    dq/dz := |q|/|z| R,    R = I - 2 w w' + 2 v u',
+
+the rotation that takes z's direction to q's, so that the gradient keeps its angle to the vector it belongs to.
+
+Both return `q` bit for bit: `z + stop_gradient(q - z)` would round.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgen.errors import unknown_name
+
+Estimator = Callable[[Float[Array, "... D"], Float[Array, "... D"]], Float[Array, "... D"]]
+
+
+@jax.custom_jvp
+def straight_through(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """`q`, with the gradient handed to `z` unchanged and none to `q`.
+
+    dq/dz = I.
+
+    Args:
+        z: vectors `[..., D]`.
+        q: their codes `[..., D]`.
+
+    Returns:
+        `q` exactly, `[..., D]`.
+
+    Reference: Bengio et al. 2013, arXiv:1308.3432; van den Oord et al. 2017, arXiv:1711.00937.
+    """
+    return q
+
+
+@straight_through.defjvp
+def _straight_through_jvp(primals, tangents):
+    _, q = primals
+    z_dot, _ = tangents
+    return q, z_dot.astype(q.dtype)
+
+
+@jax.custom_jvp
+def rotation(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """`q`, with the gradient turned and scaled as `z` was to become `q`; none goes to `q`.
+
+    dq/dz = |q|/|z| (I - 2 w w' + 2 v u'), u = z/|z|, v = q/|q|, w = (u + v)/|u + v|.
+    Where u = -v the rotation is not unique; the reflection I - 2 u u', which is orthogonal and takes u to v, stands
+    in. Where z or q is zero there is no angle, and the gradient passes straight through.
+
+    Args:
+        z: vectors `[..., D]`.
+        q: their codes `[..., D]`.
+
+    Returns:
+        `q` exactly, `[..., D]`.
+
+    Reference: Fifty et al. 2024, "Restructuring Vector Quantization with the Rotation Trick", arXiv:2410.06424.
+    """
+    return q
+
+
+@rotation.defjvp
+def _rotation_jvp(primals, tangents):
+    z, q = primals
+    z_dot = tangents[0].astype(jnp.float32)
+    z32, q32 = (jax.lax.stop_gradient(x.astype(jnp.float32)) for x in (z, q))
+    z_norm, q_norm = (jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (z32, q32))
+    defined = (z_norm > 0) & (q_norm > 0)
+    z_safe, q_safe = jnp.where(defined, z_norm, 1), jnp.where(defined, q_norm, 1)
+    u, v = z32 / z_safe, q32 / q_safe
+    middle = jnp.linalg.norm(u + v, axis=-1, keepdims=True)
+    w = jnp.where(middle > 1e-6, (u + v) / jnp.where(middle > 1e-6, middle, 1), 0)
+    along_w, along_u = (jnp.sum(x * z_dot, axis=-1, keepdims=True) for x in (w, u))
+    turned = q_safe / z_safe * (z_dot - 2 * w * along_w + 2 * v * along_u)
+    return q, jnp.where(defined, turned, z_dot).astype(q.dtype)
+
+
+ESTIMATORS: dict[str, Estimator] = {"straight_through": straight_through, "rotation": rotation}
+
+
+def estimator_named(name: str) -> Estimator:
+    """The estimator of that name; raises ValueError for another name."""
+    if name not in ESTIMATORS:
+        raise unknown_name("estimator", name, ESTIMATORS)
+    return ESTIMATORS[name]

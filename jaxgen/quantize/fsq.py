@@ -1,0 +1,117 @@
+"""Finite scalar quantization: each component is rounded to a few levels; the codebook is their grid.
+
+    half = (L - 1)(1 - 1e-3)/2;   offset = 1/2 if L is even else 0;   shift = tan(offset / half)
+    bounded = tanh(z + shift) half - offset;   q = round(bounded) / (L // 2)
+    index = sum_i (q_i (L_i // 2) + L_i // 2) basis_i,   basis = (1, L_1, L_1 L_2, ...)
+
+Reference: Mentzer et al. 2023, "Finite Scalar Quantization: VQ-VAE Made Simple", arXiv:2309.15505.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxgen.quantize.checks import check_count, check_indices, check_vectors
+from jaxgen.quantize.estimators import straight_through
+from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+
+
+def fsq(levels: Sequence[int]) -> Quantizer:
+    """Finite scalar quantization; no parameters, no losses, no codebook to collapse.
+
+    q = round(tanh(z + shift) half - offset) / (L // 2), with the gradient of the unrounded value.
+
+    Args:
+        levels: how many values each component takes, for example `[8, 5, 5, 5]` for 1,000 codes. The vectors must
+            have `len(levels)` components: `projected(fsq(levels), len(levels))` maps others.
+
+    Returns:
+        A `Quantizer` of `prod(levels)` codes with components in [-1, 1].
+
+    Raises:
+        ValueError: no levels, a level below 2, more codes than int32 holds, or another `dim` than `len(levels)`.
+
+    Reference: Mentzer et al. 2023, arXiv:2309.15505.
+    """
+    levels = _checked(levels)
+    sizes = np.asarray(levels)
+    half = (sizes - 1) * (1 - 1e-3) / 2
+    offset = np.where(sizes % 2 == 0, 0.5, 0.0)
+    shift = np.tan(offset / half)
+    half, offset, shift, width = (np.float32(x) for x in (half, offset, shift, sizes // 2))
+    num_codes = math.prod(levels)
+
+    def init(key: Array, dim: int) -> Variables:
+        if dim != len(levels):
+            raise ValueError(
+                f"dim={dim}, but fsq with levels {list(levels)} quantizes {len(levels)} components: "
+                f"use projected(fsq(levels), {len(levels)})."
+            )
+        return Variables(params={}, state={})
+
+    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
+        check_vectors(z, len(levels))
+        bounded = jnp.tanh(z.astype(jnp.float32) + shift) * half - offset
+        indices = _indices_of_digits(jnp.round(jax.lax.stop_gradient(bounded)) + width, levels)
+        quantized = straight_through(bounded / width, _codes(indices, levels))
+        return QuantizeOutput(quantized, indices, {}), variables.state
+
+    def lookup(variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+        indices = jnp.asarray(indices)
+        check_indices(indices, num_codes)
+        outside = (indices < 0) | (indices >= num_codes)
+        return jnp.where(outside[..., None], jnp.nan, _codes(indices, levels))
+
+    return Quantizer(init, apply, lookup, num_codes)
+
+
+def fsq_indices(codes: Float[Array, "... D"], levels: Sequence[int]) -> Int[Array, "..."]:
+    """The indices of FSQ codes, the inverse of `lookup`.
+
+    index = sum_i round(q_i (L_i // 2) + L_i // 2) basis_i. The rounding stands before the integer cast, because
+    `q (L // 2)` falls just short of its integer for many L.
+
+    Args:
+        codes: `[..., len(levels)]`, values of the grid, in float32 or bfloat16.
+        levels: the quantizer's levels.
+
+    Returns:
+        indices `[...]`, int32.
+
+    Raises:
+        ValueError: levels that `fsq` refuses, or codes with another number of components.
+    """
+    levels = _checked(levels)
+    check_vectors(codes, len(levels))
+    width = np.float32(np.asarray(levels) // 2)
+    return _indices_of_digits(jnp.round(codes.astype(jnp.float32) * width + width), levels)
+
+
+def _checked(levels: Sequence[int]) -> tuple[int, ...]:
+    levels = tuple(int(level) if isinstance(level, np.integer) else level for level in levels)
+    if not levels:
+        raise ValueError("levels is empty: give the number of values of each component, for example [8, 5, 5, 5].")
+    for level in levels:
+        check_count("each of levels", level, smallest=2)
+    if math.prod(levels) > 2**31 - 1:
+        raise ValueError(f"levels {list(levels)} make {math.prod(levels)} codes, more than an int32 index holds: "
+                         "use fewer levels, or grouped(fsq(...), groups).")
+    return levels
+
+
+def _basis(levels: tuple[int, ...]) -> np.ndarray:
+    return np.cumprod((1, *levels[:-1])).astype(np.int32)
+
+
+def _indices_of_digits(digits: Array, levels: tuple[int, ...]) -> Array:
+    return jnp.sum(digits.astype(jnp.int32) * _basis(levels), axis=-1, dtype=jnp.int32)
+
+
+def _codes(indices: Array, levels: tuple[int, ...]) -> Array:
+    sizes = np.asarray(levels, np.int32)
+    digits = indices[..., None] // _basis(levels) % sizes
+    return (digits - sizes // 2).astype(jnp.float32) / np.float32(sizes // 2)

@@ -1,0 +1,52 @@
+"""The types that every quantizer shares: a quantizer is a pair of pure functions over explicit variables."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Int
+
+
+class Variables(NamedTuple):
+    """What a quantizer holds.
+
+    Attributes:
+        params: what the gradient trains.
+        state: what training changes without a gradient (EMA sums, usage); `{}` if there is none.
+    """
+
+    params: Any
+    state: Any
+
+
+class QuantizeOutput(NamedTuple):
+    """What quantizing vectors `z [..., D]` gives.
+
+    Attributes:
+        quantized: `[..., D]` float32. Its value is exactly `lookup(indices)`; its gradient is the estimator's.
+        indices: `[...]` int32; residual and grouped quantizers append an axis, `[..., depth]` or `[..., groups]`.
+        losses: per vector, `[...]` float32 each and already weighted: "codebook", "commitment", "entropy" where
+            they apply. An objective adds the mean of each.
+    """
+
+    quantized: Float[Array, "... D"]
+    indices: Int[Array, "..."]
+    losses: dict[str, Float[Array, "..."]]
+
+
+class Quantizer(NamedTuple):
+    """A quantizer: pure functions, like an optax transformation.
+
+    Attributes:
+        init: `(key, dim) -> Variables` for vectors of `dim` components.
+        apply: `(variables, z, *, train=False, key=None) -> (QuantizeOutput, state)`. The state changes only with
+            `train=True`. `key` is needed for training when something is drawn (k-means, revival, Gumbel noise);
+            under `axis_name` every device passes the same key.
+        lookup: `(variables, indices) -> [..., D]` float32. An index out of range raises `ValueError` when the
+            indices are concrete; under `jit`, where nothing can be raised, its vector is NaN, never another code's.
+        num_codes: how many values one index takes.
+    """
+
+    init: Callable[..., Variables]
+    apply: Callable[..., tuple[QuantizeOutput, Any]]
+    lookup: Callable[[Variables, Array], Array]
+    num_codes: int
