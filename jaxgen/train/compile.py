@@ -1,0 +1,126 @@
+"""A pure step made fast on many devices: `jax.jit` over a mesh, or `jax.pmap`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxgen.train.sharding import batch_sharding, check_divisible, make_mesh, shard_batch, state_sharding
+from jaxgen.train.state import TrainState
+
+PyTree = Any
+
+
+def compile_step(
+    step: Callable, mesh: Mesh | None = None, *, min_size: int = 2**16, donate: bool = True
+) -> Callable[[TrainState, PyTree], tuple[TrainState, dict]]:
+    """`jax.jit` of a step: the batch divided over all devices, large parameters shared over "fsdp".
+
+    Args:
+        step: of `make_train_step`, without axis_name: under jit the batch is one array whatever holds it.
+        mesh: of `make_mesh`; None for all devices along "data".
+        min_size: arrays of the state with fewer elements are copied to all devices (`fsdp_sharding`).
+        donate: the state's memory is reused for the new state; the old one cannot be read afterwards.
+
+    Returns:
+        step(state, batch) -> (state, metrics). It places what is not in its place yet: NumPy batches, a fresh or
+        restored state.
+
+    Raises:
+        ValueError: the step has an axis_name; or, when it runs, the devices do not divide the batch.
+    """
+    if getattr(step, "axis_name", None) is not None:
+        raise ValueError(
+            f"compile_step got a step with axis_name={step.axis_name!r}: build it with axis_name=None, or use pmap_step"
+        )
+    mesh = make_mesh() if mesh is None else mesh
+    compiled = {}  # by tree structure and shapes: a step may meet another state, after a change of model for example
+
+    def run(state, batch):
+        batch = shard_batch(batch, mesh)
+        signature = (jax.tree.structure(state), tuple(np.shape(leaf) for leaf in jax.tree.leaves(state)))
+        if signature not in compiled:
+            targets = state_sharding(state, mesh, min_size=min_size)
+            compiled[signature] = targets, jax.jit(
+                step,
+                in_shardings=(targets, batch_sharding(mesh)),
+                out_shardings=(targets, NamedSharding(mesh, PartitionSpec())),
+                donate_argnums=(0,) if donate else (),
+            )
+        targets, function = compiled[signature]
+        if not all(map(_is_at, jax.tree.leaves(state), jax.tree.leaves(targets))):
+            state = jax.device_put(state, targets)
+        return _one_at_a_time(function(state, batch), list(mesh.devices.flat))
+
+    return run
+
+
+def pmap_step(
+    step: Callable, *, axis_name: str | None = None, devices: Sequence[jax.Device] | None = None, donate: bool = True
+) -> Callable[[TrainState, PyTree], tuple[TrainState, dict]]:
+    """`jax.pmap` of a step: each device holds a copy of the state and a part of the batch.
+
+    Args:
+        step: of `make_train_step(..., axis_name=axis_name)`.
+        axis_name: the axis over which the step averages; None to take it from the step.
+        devices: None for all.
+        donate: as in `compile_step`.
+
+    Returns:
+        step(state, batch) -> (state, metrics): the state has a leading dimension of devices (`replicate`,
+        `unreplicate`), the batch is [B, ...] as for `compile_step`, the metrics are scalars.
+
+    Raises:
+        ValueError: the step has no axis_name; or, when it runs, the devices do not divide the batch.
+    """
+    axis_name = axis_name or getattr(step, "axis_name", None)
+    if axis_name is None:
+        raise ValueError("pmap_step needs a step that averages over devices: make_train_step(..., axis_name='data')")
+    devices = list(jax.local_devices() if devices is None else devices)
+    mapped = jax.pmap(step, axis_name=axis_name, devices=devices, donate_argnums=(0,) if donate else ())
+
+    def split(leaf):
+        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        check_divisible(leaf, len(devices), "devices")
+        return leaf.reshape(len(devices), leaf.shape[0] // len(devices), *leaf.shape[1:])
+
+    def run(state, batch):
+        state, metrics = _one_at_a_time(mapped(state, jax.tree.map(split, batch)), devices)
+        return state, unreplicate(metrics)
+
+    return run
+
+
+def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:
+    """A copy per device with a leading dimension of devices, the form `jax.pmap` takes.
+
+    Args:
+        tree: arrays.
+        devices: None for all of this process.
+    """
+    devices = list(jax.local_devices() if devices is None else devices)
+    sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
+
+    def copy(leaf):
+        leaf = np.asarray(leaf)
+        return jax.device_put(np.broadcast_to(leaf, (len(devices), *leaf.shape)), sharding)
+
+    return jax.tree.map(copy, tree)
+
+
+def unreplicate(tree: PyTree) -> PyTree:
+    """The first device's copy, without the leading dimension."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0).reshape(leaf.shape[1:]), tree)
+
+
+def _is_at(leaf: Any, target: NamedSharding) -> bool:
+    return isinstance(leaf, jax.Array) and leaf.sharding == target
+
+
+def _one_at_a_time(outputs: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    # Virtual CPU devices share one thread pool: collectives of two programs in flight can wait for each other for ever.
+    if len(devices) > 1 and devices[0].platform == "cpu":
+        jax.block_until_ready(outputs)
+    return outputs

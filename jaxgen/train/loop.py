@@ -1,0 +1,235 @@
+"""The training loop: dispatch, watch, log, evaluate, save, and leave in good order."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.train.checkpoint import Checkpointer
+from jaxgen.train.progress import Progress
+from jaxgen.train.signals import StopRequest
+from jaxgen.train.state import TrainState
+
+PyTree = Any
+
+
+class Batches(Protocol):
+    """Batches on the device, from an iterator that can say where it stands."""
+
+    def __next__(self) -> Mapping[str, Any]: ...
+
+    def get_state(self) -> Any:
+        """Plain JSON from which `set_state` goes on with the batch after the last one that `next` gave."""
+
+    def set_state(self, state: Any) -> None: ...
+
+
+class ScalarLogger(Protocol):
+    """What `fit` needs of a logger; `jaxgen.train.logging.Logger` is one."""
+
+    def scalars(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class NonFiniteError(FloatingPointError):
+    """The loss, the gradients or the parameters are no longer finite; `step`, `ids` and `last_good` say where."""
+
+    def __init__(self, what: str, step: int, ids: list | None, last_good: int | None):
+        self.step, self.ids, self.last_good = step, ids, last_good
+        batch = f"the batch's ids are {ids}" if ids is not None else "the batch has no ids"
+        good = "none" if last_good is None else f"step {last_good}"
+        super().__init__(
+            f"{what} at step {step}; {batch}; last good checkpoint: {good}. Nothing was saved since. "
+            f"Lower the learning rate or clip the gradients; the same command goes on from that checkpoint."
+        )
+
+
+class FitResult(NamedTuple):
+    """Where `fit` stopped."""
+
+    state: TrainState
+    step: int
+    stopped_by: str | None  # "SIGINT" or "SIGTERM"; None if all steps are done
+
+
+def fit(
+    state: TrainState,
+    step_fn: Callable[[TrainState, PyTree], tuple[TrainState, dict]],
+    batches: Batches | Iterator,
+    *,
+    num_steps: int,
+    checkpointer: Checkpointer | None = None,
+    logger: ScalarLogger | None = None,
+    log_every: int = 50,
+    checkpoint_every: int | None = 1000,
+    evaluate: Callable[[TrainState, int], Mapping[str, float]] | None = None,
+    evaluate_every: int | None = None,
+    view: Callable[[TrainState], TrainState] = lambda state: state,
+    watch: tuple[str, ...] = ("loss", "grad_norm"),
+    bar: bool | None = None,
+) -> FitResult:
+    """Trains from `state.step` to `num_steps`.
+
+    The metrics of step t - 1 are read after step t has been dispatched, so that the device never waits for the host.
+    SIGINT or SIGTERM ends the current step, saves and returns; a second one ends the process.
+
+    Args:
+        state: fresh, or from `resume`; overwritten if `step_fn` donates it.
+        step_fn: of `compile_step` or `pmap_step`; its metrics include "loss".
+        batches: `next` gives a batch. With a checkpointer, `get_state` goes into each checkpoint (`Batches`).
+        num_steps: updates in all, those before a resume included.
+        checkpointer: None for no checkpoints; else there is always one of the last step.
+        logger: None for no log.
+        log_every: steps between log records.
+        checkpoint_every: steps between checkpoints; None for one at the end alone.
+        evaluate: `(state, step) -> metrics`, logged with the prefix "eval/".
+        evaluate_every: steps between evaluations; None for one at the end alone.
+        view: what checkpoints and `evaluate` see of the state: `unreplicate` for `pmap_step`.
+        watch: metrics that must stay finite.
+        bar: progress bar; None for one if on a terminal.
+
+    Returns:
+        `FitResult(state, step, stopped_by)`.
+
+    Raises:
+        NonFiniteError: a watched metric, or at a checkpoint a parameter, is not finite; that state is not saved.
+        ValueError: the batches ended before `num_steps`, or an interval is below 1.
+    """
+    intervals = {"log_every": log_every, "checkpoint_every": checkpoint_every, "evaluate_every": evaluate_every}
+    for name, every in intervals.items():
+        if every is not None and every < 1:
+            raise ValueError(f"{name} must be at least 1, got {every}")
+    loop = _Loop(logger, checkpointer, watch, log_every)
+    step = int(jax.device_get(view(state).step))
+    progress = loop.progress = Progress(step, num_steps, bar=bar)
+    try:
+        with StopRequest() as stop:
+            while step < num_steps and not stop.signal:
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    raise ValueError(f"the batches ended after step {step}, before num_steps={num_steps}") from None
+                state, metrics = step_fn(state, batch)
+                step += 1
+                loop.read_pending()
+                loop.pending = step, batch, metrics
+                progress.advance(step)
+                last = step == num_steps or stop.signal
+                if evaluate is not None and not stop.signal and _due(step, evaluate_every, step == num_steps):
+                    loop.read_pending()
+                    loop.log(step, {f"eval/{k}": float(v) for k, v in evaluate(view(state), step).items()})
+                if checkpointer is not None and _due(step, checkpoint_every, last):
+                    loop.save(step, view(state), batches)
+            loop.read_pending()
+            if checkpointer is not None:
+                if stop.signal:
+                    loop.save(step, view(state), batches)
+                checkpointer.wait()
+        if stop.signal:
+            kept = "saved; the same command resumes here" if checkpointer is not None else "nothing was saved"
+            progress.note(f"{stop.signal} at step {step} of {num_steps}: {kept}")
+        return FitResult(state, step, stop.signal)
+    finally:
+        progress.close()
+        if logger is not None:
+            logger.flush()
+
+
+def resume(
+    state: TrainState, batches: Batches | None, checkpointer: Checkpointer, *, step: int | None = None
+) -> tuple[TrainState, int]:
+    """The state and the batches where the last checkpoint left them, or as they are if there is none.
+
+    Args:
+        state: a fresh one, which says structure, shapes and devices.
+        batches: set to the batch after the last one trained on; None to leave that to the caller.
+        checkpointer: of the run.
+        step: None for the newest; else later checkpoints are deleted, since the run overwrites them.
+
+    Returns:
+        The state and its step.
+
+    Raises:
+        FileNotFoundError, DamagedCheckpointError, ValueError: see `Checkpointer.restore`.
+    """
+    if step is None and checkpointer.latest_step() is None:
+        return state, int(jax.device_get(state.step))
+    restored = checkpointer.restore(state, step)
+    if step is not None:
+        checkpointer.drop_after(step)
+    if batches is not None:
+        batches.set_state(restored.data)
+    return restored.state, restored.step
+
+
+class _Loop:
+    """What `fit` carries from step to step besides the state."""
+
+    def __init__(self, logger, checkpointer, watch, log_every):
+        self.logger, self.checkpointer, self.watch, self.log_every = logger, checkpointer, watch, log_every
+        self.pending: tuple[int, Any, dict] | None = None
+        self.progress: Progress
+        self._since = time.monotonic()
+        self._examples = 0
+
+    def read_pending(self) -> None:
+        """Waits for the metrics of the last step but one, checks them and logs them."""
+        if self.pending is None:
+            return
+        (step, batch, metrics), self.pending = self.pending, None
+        self._examples += _batch_size(batch)
+        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        for name in self.watch:
+            if name in metrics and not math.isfinite(metrics[name]):
+                raise NonFiniteError(f"{name} is {metrics[name]}", step, _ids(batch), self.last_good())
+        if step % self.log_every == 0:
+            now = time.monotonic()
+            speed = self._examples / max(now - self._since, 1e-9)
+            self._since, self._examples = now, 0
+            self.log(step, {**metrics, "examples_per_second": speed})
+            self.progress.report(step, metrics.get("loss", math.nan), speed)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self.logger is not None:
+            self.logger.scalars(step, metrics)
+
+    def save(self, step: int, state: TrainState, batches: Any) -> None:
+        batch = self.pending[1] if self.pending else None
+        self.read_pending()
+        if not bool(_all_finite((state.params, state.ema_params))):
+            raise NonFiniteError("a parameter is not finite", step, _ids(batch), self.last_good())
+        if self.logger is not None:
+            self.logger.flush()
+        self.checkpointer.save(step, state, batches.get_state() if hasattr(batches, "get_state") else None)
+
+    def last_good(self) -> int | None:
+        if self.checkpointer is None:
+            return None
+        self.checkpointer.wait()
+        return self.checkpointer.latest_step()
+
+
+@jax.jit
+def _all_finite(tree: PyTree) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])) if leaves else jnp.array(True)
+
+
+def _due(step: int, every: int | None, last: bool) -> bool:
+    return bool(last) or (every is not None and step % every == 0)
+
+
+def _batch_size(batch: Any) -> int:
+    leaves = jax.tree.leaves(batch)
+    return np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else 0
+
+
+def _ids(batch: Any) -> list | None:
+    if not isinstance(batch, Mapping) or "id" not in batch:
+        return None
+    return np.asarray(batch["id"]).ravel().tolist()

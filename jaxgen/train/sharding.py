@@ -1,0 +1,130 @@
+"""Where arrays live: a mesh of devices with the axes ("data", "fsdp") and the rules that place a state on it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxgen.train.state import TrainState
+
+PyTree = Any
+AXES = ("data", "fsdp")
+
+
+def make_mesh(data: int | None = None, fsdp: int = 1, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of data x fsdp devices.
+
+    Args:
+        data: devices along "data", which hold copies of the parameters; None for all that are left.
+        fsdp: devices along "fsdp", which share the parameters between them.
+        devices: None for all; the first data x fsdp of them are used.
+
+    Returns:
+        A mesh with the axes ("data", "fsdp").
+
+    Raises:
+        ValueError: there are too few devices, or they cannot be divided.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    if fsdp < 1 or (data is not None and data < 1):
+        raise ValueError(f"data={data} and fsdp={fsdp} must be at least 1")
+    if data is None:
+        if len(devices) % fsdp:
+            raise ValueError(f"fsdp={fsdp} does not divide the {len(devices)} devices: give data= or another fsdp=")
+        data = len(devices) // fsdp
+    if data * fsdp > len(devices):
+        raise ValueError(f"data={data} x fsdp={fsdp} needs {data * fsdp} devices, but there are {len(devices)}")
+    return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[: data * fsdp])
+
+
+def fsdp_sharding(tree: PyTree, mesh: Mesh, *, min_size: int = 2**16) -> PyTree:
+    """For each array, its longest dimension that the "fsdp" axis divides is shared over that axis.
+
+    Args:
+        tree: arrays, or anything with a shape.
+        mesh: of `make_mesh`.
+        min_size: arrays with fewer elements are copied to all devices; sharing them costs more than it saves.
+
+    Returns:
+        The tree of `NamedSharding`.
+    """
+    parts = mesh.shape["fsdp"]
+
+    def rule(leaf):
+        shape = np.shape(leaf)
+        dims = [d for d in range(len(shape)) if shape[d] % parts == 0 and shape[d] > 0]
+        if parts == 1 or math.prod(shape) < min_size or not dims:
+            return NamedSharding(mesh, PartitionSpec())
+        longest = max(dims, key=lambda d: shape[d])
+        return NamedSharding(mesh, PartitionSpec(*([None] * longest), "fsdp"))
+
+    return jax.tree.map(rule, tree)
+
+
+def state_sharding(state: TrainState, mesh: Mesh, *, min_size: int = 2**16) -> TrainState:
+    """Parameters, their average and the optimizer's state by `fsdp_sharding`; step and model state on every device."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return TrainState(
+        step=everywhere,
+        params=fsdp_sharding(state.params, mesh, min_size=min_size),
+        opt_state=fsdp_sharding(state.opt_state, mesh, min_size=min_size),
+        model_state=jax.tree.map(lambda _: everywhere, state.model_state),
+        ema_params=fsdp_sharding(state.ema_params, mesh, min_size=min_size),
+    )
+
+
+def shard_state(state: TrainState, mesh: Mesh, *, min_size: int = 2**16) -> TrainState:
+    """The state placed on the mesh by `state_sharding`."""
+    return jax.device_put(state, state_sharding(state, mesh, min_size=min_size))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Examples, the first dimension, are divided over all devices of the mesh."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """The batch placed on the mesh, its first dimension divided over all devices.
+
+    Args:
+        batch: a tree of arrays [B, ...]; with several processes, NumPy arrays are this process's part of the batch.
+        mesh: of `make_mesh`.
+
+    Returns:
+        The same tree of `jax.Array`; arrays that are there already are left alone.
+
+    Raises:
+        ValueError: the devices do not divide B.
+        TypeError: an entry is not a numeric array.
+    """
+    target = batch_sharding(mesh)
+
+    def place(path, leaf):
+        if isinstance(leaf, jax.Array) and leaf.sharding == target:
+            return leaf
+        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        if leaf.dtype.kind in "OUST":
+            name = jax.tree_util.keystr(path)
+            raise TypeError(f"batch{name} holds {leaf.dtype}, which no device can hold: drop it or tokenize it first")
+        if jax.process_count() > 1 and not isinstance(leaf, jax.Array):
+            check_divisible(leaf, len(mesh.local_devices), f"this process's devices of mesh {dict(mesh.shape)}")
+            return jax.make_array_from_process_local_data(target, leaf)
+        check_divisible(leaf, mesh.size, f"devices of mesh {dict(mesh.shape)}")
+        return jax.device_put(leaf, target)
+
+    return jax.tree_util.tree_map_with_path(place, batch)
+
+
+def check_divisible(leaf: Any, devices: int, what: str) -> None:
+    """Raises ValueError unless `devices` divides the first dimension."""
+    size = leaf.shape[0] if leaf.ndim else None
+    if size is None or size % devices:
+        lower, upper = (size or 0) // devices * devices, ((size or 0) // devices + 1) * devices
+        fix = f"{lower} or {upper}" if lower else str(upper)
+        raise ValueError(
+            f"a batch of {size} examples does not divide over the {devices} {what}: set the batch size to {fix} "
+            f"(a multiple of {devices}), drop the last incomplete batch, or use fewer devices"
+        )
