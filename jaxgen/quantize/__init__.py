@@ -3,16 +3,24 @@
     quantizer = vq(512, ema_decay=0.99)
     variables = quantizer.init(key, dim)
     output, state = quantizer.apply(variables, z, train=True)
+
+Quantizers: `vq`, `fsq`, `lfq`, `gumbel`, `simvq`. Combinators: `residual`, `grouped`, `projected`; they compose.
 """
 
 from jaxgen.quantize.estimators import rotation, straight_through
 from jaxgen.quantize.fsq import fsq, fsq_indices
+from jaxgen.quantize.grouped import grouped
+from jaxgen.quantize.gumbel import gumbel
+from jaxgen.quantize.lfq import lfq
 from jaxgen.quantize.nearest import nearest
+from jaxgen.quantize.projected import projected
+from jaxgen.quantize.residual import residual
+from jaxgen.quantize.simvq import simvq
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
 from jaxgen.quantize.usage import CodebookUsage, usage, usage_of
 from jaxgen.quantize.vq import vq
 
 __all__ = [
-    "CodebookUsage", "QuantizeOutput", "Quantizer", "Variables", "fsq", "fsq_indices", "nearest", "rotation",
-    "straight_through", "usage", "usage_of", "vq",
+    "CodebookUsage", "QuantizeOutput", "Quantizer", "Variables", "fsq", "fsq_indices", "grouped", "gumbel", "lfq",
+    "nearest", "projected", "residual", "rotation", "simvq", "straight_through", "usage", "usage_of", "vq",
 ]

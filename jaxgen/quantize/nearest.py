@@ -17,7 +17,7 @@ METRICS = ("euclidean", "cosine")
 _WHOLE = 2**22  # scores that are computed in one piece
 _BLOCK = 2**20  # scores of one block: 4 MB, which stays in a CPU's cache
 _BLOCK_ACCELERATOR = 2**26
-_CODES = 1024  # codes per block, unless told
+_CODES = 512  # codes per block, unless told
 _CODES_ACCELERATOR = 8192
 
 

@@ -1,0 +1,183 @@
+"""Lookup-free quantization: the code of a vector is its signs; and binary spherical quantization, on the unit sphere.
+
+    q_i = a if z_i > 0 else -a;   index = sum_i 2^i [z_i > 0]      (component 0 is the lowest bit)
+    a = 1;   spherical: z <- z/|z| first, a = 1/sqrt(bits)
+    p(c | z) = softmax_c(2 z . c / tau) = prod_i sigmoid(4 z_i c_i / tau)
+    entropy loss = H(p(. | z)) - g H(E[p]);   commitment = mean_i (z_i - sg(q_i))^2
+
+p is a product over bits. So H(p(. | z)) is a sum of binary entropies, exactly; and E[p] is an average of outer products
+of the distributions of the low and of the high half of the bits: one matrix product of `[tokens, 2^(bits/2)]` factors,
+exact as well. The `[tokens, 2^bits]` matrix is never needed.
+
+References: Yu et al. 2023, "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation", arXiv:2310.05737;
+Zhao et al. 2024, "Image and Video Tokenization with Binary Spherical Quantization", arXiv:2406.07548.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxgen.errors import unknown_name
+from jaxgen.quantize.checks import check_count, check_indices, check_range, check_vectors
+from jaxgen.quantize.codebook import AxisName, psum
+from jaxgen.quantize.estimators import straight_through
+from jaxgen.quantize.nearest import unit
+from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+
+ENTROPIES = ("joint", "factorised")
+_JOINT_BITS = 24
+_CHUNK = 2**23  # elements of one half-factor that are alive at once
+
+
+def lfq(
+    num_bits: int,
+    *,
+    commitment: float = 0.25,
+    entropy_weight: float = 0.1,
+    diversity: float = 1.0,
+    temperature: float = 0.01,
+    spherical: bool = False,
+    entropy: str | None = None,
+    axis_name: AxisName = None,
+) -> Quantizer:
+    """Lookup-free quantization by signs, with entropy losses; `spherical=True` is binary spherical quantization.
+
+    q = a sign(z); losses "commitment" and "entropy" = entropy_weight (H(p(. | z)) - diversity H(E[p])), in nats.
+
+    Args:
+        num_bits: bits of an index; the vectors must have as many components, else use `projected`.
+        commitment: weight of the commitment loss.
+        entropy_weight: weight of the entropy loss: sure decisions, but all codes in use. 0 leaves it out.
+        diversity: g, the weight of the entropy of the average within it.
+        temperature: tau > 0. Small is sharp.
+        spherical: scale vectors to unit length, and use the codes (+-1)/sqrt(num_bits).
+        entropy: of the average: "joint" is exact and takes `2^num_bits` memory; "factorised" takes the bits as
+            independent, sum_i H(E[p_i]), an upper bound, at any number of bits. `None` is "factorised" if spherical
+            or above 18 bits, else "joint".
+        axis_name: mapped axis or axes over which the batch is split; E[p] is that of the global batch.
+
+    Returns:
+        A `Quantizer` of `2^num_bits` codes without parameters.
+
+    Raises:
+        ValueError: an argument outside its range, "joint" above 24 bits, or another `dim` than `num_bits`.
+
+    References: Yu et al. 2023, arXiv:2310.05737; Zhao et al. 2024, arXiv:2406.07548.
+    """
+    check_count("num_bits", num_bits)
+    if num_bits > 30:
+        raise ValueError(f"num_bits={num_bits}, but an int32 index holds 30: use grouped(lfq(...), groups).")
+    for name, weight in (("commitment", commitment), ("entropy_weight", entropy_weight), ("diversity", diversity)):
+        check_range(name, weight, 0)
+    check_range("temperature", temperature, 1e-12)
+    entropy = entropy or ("factorised" if spherical or num_bits > 18 else "joint")
+    if entropy not in ENTROPIES:
+        raise unknown_name("entropy", entropy, ENTROPIES)
+    if entropy == "joint" and num_bits > _JOINT_BITS:
+        raise ValueError(f'entropy="joint" at num_bits={num_bits} needs 2^{num_bits} floats: use "factorised".')
+    size = num_bits**-0.5 if spherical else 1.0
+
+    def init(key: Array, dim: int) -> Variables:
+        if dim != num_bits:
+            raise ValueError(f"dim={dim}, but lfq(num_bits={num_bits}) quantizes {num_bits} components: "
+                             f"use projected(lfq({num_bits}), {num_bits}).")
+        return Variables(params={}, state={})
+
+    def codes_of(indices: Array) -> Array:
+        bits = indices[..., None] >> jnp.arange(num_bits, dtype=jnp.int32) & 1
+        return jnp.where(bits == 1, size, -size).astype(jnp.float32)
+
+    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
+        check_vectors(z, num_bits)
+        z = z.astype(jnp.float32)
+        if spherical:
+            z = unit(z)
+        indices = jnp.sum(jnp.where(z > 0, 1 << jnp.arange(num_bits, dtype=jnp.int32), 0), axis=-1, dtype=jnp.int32)
+        q = codes_of(indices)
+        losses = {"commitment": commitment * jnp.mean(jnp.square(z - q), axis=-1)}
+        if entropy_weight:
+            logits = 4 * size / temperature * z
+            single = jnp.sum(binary_entropy(logits), axis=-1)
+            flat = logits.reshape(-1, num_bits)
+            average = (joint_entropy if entropy == "joint" else factorised_entropy)(flat, axis_name=axis_name)
+            losses["entropy"] = entropy_weight * (single - diversity * average)
+        return QuantizeOutput(straight_through(z, q), indices, losses), variables.state
+
+    def lookup(variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+        indices = jnp.asarray(indices)
+        check_indices(indices, 2**num_bits)
+        outside = (indices < 0) | (indices >= 2**num_bits)
+        return jnp.where(outside[..., None], jnp.nan, codes_of(indices))
+
+    return Quantizer(init, apply, lookup, 2**num_bits)
+
+
+def binary_entropy(logits: Float[Array, "..."]) -> Float[Array, "..."]:
+    """H(sigmoid(logits)) in nats, elementwise: softplus(-|s|) + |s| sigmoid(-|s|), accurate in the tails."""
+    size = jnp.abs(logits)
+    return jax.nn.softplus(-size) + size * jax.nn.sigmoid(-size)
+
+
+def factorised_entropy(logits: Float[Array, "n bits"], *, axis_name: AxisName = None) -> Float[Array, ""]:
+    """sum_i H(E[sigmoid(logits_i)]), the entropy of the average code distribution if its bits were independent.
+
+    Args:
+        logits: of each bit being one, `[n, bits]`.
+        axis_name: mapped axes over which the n vectors are split.
+
+    Returns:
+        `[]`, nats.
+    """
+    count = psum(jnp.float32(logits.shape[0]), axis_name)
+    ones, zeros = (psum(jnp.sum(jax.nn.sigmoid(s), axis=0), axis_name) / count for s in (logits, -logits))
+    return jnp.sum(_surprise(ones) + _surprise(zeros))
+
+
+def joint_entropy(logits: Float[Array, "n bits"], *, axis_name: AxisName = None) -> Float[Array, ""]:
+    """H(E[p]) over all `2^bits` codes, p a product of Bernoulli distributions; exact.
+
+    E[p] = L' R / n, L and R `[n, 2^(bits/2)]` being the distributions of the lower and the upper half of the bits.
+    Long batches go through in chunks that the backward pass computes again.
+
+    Args:
+        logits: of each bit being one, `[n, bits]`.
+        axis_name: mapped axes over which the n vectors are split.
+
+    Returns:
+        `[]`, nats.
+    """
+    count, bits = logits.shape
+    lower = (bits + 1) // 2
+    chunk = max(1, _CHUNK >> lower)
+    chunks = -(-count // chunk)
+
+    def summed(logits: Array, weight: Array) -> Array:
+        left, right = _product_distribution(logits[:, :lower]), _product_distribution(logits[:, lower:])
+        return jnp.dot((left * weight[:, None]).T, right, precision=jax.lax.Precision.HIGHEST)
+
+    if chunks == 1:
+        total = summed(logits, jnp.ones(count))
+    else:
+        padding = chunks * chunk - count
+        blocks = jnp.pad(logits, ((0, padding), (0, 0))).reshape(chunks, chunk, bits)
+        weights = jnp.pad(jnp.ones(count), (0, padding)).reshape(chunks, chunk)
+        again = jax.checkpoint(summed)
+        total, _ = jax.lax.scan(
+            lambda total, block: (total + again(*block), None), again(blocks[0], weights[0]), (blocks[1:], weights[1:])
+        )
+    average = psum(total, axis_name) / psum(jnp.float32(count), axis_name)
+    return jnp.sum(_surprise(average))
+
+
+def _product_distribution(logits: Float[Array, "n bits"]) -> Float[Array, "n codes"]:
+    """The distribution over the `2^bits` values of independent bits, bit 0 the lowest."""
+    p = jnp.ones_like(logits, shape=(logits.shape[0], 1))
+    for bit in range(logits.shape[1]):
+        s = logits[:, bit : bit + 1]
+        p = jnp.concatenate([p * jax.nn.sigmoid(-s), p * jax.nn.sigmoid(s)], axis=1)
+    return p
+
+
+def _surprise(p: Float[Array, "..."]) -> Float[Array, "..."]:
+    """-p log p, with value and gradient 0 at 0."""
+    return jnp.where(p > 0, -p * jnp.log(jnp.where(p > 0, p, 1)), 0)
