@@ -180,20 +180,7 @@ def read(directory: str | Path, template: PyTree, step: int | None = None, *, pa
     Raises:
         FileNotFoundError, DamagedCheckpointError, ValueError: see `Checkpointer.restore`.
     """
-    path, found = manifest.verify(directory, step)
-    manifest.check_arrays(path, found["arrays"], manifest.arrays(template), partial=partial)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-    def target(leaf):
-        sharding = getattr(leaf, "sharding", None) or device
-        return jax.ShapeDtypeStruct(np.shape(leaf), manifest.dtype_of(leaf), sharding=sharding)
-
-    targets = jax.tree.map(target, template)
-    restore_args = ocp.checkpoint_utils.construct_restore_args(targets)
-    arguments = ocp.args.PyTreeRestore(targets, restore_args=restore_args, partial_restore=partial)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
-        state = orbax.restore(path, args=arguments)
-    return Restored(state, found["data"], found["step"])
+    return _read(*manifest.verify(directory, step), template, partial)
 
 
 def load(directory: str | Path, *, step: int | None = None, build: Callable[..., Any] | None = None) -> Loaded:
@@ -224,14 +211,30 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
     if build is None:
         from jaxgen.models import build
     model = build(**config["model"])
-    _, found = manifest.verify(directory / "checkpoints", step)
+    path, found = manifest.verify(directory / "checkpoints", step)
     params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(config["image_shape"])))
     template = {"params": params, "model_state": model_state, "ema_params": params}
     if not any(name.startswith("ema_params/") for name in found["arrays"]):
         del template["ema_params"]
     if not jax.tree.leaves(model_state):
         del template["model_state"]
-    state = read(directory / "checkpoints", template, found["step"], partial=True).state
+    state = _read(path, found, template, partial=True).state
     return Loaded(
         config, model, state["params"], state.get("model_state", model_state), state.get("ema_params"), found["step"]
     )
+
+
+def _read(path: Path, found: dict, template: PyTree, partial: bool) -> Restored:
+    manifest.check_arrays(path, found["arrays"], manifest.arrays(template), partial=partial)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def target(leaf):
+        sharding = getattr(leaf, "sharding", None) or device
+        return jax.ShapeDtypeStruct(np.shape(leaf), manifest.dtype_of(leaf), sharding=sharding)
+
+    targets = jax.tree.map(target, template)
+    restore_args = ocp.checkpoint_utils.construct_restore_args(targets)
+    arguments = ocp.args.PyTreeRestore(targets, restore_args=restore_args, partial_restore=partial)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
+        state = orbax.restore(path, args=arguments)
+    return Restored(state, found["data"], found["step"])

@@ -1,5 +1,6 @@
 """The training loop: dispatch, watch, log, evaluate, save, and leave in good order."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -107,9 +108,10 @@ def fit(
     loop = _Loop(logger, checkpointer, watch, log_every)
     step = int(jax.device_get(view(state).step))
     progress = loop.progress = Progress(step, num_steps, bar=bar)
+    stopped_by = None
     try:
         with StopRequest() as stop:
-            while step < num_steps and not stop.signal:
+            while step < num_steps and not stopped_by:
                 try:
                     batch = next(batches)
                 except StopIteration:
@@ -119,25 +121,27 @@ def fit(
                 loop.read_pending()
                 loop.pending = step, batch, metrics
                 progress.advance(step)
-                last = step == num_steps or stop.signal
-                if evaluate is not None and not stop.signal and _due(step, evaluate_every, step == num_steps):
+                stopped_by = stop.agreed(step, log_every)
+                last = step == num_steps
+                if evaluate is not None and not stopped_by and _due(step, evaluate_every, last):
                     loop.read_pending()
-                    loop.log(step, {f"eval/{k}": float(v) for k, v in evaluate(view(state), step).items()})
-                if checkpointer is not None and _due(step, checkpoint_every, last):
+                    with loop.clock_stopped():
+                        loop.log(step, {f"eval/{k}": float(v) for k, v in evaluate(view(state), step).items()})
+                if checkpointer is not None and _due(step, checkpoint_every, last or bool(stopped_by)):
                     loop.save(step, view(state), batches)
             loop.read_pending()
             if checkpointer is not None:
-                if stop.signal:
-                    loop.save(step, view(state), batches)
                 checkpointer.wait()
-        if stop.signal:
+        if stopped_by:
             kept = "saved; the same command resumes here" if checkpointer is not None else "nothing was saved"
-            progress.note(f"{stop.signal} at step {step} of {num_steps}: {kept}")
-        return FitResult(state, step, stop.signal)
+            progress.note(f"{stopped_by} at step {step} of {num_steps}: {kept}")
+        return FitResult(state, step, stopped_by)
     finally:
         progress.close()
         if logger is not None:
             logger.flush()
+        if checkpointer is not None:
+            checkpointer.wait()
 
 
 def resume(
@@ -174,7 +178,7 @@ class _Loop:
         self.logger, self.checkpointer, self.watch, self.log_every = logger, checkpointer, watch, log_every
         self.pending: tuple[int, Any, dict] | None = None
         self.progress: Progress
-        self._since = time.monotonic()
+        self._since: float | None = None  # None until the first step is compiled and done
         self._examples = 0
 
     def read_pending(self) -> None:
@@ -182,17 +186,27 @@ class _Loop:
         if self.pending is None:
             return
         (step, batch, metrics), self.pending = self.pending, None
-        self._examples += _batch_size(batch)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if self._since is None:
+            self._since = time.monotonic()
+        else:
+            self._examples += _batch_size(batch)
         for name in self.watch:
             if name in metrics and not math.isfinite(metrics[name]):
                 raise NonFiniteError(f"{name} is {metrics[name]}", step, _ids(batch), self.last_good())
         if step % self.log_every == 0:
             now = time.monotonic()
-            speed = self._examples / max(now - self._since, 1e-9)
+            speed = self._examples / max(now - self._since, 1e-9)  # 0 for the step that includes compilation
             self._since, self._examples = now, 0
             self.log(step, {**metrics, "examples_per_second": speed})
             self.progress.report(step, metrics.get("loss", math.nan), speed)
+
+    @contextlib.contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """What happens inside does not count as training time."""
+        began = time.monotonic()
+        yield
+        self._since = (self._since or began) + time.monotonic() - began
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if self.logger is not None:
@@ -203,9 +217,10 @@ class _Loop:
         self.read_pending()
         if not bool(_all_finite((state.params, state.ema_params))):
             raise NonFiniteError("a parameter is not finite", step, _ids(batch), self.last_good())
-        if self.logger is not None:
-            self.logger.flush()
-        self.checkpointer.save(step, state, batches.get_state() if hasattr(batches, "get_state") else None)
+        with self.clock_stopped():
+            if self.logger is not None:
+                self.logger.flush()
+            self.checkpointer.save(step, state, batches.get_state() if hasattr(batches, "get_state") else None)
 
     def last_good(self) -> int | None:
         if self.checkpointer is None:

@@ -6,6 +6,10 @@ import threading
 from types import FrameType
 from typing import Any
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -29,6 +33,22 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def agreed(self, step: int, every: int) -> str | None:
+        """The signal, once every process of the run knows of it: all have to stop after the same step.
+
+        Args:
+            step: number of updates done, the same in all processes.
+            every: with several processes, they ask each other at multiples of this step.
+
+        Returns:
+            "SIGINT" or "SIGTERM", or None to go on.
+        """
+        if jax.process_count() == 1 or step % every:
+            return self.signal if jax.process_count() == 1 else None
+        mine = 0 if self.signal is None else int(signal.Signals[self.signal])
+        numbers = np.asarray(multihost_utils.process_allgather(np.int32(mine)))
+        return signal.Signals(int(numbers.max())).name if numbers.max() else None
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is None:
