@@ -1,0 +1,108 @@
+"""Reconstruction losses: one number per example, the mean over everything but the first axis, in float32."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def _mean_per_example(x: Array) -> Array:
+    return jnp.mean(x, axis=tuple(range(1, x.ndim)))
+
+
+def _difference(x: Array, x_r: Array) -> Array:
+    if x.shape != x_r.shape:
+        raise ValueError(f"x and x_r must have one shape, got {x.shape} and {x_r.shape}")
+    return x.astype(jnp.float32) - x_r.astype(jnp.float32)
+
+
+def l1(x: Float[Array, "B ..."], x_r: Float[Array, "B ..."]) -> Float[Array, "B"]:
+    """mean |x - x_r| per example.
+
+    Args:
+        x: originals [B, ...].
+        x_r: reconstructions, same shape.
+
+    Returns:
+        [B] float32.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    return _mean_per_example(jnp.abs(_difference(x, x_r)))
+
+
+def l2(x: Float[Array, "B ..."], x_r: Float[Array, "B ..."]) -> Float[Array, "B"]:
+    """mean (x - x_r)^2 per example, without a factor 1/2.
+
+    Arguments, result and errors are those of `l1`.
+    """
+    return _mean_per_example(jnp.square(_difference(x, x_r)))
+
+
+def huber(
+    x: Float[Array, "B ..."], x_r: Float[Array, "B ..."], *, delta: float = 1.0
+) -> Float[Array, "B"]:
+    """mean of d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - x_r (Huber, 1964).
+
+    Args:
+        x: originals [B, ...].
+        x_r: reconstructions, same shape.
+        delta: where the quadratic becomes linear, positive, in the images' unit.
+
+    Returns:
+        [B] float32.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    size = jnp.abs(_difference(x, x_r))
+    inner = jnp.minimum(size, delta)
+    return _mean_per_example(0.5 * inner**2 + delta * (size - inner))
+
+
+def logit_laplace(
+    x: Float[Array, "B ... C"], prediction: Float[Array, "B ... 2*C"], *, margin: float = 0.1
+) -> Float[Array, "B"]:
+    """Negative log-density of a logit-Laplace distribution, in nats per value (Ramesh et al., 2021, DALL-E, A.3).
+
+    With p = (1 - 2 margin)(x + 1) / 2 + margin in (0, 1):
+    -log f(p) = log(2 b p (1 - p)) + |logit(p) - mu| / b, where prediction = [mu, log b] along the last axis.
+
+    Args:
+        x: originals in [-1, 1], [B, ..., C].
+        prediction: location and log-scale, [B, ..., 2 C].
+        margin: keeps p off 0 and 1; in (0, 1/2).
+
+    Returns:
+        [B] float32.
+
+    Raises:
+        ValueError: `prediction` does not have twice x's channels, or `margin` lies outside (0, 1/2).
+    """
+    if not 0 < margin < 0.5:
+        raise ValueError(f"margin must lie between 0 and 1/2, got {margin}")
+    if prediction.shape != (*x.shape[:-1], 2 * x.shape[-1]):
+        raise ValueError(f"prediction must have shape {(*x.shape[:-1], 2 * x.shape[-1])} (location and log-scale for "
+                         f"each channel of x), got {prediction.shape}")
+    mu, log_b = jnp.split(prediction.astype(jnp.float32), 2, axis=-1)
+    p = (1 - 2 * margin) * (x.astype(jnp.float32) + 1) / 2 + margin
+    distance = jnp.abs(jax.scipy.special.logit(p) - mu)
+    return _mean_per_example(math.log(2) + log_b + jnp.log(p) + jnp.log1p(-p) + distance * jnp.exp(-log_b))
+
+
+def logit_laplace_mean(
+    prediction: Float[Array, "B ... 2*C"], *, margin: float = 0.1
+) -> Float[Array, "B ... C"]:
+    """The picture in [-1, 1] of a `logit_laplace` prediction: its location mapped back and clipped.
+
+    Args:
+        prediction: location and log-scale, [B, ..., 2 C].
+        margin: that of the loss.
+
+    Returns:
+        [B, ..., C] in [-1, 1].
+    """
+    mu = jnp.split(prediction.astype(jnp.float32), 2, axis=-1)[0]
+    return jnp.clip(2 * (jax.nn.sigmoid(mu) - margin) / (1 - 2 * margin) - 1, -1, 1)

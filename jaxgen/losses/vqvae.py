@@ -1,0 +1,60 @@
+"""The VQ-VAE objective (van den Oord, Vinyals & Kavukcuoglu, 2017), for one level of codes or several."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgen.losses.reconstruction import l2
+from jaxgen.quantize import Variables, usage
+
+PyTree = Any
+
+
+def vqvae_loss(
+    params: PyTree,
+    state: PyTree,
+    batch: Mapping[str, Array],
+    key: Array | None,
+    *,
+    forward: Callable,
+    reconstruction: Callable[[Array, Array], Float[Array, "B"]] = l2,
+    num_codes: int | Mapping[str, int] | None = None,
+    train: bool = True,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+    """mean reconstruction(x, x_r) + the sum of the quantizers' own losses, each a mean over its vectors.
+
+    Args:
+        params: parameters, differentiated by the caller.
+        state: the quantizers' state.
+        batch: {"image": [B, H, W, C] in [-1, 1]}; other entries are left alone.
+        key: random key for what the quantizers draw; None where they draw nothing.
+        forward: `(Variables, x, *, train, key) -> (x_r, QuantizeOutput or a dict of them, state)`.
+        reconstruction: `(x, x_r) -> [B]`.
+        num_codes: where given (a number, or one per level), the metrics include each level's perplexity in the batch.
+        train: False leaves the quantizers' state as it is.
+        axis_name: the mapped axis of devices, so that perplexity counts the whole batch.
+
+    Returns:
+        (loss [], (metrics, state)): scalars by name, and the quantizers' new state.
+
+    Raises:
+        ValueError: the batch has no "image".
+    """
+    if "image" not in batch:
+        raise ValueError(f"batch must have an entry 'image', got {sorted(batch)}")
+    x_r, outputs, state = forward(Variables(params, state), batch["image"], train=train, key=key)
+    metrics = {"reconstruction": jnp.mean(reconstruction(batch["image"], x_r))}
+    loss = metrics["reconstruction"]
+    levels = outputs if isinstance(outputs, Mapping) else {None: outputs}
+    for level, output in levels.items():
+        prefix = f"{level}_" if level else ""
+        for name, values in output.losses.items():
+            metrics[prefix + name] = jnp.mean(values)
+            loss += metrics[prefix + name]
+        if num_codes is not None:
+            codes = num_codes[level] if isinstance(num_codes, Mapping) else num_codes
+            metrics[prefix + "perplexity"] = usage(output.indices, codes, axis_name=axis_name).perplexity
+    return loss, ({"loss": loss, **metrics}, state)

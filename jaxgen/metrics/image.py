@@ -1,0 +1,102 @@
+"""Full-reference image metrics: one number per picture, in float32.
+
+`value_range` is the least and the greatest possible value: (-1, 1) by default, (0, 255) for bytes. Pictures are brought
+to [0, 1] first. That matters for SSIM, whose luminance term is not the same about another zero: the definition has
+black at 0.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+
+def _unit_pair(x: Array, y: Array, value_range: tuple[float, float]) -> tuple[Array, Array]:
+    if x.shape != y.shape or x.ndim != 4:
+        raise ValueError(f"x and y must both be [B, H, W, C] of one shape, got {x.shape} and {y.shape}")
+    low, high = value_range
+    if not low < high:
+        raise ValueError(f"value_range must be (least, greatest), got {value_range}")
+    return (x.astype(jnp.float32) - low) / (high - low), (y.astype(jnp.float32) - low) / (high - low)
+
+
+def mse(
+    x: Num[Array, "B H W C"], y: Num[Array, "B H W C"], *, value_range: tuple[float, float] = (-1, 1)
+) -> Float[Array, "B"]:
+    """mean (x - y)^2 of pictures scaled to [0, 1].
+
+    Args:
+        x: pictures [B, H, W, C].
+        y: pictures, same shape.
+        value_range: least and greatest possible value.
+
+    Returns:
+        [B] float32.
+
+    Raises:
+        ValueError: the shapes differ or are not [B, H, W, C], or `value_range` is empty.
+    """
+    x, y = _unit_pair(x, y, value_range)
+    return jnp.mean(jnp.square(x - y), axis=(1, 2, 3))
+
+
+def psnr(
+    x: Num[Array, "B H W C"], y: Num[Array, "B H W C"], *, value_range: tuple[float, float] = (-1, 1)
+) -> Float[Array, "B"]:
+    """Peak signal-to-noise ratio -10 log10(mse), in decibels; infinite for equal pictures.
+
+    Arguments and errors are those of `mse`. The value of a set is the mean over pictures, as is usual; it is not the
+    PSNR of the set's mean squared error, which is lower.
+    """
+    return -10 * jnp.log10(mse(x, y, value_range=value_range))
+
+
+def ssim(
+    x: Num[Array, "B H W C"],
+    y: Num[Array, "B H W C"],
+    *,
+    value_range: tuple[float, float] = (-1, 1),
+    window: int = 11,
+    sigma: float = 1.5,
+) -> Float[Array, "B"]:
+    """Structural similarity (Wang, Bovik, Sheikh & Simoncelli, 2004).
+
+    (2 mx my + c1)(2 sxy + c2) / ((mx^2 + my^2 + c1)(sx^2 + sy^2 + c2)), local moments under a Gaussian window,
+    c1 = .01^2, c2 = .03^2 for pictures in [0, 1]; the mean over channels and over the positions at which
+    the whole window lies inside the picture.
+
+    Args:
+        x: pictures [B, H, W, C].
+        y: pictures, same shape.
+        value_range: least and greatest possible value.
+        window: side of the window in pixels.
+        sigma: the Gaussian's standard deviation in pixels.
+
+    Returns:
+        [B] float32, 1 for equal pictures.
+
+    Raises:
+        ValueError: the shapes differ or are not [B, H, W, C], or a picture is smaller than the window.
+    """
+    x, y = _unit_pair(x, y, value_range)
+    if min(x.shape[1:3]) < window:
+        height, width = x.shape[1:3]
+        raise ValueError(f"window={window} is larger than the pictures ({height}x{width}); give a smaller one")
+    offsets = jnp.arange(window) - (window - 1) / 2
+    weights = jnp.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= jnp.sum(weights)
+
+    def blur(image):
+        for axis in (1, 2):
+            image = jnp.moveaxis(image, axis, -1)
+            size = image.shape[-1] - window + 1
+            image = sum(weights[i] * jax.lax.dynamic_slice_in_dim(image, i, size, axis=-1) for i in range(window))
+            image = jnp.moveaxis(image, -1, axis)
+        return image
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance + c2) / (var_x + var_y + c2)
+    return jnp.mean(luminance * structure, axis=(1, 2, 3))

@@ -1,0 +1,109 @@
+"""Models from plain values: what a run's config.json holds, turned back into pure functions.
+
+Names are looked up in the fixed tables below and nowhere else, so a configuration from outside can run no code.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxgen import quantize
+from jaxgen.errors import unknown_name
+from jaxgen.models.autoencoder import Decoder, Encoder
+from jaxgen.models.vqvae import VQVAE, vqvae
+from jaxgen.models.vqvae2 import VQVAE2, vqvae2
+from jaxgen.quantize import Quantizer
+
+QUANTIZERS = {
+    "vq": quantize.vq, "fsq": quantize.fsq, "lfq": quantize.lfq, "gumbel": quantize.gumbel, "simvq": quantize.simvq,
+    "residual": quantize.residual, "grouped": quantize.grouped, "projected": quantize.projected,
+}
+
+
+def build_quantizer(name: str, *, axis_name: str | None = None, **kwargs: Any) -> Quantizer:
+    """A quantizer by name; combinators take another one's description under "quantizer".
+
+    Args:
+        name: a key of `QUANTIZERS`.
+        axis_name: mapped axis of devices, handed to those that reduce over the batch.
+        **kwargs: the function's own keyword arguments, for example `num_codes=512`.
+
+    Returns:
+        A `Quantizer`.
+
+    Raises:
+        ValueError: an unknown name or keyword argument; the message has the nearest one.
+    """
+    if name not in QUANTIZERS:
+        raise unknown_name("quantizer", name, QUANTIZERS)
+    function = QUANTIZERS[name]
+    if "quantizer" in kwargs:
+        kwargs["quantizer"] = build_quantizer(axis_name=axis_name, **kwargs["quantizer"])
+    if axis_name is not None and "axis_name" in inspect.signature(function).parameters:
+        kwargs["axis_name"] = axis_name
+    return _call(f"quantizer {name!r}", function, kwargs)
+
+
+def build(name: str, *, axis_name: str | None = None, **kwargs: Any) -> VQVAE | VQVAE2:
+    """A model by name from plain values.
+
+    Args:
+        name: a key of `MODELS`.
+        axis_name: mapped axis of devices, for quantizers that reduce over the batch.
+        **kwargs: that model's own description; see the functions behind `MODELS`.
+
+    Returns:
+        A tuple of pure functions.
+
+    Raises:
+        ValueError: an unknown name or keyword argument; the message has the nearest one.
+    """
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    return _call(f"model {name!r}", MODELS[name], {**kwargs, "axis_name": axis_name})
+
+
+def _call(what: str, function: Callable, kwargs: Mapping[str, Any]) -> Any:
+    parameters = inspect.signature(function).parameters
+    for argument in kwargs:
+        if argument not in parameters:
+            raise unknown_name(f"argument of {what}", argument, parameters)
+    return function(**{name: tuple(v) if isinstance(v, list) else v for name, v in kwargs.items()})
+
+
+def _network(module: Callable, defaults: Mapping[str, Any], own: Mapping[str, Any] | None, dtype: str | None):
+    kwargs = {**defaults, **(own or {})}
+    return _call(module.__name__, module, {**kwargs, "dtype": None if dtype is None else jnp.dtype(dtype)})
+
+
+def _build_vqvae(
+    *, quantizer: Mapping, latent_channels: int, image_channels: int, encoder: Mapping | None = None,
+    decoder: Mapping | None = None, dtype: str | None = None, axis_name: str | None = None,
+) -> VQVAE:
+    return vqvae(
+        _network(Encoder, {"latent_channels": latent_channels}, encoder, dtype),
+        _network(Decoder, {"image_channels": image_channels}, decoder, dtype),
+        build_quantizer(axis_name=axis_name, **quantizer),
+    )
+
+
+def _build_vqvae2(
+    *, top_quantizer: Mapping, bottom_quantizer: Mapping, latent_channels: int, image_channels: int,
+    bottom_encoder: Mapping, top_encoder: Mapping, top_decoder: Mapping, decoder: Mapping,
+    dtype: str | None = None, axis_name: str | None = None,
+) -> VQVAE2:
+    features = bottom_encoder.get("latent_channels", latent_channels)
+    return vqvae2(
+        _network(Encoder, {"latent_channels": features}, bottom_encoder, dtype),
+        _network(Encoder, {"latent_channels": latent_channels}, top_encoder, dtype),
+        _network(Decoder, {"image_channels": features}, top_decoder, dtype),
+        _network(Decoder, {"image_channels": image_channels}, decoder, dtype),
+        build_quantizer(axis_name=axis_name, **top_quantizer),
+        build_quantizer(axis_name=axis_name, **bottom_quantizer),
+        latent_channels=latent_channels,
+    )
+
+
+MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2}

@@ -1,0 +1,49 @@
+import chex
+import jax
+import numpy as np
+import pytest
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
+from jaxgen import metrics
+
+RNG = np.random.default_rng(1)
+X = RNG.integers(0, 256, (3, 24, 20, 3)).astype(np.uint8)
+Y = np.clip(X + RNG.normal(0, [[[[2]]], [[[20]]], [[[80]]]], X.shape), 0, 255).astype(np.uint8)
+
+
+def test_mse_psnr_and_ssim_of_bytes_equal_scikit_image():
+    chex.assert_trees_all_close(
+        metrics.mse(X, Y, value_range=(0, 255)),
+        np.float32([mean_squared_error(x / 255, y / 255) for x, y in zip(X, Y, strict=True)]), rtol=1e-5)
+    chex.assert_trees_all_close(
+        metrics.psnr(X, Y, value_range=(0, 255)),
+        np.float32([peak_signal_noise_ratio(x, y) for x, y in zip(X, Y, strict=True)]), rtol=1e-5)
+    expected = [structural_similarity(x, y, channel_axis=-1, gaussian_weights=True, use_sample_covariance=False,
+                                      sigma=1.5, data_range=255) for x, y in zip(X, Y, strict=True)]
+    chex.assert_trees_all_close(metrics.ssim(X, Y, value_range=(0, 255)), np.float32(expected), atol=1e-5)
+
+
+def test_metrics_are_the_same_for_pictures_in_minus_one_to_one():
+    x, y = X / 127.5 - 1, Y / 127.5 - 1
+    for metric in (metrics.mse, metrics.psnr, metrics.ssim):
+        chex.assert_trees_all_close(metric(x, y), metric(X, Y, value_range=(0, 255)), atol=2e-5)
+
+
+def test_equal_pictures_have_ssim_one_and_infinite_psnr():
+    chex.assert_trees_all_close(metrics.ssim(X, X, value_range=(0, 255)), np.ones(3, np.float32), atol=1e-6)
+    assert np.all(np.isinf(metrics.psnr(X, X, value_range=(0, 255))))
+
+
+def test_metrics_work_under_jit_and_vmap():
+    for metric in (metrics.mse, metrics.psnr, metrics.ssim):
+        chex.assert_trees_all_close(jax.jit(metric)(X, Y), metric(X, Y), rtol=1e-4)
+        chex.assert_trees_all_close(jax.vmap(metric)(X[:, None], Y[:, None])[:, 0], metric(X, Y), rtol=1e-4)
+
+
+def test_bad_shapes_and_ranges_are_named():
+    with pytest.raises(ValueError, match=r"value_range .* got \(1, 1\)"):
+        metrics.mse(X, Y, value_range=(1, 1))
+    with pytest.raises(ValueError, match=r"\(3, 24, 20, 3\) and \(3, 24, 20, 2\)"):
+        metrics.psnr(X, Y[..., :2])
+    with pytest.raises(ValueError, match=r"window=11 is larger than the pictures \(8x20\)"):
+        metrics.ssim(X[:, :8], Y[:, :8])
