@@ -1,0 +1,28 @@
+"""Data: TFDS is the source, Grain the loader, NumPy the hand-over. TFDS and Grain are imported when first used.
+
+train = load("mnist_5k", "train")
+for batch in to_device(batches(train, batch_size=128)):
+    ...  # {"image": [B, H, W, C] float32 in [-1, 1], "label": [B] int32, "id": [B] int32}
+"""
+
+from jaxgen.data.augment import crop, flip
+from jaxgen.data.dataset import Dataset
+from jaxgen.data.device import DeviceBatches, to_device, to_float, to_pmap, to_uint8
+from jaxgen.data.evaluation import evaluation_batches
+from jaxgen.data.load import load
+from jaxgen.data.pipeline import Batches, batches
+
+__all__ = [
+    "Batches",
+    "Dataset",
+    "DeviceBatches",
+    "batches",
+    "crop",
+    "evaluation_batches",
+    "flip",
+    "load",
+    "to_device",
+    "to_float",
+    "to_pmap",
+    "to_uint8",
+]

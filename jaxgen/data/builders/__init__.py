@@ -1,0 +1,1 @@
+"""TFDS builders that need no TensorFlow; each imports TFDS, so `jaxgen.data.load` imports them when asked for."""

@@ -1,0 +1,166 @@
+"""Finding, preparing and reading a data set by name."""
+
+import difflib
+import importlib
+import inspect
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.data.dataset import ArraySource, Dataset, RecordSource
+from jaxgen.data.prepare import prepare, quiet
+from jaxgen.data.resize import centre_crop, resize
+from jaxgen.errors import unknown_name
+
+# name -> the class in jaxgen.data.builders.<name>
+OWN = {
+    "fashion_mnist": "FashionMnist",
+    "image_folder": "ImageFolder",
+    "mnist_5k": "Mnist5k",
+    "noto_emoji": "NotoEmoji",
+}
+# Faces fill the middle 140 of the 218x178 pictures; this crop, then 64x64, is what published numbers use.
+CELEB_A_CROP, CELEB_A_SIZE = 140, 64
+READ_AT_ONCE = 256
+
+
+def load(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    memory_limit: int = 2 * 1024**3,
+    **builder_options: Any,
+) -> Dataset:
+    """Loads one split of a data set, preparing it on first use.
+
+    Own sets, which need neither TensorFlow nor the internet: "mnist_5k" (the embedded default), "fashion_mnist"
+    (from IDX files; option `folder`), "noto_emoji" (option `font`), "image_folder" (option `folder`). Every other
+    name goes to TFDS as it is, with its options. "celeb_a" gets its centre crop of 140x140 pixels, then `image_size`
+    (64 by default).
+
+    Args:
+        name: of the set.
+        split: "train", "test", or what TFDS understands, such as "train[:10%]".
+        data_dir: where prepared sets lie. None: `$JAXGEN_DATA_DIR` or ~/.cache/jaxgen/tfds, and TFDS's default for its.
+        image_size: side of the square images, in pixels. A picture that is not square is cut to its central square.
+        memory_limit: bytes up to which the decoded set is held in memory; a larger one is read from its records.
+        **builder_options: options of the set, see above.
+
+    Returns:
+        The `Dataset`.
+
+    Raises:
+        ValueError: for an unknown set, split or option, or images of several sizes without `image_size`.
+        FileNotFoundError: for a missing font, folder or files.
+        ImportError: if TFDS needs TensorFlow to prepare a set of its own, with the command that does it.
+    """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size={image_size} must be at least 1 pixel")
+    builder = _own_builder(name, data_dir, image_size, builder_options) if name in OWN else None
+    if builder is None:
+        builder = _stock_builder(name, data_dir, builder_options)
+    features = builder.info.features
+    if "image" not in features:
+        raise ValueError(f"{name!r} holds no feature 'image' but {sorted(features)}: jaxgen.data.load reads images")
+    crop = None
+    if name.split("/")[0].split(":")[0] == "celeb_a":
+        crop, image_size = CELEB_A_CROP, image_size or CELEB_A_SIZE
+    if image_size is None and None in features["image"].shape:
+        raise ValueError(f"{name!r} has images of several sizes: pass image_size, for example image_size=64")
+    with quiet():
+        records = builder.as_data_source(split=split)
+        return _dataset(name, split, features, records, partial(_decode, crop=crop, size=image_size), memory_limit)
+
+
+def _decode(record: dict[str, Any], *, crop: int | None, size: int | None) -> dict[str, Any]:
+    image = record["image"]
+    if crop is not None:
+        image = centre_crop(image, crop, crop)
+    if size is not None and image.shape[:2] != (size, size):
+        image = resize(centre_crop(image, min(image.shape[:2]), min(image.shape[:2])), size)
+    example = {"image": image}
+    if np.ndim(record.get("label", ())) == 0 and "label" in record:
+        example["label"] = np.int32(record["label"])
+    if "caption" in record:
+        caption = record["caption"]
+        example["caption"] = np.str_(caption.decode() if isinstance(caption, bytes) else caption)
+    return example
+
+
+def _dataset(name: str, split: str, features: Any, records: Any, decode: Callable, memory_limit: int) -> Dataset:
+    import tensorflow_datasets as tfds
+
+    label = features["label"] if "label" in features else None
+    classes = label if isinstance(label, tfds.features.ClassLabel) else None
+    num_classes = classes.num_classes if classes else None
+    names = tuple(classes.names) if classes and classes.names else None
+    if len(records) == 0:
+        raise ValueError(f"{name}/{split} is empty: choose another split")
+    first = decode(records[0])
+    shape = tuple(first["image"].shape)
+    source = RecordSource(records, decode)
+    if len(records) * first["image"].nbytes <= memory_limit:
+        source = ArraySource(_read(source))
+    return Dataset(name, split, shape, num_classes, names, source)
+
+
+def _read(source: RecordSource) -> dict[str, np.ndarray]:
+    """Decodes everything, a few hundred records at a time, so that the records' bytes are never all in memory."""
+    parts = [
+        source.take(np.arange(start, min(start + READ_AT_ONCE, len(source))))
+        for start in range(0, len(source), READ_AT_ONCE)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def own_data_dir() -> Path:
+    """Where own sets are prepared: `$JAXGEN_DATA_DIR`, or ~/.cache/jaxgen/tfds."""
+    return Path(os.environ.get("JAXGEN_DATA_DIR") or Path.home() / ".cache" / "jaxgen" / "tfds")
+
+
+def _own_builder(name: str, data_dir: Any, image_size: int | None, options: dict[str, Any]) -> Any:
+    """The prepared builder of an own set, or None if TFDS has to serve it."""
+    cls = getattr(importlib.import_module(f"jaxgen.data.builders.{name}"), OWN[name])
+    allowed = set(inspect.signature(cls.open).parameters) - {"data_dir", "image_size"}
+    for option in options:
+        if option not in allowed:
+            raise unknown_name(f"option of {name!r}", option, sorted(allowed))
+    directory = Path(data_dir) if data_dir is not None else own_data_dir()
+    try:
+        with quiet():
+            cls.open(data_dir=directory, image_size=image_size, **options)
+    except FileNotFoundError:
+        if name == "fashion_mnist" and not options and _stock_is_prepared(name, data_dir):
+            return None
+        raise
+    return prepare(lambda: cls.open(data_dir=directory, image_size=image_size, **options))
+
+
+def _stock_is_prepared(name: str, data_dir: Any) -> bool:
+    import tensorflow_datasets as tfds
+
+    with quiet():
+        return bool(tfds.builder(name, data_dir=data_dir).is_prepared())
+
+
+def _stock_builder(name: str, data_dir: Any, options: dict[str, Any]) -> Any:
+    import tensorflow_datasets as tfds
+
+    if data_dir is not None:
+        options = {**options, "data_dir": os.fspath(data_dir)}
+    try:
+        return prepare(lambda: tfds.builder(name, **options))
+    except tfds.core.DatasetNotFoundError as error:
+        known = sorted({*OWN, *tfds.list_builders(with_community_datasets=False)})
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(
+            f"unknown data set {name!r}: expected one of {', '.join(map(repr, OWN))}, or a name that "
+            f"tensorflow_datasets.list_builders() gives.{hint}"
+        ) from error
