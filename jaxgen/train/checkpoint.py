@@ -62,6 +62,7 @@ class Checkpointer:
         self._asynchronous = asynchronous
         self._manifest: dict = {}
         self._saved: int | None = None
+        self._to_prune = False  # a checkpointer that saves nothing deletes nothing
         self._orbax = ocp.AsyncCheckpointer(
             ocp.PyTreeCheckpointHandler(),
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_manifest),
@@ -111,6 +112,7 @@ class Checkpointer:
         self._manifest = manifest.describe(step, state, data)
         self._orbax.save(path, args=ocp.args.PyTreeSave(state))
         self._saved = step
+        self._to_prune = True
         if not self._asynchronous:
             self.wait()
         return True
@@ -118,9 +120,10 @@ class Checkpointer:
     def wait(self) -> None:
         """Returns when the last checkpoint is complete on disk; raises what went wrong while writing it."""
         self._orbax.wait_until_finished()
-        if jax.process_index() == 0:
-            for step in self.steps()[: -self.keep]:
+        if self._to_prune and jax.process_index() == 0:
+            for step in manifest.find_steps(self.directory, foreign_ok=True)[: -self.keep]:
                 manifest.delete(self.directory / str(step))
+        self._to_prune = False
 
     def drop_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps: for a run that goes on from an earlier one."""

@@ -1,5 +1,6 @@
 """A pure step made fast on many devices: `jax.jit` over a mesh, or `jax.pmap`."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,7 +113,14 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTr
 
 def unreplicate(tree: PyTree) -> PyTree:
     """The first device's copy, without the leading dimension."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0).reshape(leaf.shape[1:]), tree)
+    leaves, structure = jax.tree.flatten(tree)
+    first = [leaf.addressable_data(0) for leaf in leaves]
+    return structure.unflatten(_reshape(first, tuple(leaf.shape[1:] for leaf in leaves)))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _reshape(leaves: list[jax.Array], shapes: tuple) -> list[jax.Array]:
+    return [leaf.reshape(shape) for leaf, shape in zip(leaves, shapes, strict=True)]
 
 
 def _is_at(leaf: Any, target: NamedSharding) -> bool:

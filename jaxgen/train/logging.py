@@ -39,7 +39,10 @@ class Logger:
             except ImportError:
                 print("no TensorBoard events: tensorboardX is not installed (metrics.jsonl has the same numbers)")
             else:
-                self._events = SummaryWriter(str(self.directory), purge_step=step + 1)
+                # The file's name holds the second; the suffix keeps a quick restart from overwriting it.
+                self._events = SummaryWriter(
+                    str(self.directory), purge_step=step + 1, filename_suffix=f".{step:08d}.{os.getpid()}"
+                )
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         """One record: {"step": ..., "time": seconds since 1970, name: value, ...}.

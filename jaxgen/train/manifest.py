@@ -56,17 +56,18 @@ def write(directory: Path, manifest: dict) -> None:
     (directory / MANIFEST).write_text(json.dumps({**manifest, "files": files}))
 
 
-def find_steps(directory: Path) -> list[int]:
-    """The numbered directories, in ascending order.
+def find_steps(directory: Path, *, foreign_ok: bool = False) -> list[int]:
+    """The steps of the checkpoints in a directory, in ascending order.
 
     Raises:
-        ValueError: one of them has no manifest.
+        ValueError: a numbered directory has no manifest, unless `foreign_ok`, which leaves it out.
     """
     if not directory.is_dir():
         return []
-    steps = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit() and path.is_dir())
-    for step in steps:
-        if not (directory / str(step) / MANIFEST).is_file():
+    numbered = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit() and path.is_dir())
+    steps = [step for step in numbered if (directory / str(step) / MANIFEST).is_file()]
+    for step in numbered:
+        if step not in steps and not foreign_ok:
             raise ValueError(
                 f"{directory / str(step)} has no {MANIFEST}, so it is no checkpoint of jaxgen: "
                 f"move it away, or give another directory"

@@ -1,0 +1,289 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgen.train import Checkpointer, DamagedCheckpointError, init_state, load, make_mesh, shard_state
+from tests.train import toy
+
+OPTIMIZER = optax.adam(1e-2)
+
+
+def state_at(step):
+    state = toy.make_state(OPTIMIZER)
+    return state._replace(step=jnp.int32(step), params=jax.tree.map(lambda x: x + step, state.params))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A directory with the checkpoints 10, 20, 30; tests that change it work on a copy."""
+    directory = tmp_path_factory.mktemp("saved") / "checkpoints"
+    with Checkpointer(directory, keep=3) as checkpointer:
+        for step in (5, 10, 20, 30):
+            checkpointer.save(step, state_at(step), {"position": step})
+    return directory
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    target = tmp_path / "checkpoints"
+    subprocess.run(["cp", "-r", str(saved), str(target)], check=True)
+    return target
+
+
+def test_what_is_restored_is_what_was_saved(saved):
+    with Checkpointer(saved) as checkpointer:
+        assert checkpointer.steps() == [10, 20, 30]
+        assert checkpointer.latest_step() == 30
+        newest = checkpointer.restore(toy.make_state(OPTIMIZER))
+        assert (newest.step, newest.data) == (30, {"position": 30})
+        toy.assert_same_bits(newest.state, state_at(30))
+        older = checkpointer.restore(toy.make_state(OPTIMIZER), 10)
+        assert older.step == 10
+        toy.assert_same_bits(older.state, state_at(10))
+
+
+def test_every_dtype_and_kind_of_tree_survives(tmp_path):
+    pair = namedtuple("pair", "left right")
+    tree = {
+        "half": jnp.arange(3, dtype=jnp.bfloat16), "int": jnp.int32(7), "flags": jnp.array([True, False]),
+        "tuple": (jnp.ones(2), [jnp.zeros((1, 3))]), "pair": pair(jnp.ones(1), None), "empty": {},
+        "special": jnp.array([np.nan, np.inf, -0.0]),
+    }
+    with Checkpointer(tmp_path / "c") as checkpointer:
+        checkpointer.save(1, tree)
+        restored = checkpointer.restore(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree))
+    toy.assert_same_bits(restored.state, tree)
+    assert restored.data is None
+
+
+def test_the_state_may_be_overwritten_as_soon_as_save_returns(tmp_path):
+    tree = {str(i): jnp.full((500, 100), float(i)) for i in range(20)}
+    bump = jax.jit(lambda t: jax.tree.map(lambda x: x + 100, t), donate_argnums=0)
+    with Checkpointer(tmp_path / "c") as checkpointer:
+        for step in range(3):
+            began = time.monotonic()
+            checkpointer.save(step, tree)
+            assert time.monotonic() - began < 1.0
+            for _ in range(3):
+                tree = bump(tree)
+            restored = checkpointer.restore(tree, step).state
+            for i in range(20):
+                assert np.all(np.asarray(restored[str(i)]) == i + 300 * step)
+
+
+@pytest.mark.parametrize("fsdp_before, fsdp_after", [(4, 2), (1, 4)])
+def test_a_checkpoint_moves_to_another_mesh(tmp_path, fsdp_before, fsdp_after):
+    state = shard_state(state_at(3), make_mesh(fsdp=fsdp_before), min_size=0)
+    template = shard_state(state_at(0), make_mesh(fsdp=fsdp_after), min_size=0)
+    with Checkpointer(tmp_path / "c") as checkpointer:
+        checkpointer.save(3, state)
+        restored = checkpointer.restore(template).state
+    toy.assert_same_bits(restored, state)
+    for leaf, target in zip(jax.tree.leaves(restored), jax.tree.leaves(template), strict=True):
+        assert leaf.sharding == target.sharding
+
+
+def test_a_step_is_saved_once(tmp_path):
+    with Checkpointer(tmp_path / "c") as checkpointer:
+        assert checkpointer.save(1, {"w": jnp.ones(1)})
+        assert not checkpointer.save(1, {"w": jnp.ones(1)})
+    with Checkpointer(tmp_path / "c") as checkpointer, pytest.raises(ValueError, match="exists already.*drop_after"):
+        checkpointer.save(1, {"w": jnp.ones(1)})
+
+
+def test_a_run_can_go_back(copy):
+    with Checkpointer(copy) as checkpointer:
+        checkpointer.restore(toy.make_state(OPTIMIZER), 10)
+        checkpointer.drop_after(10)
+        assert checkpointer.steps() == [10]
+        checkpointer.save(20, state_at(21))
+        checkpointer.wait()
+        assert int(checkpointer.restore(toy.make_state(OPTIMIZER)).state.step) == 21
+
+
+def test_what_a_crash_left_behind_is_neither_read_nor_kept(copy):
+    (copy / "30").rename(copy / "30.orbax-checkpoint-tmp")
+    (copy / "20").rename(copy / ".deleting-20")
+    with Checkpointer(copy) as checkpointer:
+        assert checkpointer.steps() == [10]
+        assert sorted(path.name for path in copy.iterdir()) == ["10"]
+
+
+def test_a_missing_checkpoint_is_an_error_that_says_which_there_are(saved, tmp_path):
+    with Checkpointer(tmp_path / "none") as checkpointer:
+        assert checkpointer.latest_step() is None
+        with pytest.raises(FileNotFoundError, match="no checkpoint in .*none: it has none"):
+            checkpointer.restore({"w": jnp.ones(1)})
+    with Checkpointer(saved) as checkpointer, pytest.raises(FileNotFoundError, match=r"of step 7 .*10, 20, 30"):
+        checkpointer.restore(toy.make_state(OPTIMIZER), 7)
+
+
+def damaged(copy, message, step=None):
+    with Checkpointer(copy) as checkpointer, pytest.raises(DamagedCheckpointError, match=message):
+        checkpointer.restore(toy.make_state(OPTIMIZER), step)
+
+
+def largest_file(directory):
+    files = [path for path in directory.rglob("*") if path.is_file() and path.name != "jaxgen.json"]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def test_a_truncated_file_is_damage_and_the_message_says_how_to_go_on(copy):
+    file = largest_file(copy / "30")
+    file.write_bytes(file.read_bytes()[:-7])
+    damaged(copy, "30 is damaged: .* bytes instead of .*Delete that directory and the same .* continues from step 20")
+
+
+def test_one_flipped_bit_is_damage(copy):
+    file = largest_file(copy / "30")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+    damaged(copy, "have changed")
+    with Checkpointer(copy) as checkpointer:
+        toy.assert_same_bits(checkpointer.restore(toy.make_state(OPTIMIZER), 20).state, state_at(20))
+
+
+def test_a_missing_file_and_a_broken_manifest_are_damage(copy):
+    largest_file(copy / "30").unlink()
+    damaged(copy, "is missing")
+    (copy / "10" / "jaxgen.json").write_text('{"format": "jaxg')
+    damaged(copy, "jaxgen.json cannot be read.*starts again at step 0", 10)
+
+
+def test_a_foreign_directory_is_an_error_that_says_so(copy):
+    (copy / "40").mkdir()
+    (copy / "40" / "weights.npz").write_bytes(b"x")
+    with Checkpointer(copy) as checkpointer, pytest.raises(ValueError, match="40 has no jaxgen.json.*move it away"):
+        checkpointer.latest_step()
+    (copy / "40" / "jaxgen.json").write_text('{"format": "another"}')
+    with Checkpointer(copy) as checkpointer, pytest.raises(ValueError, match="another program or version wrote it"):
+        checkpointer.restore(toy.make_state(OPTIMIZER))
+    with pytest.raises(ValueError, match="is a file: give another directory"):
+        Checkpointer(copy / "10" / "jaxgen.json")
+
+
+def test_arrays_of_another_shape_dtype_or_name_are_named(saved):
+    state = toy.make_state(OPTIMIZER)
+    params = {**state.params, "encoder": {"kernel": jnp.zeros((toy.WIDTH, 5))}}
+    extra = {**state.params, "more": jnp.zeros(2)}
+    half = {**state.params, "encoder": {"kernel": state.params["encoder"]["kernel"].astype(jnp.bfloat16)}}
+    with Checkpointer(saved) as checkpointer:
+        for new, message in [
+            (params, r"at params/encoder/kernel it has float32\[12, 8\], but float32\[12, 5\] is wanted"),
+            (extra, r"at params/more it has nothing, but float32\[2\] is wanted"),
+            (half, r"at params/encoder/kernel it has float32\[12, 8\], but bfloat16\[12, 8\] is wanted"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                checkpointer.restore(state._replace(params=new))
+        with pytest.raises(ValueError, match=r"at ema_params/decoder/bias it has float32\[12\], but nothing is wanted"):
+            checkpointer.restore(state._replace(ema_params=None))
+
+
+def test_bad_arguments_are_named(tmp_path):
+    with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
+        Checkpointer(tmp_path, keep=0)
+    with Checkpointer(tmp_path / "c") as checkpointer, pytest.raises(TypeError, match="must be plain JSON"):
+        checkpointer.save(1, {"w": jnp.ones(1)}, {"position": object()})
+
+
+Model = namedtuple("Model", "init scale")
+Variables = namedtuple("Variables", "params state")
+
+
+def build(name, scale):
+    assert name == "toy"
+    return Model(lambda key, image_shape: Variables(toy.make_params(), {"mean": jnp.zeros(toy.CODE)}), scale)
+
+
+def write_run(directory, state, config):
+    with Checkpointer(directory / "checkpoints") as checkpointer:
+        checkpointer.save(int(state.step), state, {"position": 4})
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+def test_load_gives_config_model_and_weights_without_the_optimizer_or_the_devices(tmp_path):
+    config = {"model": {"name": "toy", "scale": 2}, "image_shape": [12], "other": 1}
+    sharded = shard_state(state_at(9), make_mesh(fsdp=4), min_size=0)
+    write_run(tmp_path, sharded, config)
+    loaded = load(tmp_path, build=build)
+    assert (loaded.config, loaded.model.scale, loaded.step) == (config, 2, 9)
+    toy.assert_same_bits(
+        (loaded.params, loaded.model_state, loaded.ema_params),
+        (sharded.params, sharded.model_state, sharded.ema_params),
+    )
+    assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(loaded.params))
+
+
+def test_load_knows_a_run_without_moving_average(tmp_path):
+    write_run(tmp_path, init_state(toy.make_params(), {"mean": jnp.ones(toy.CODE)}, OPTIMIZER),
+              {"model": {"name": "toy", "scale": 1}, "image_shape": [12]})
+    loaded = load(tmp_path, build=build)
+    assert loaded.ema_params is None
+    np.testing.assert_array_equal(loaded.model_state["mean"], np.ones(toy.CODE))
+
+
+def test_load_says_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no config.json"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"image_shape": [3]}')
+    with pytest.raises(ValueError, match="has no 'model', which load needs"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"image_shape": [3], "model": {"name": "toy", "scale": 1}}')
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        load(tmp_path, build=build)
+
+
+WRITER = """
+import sys
+import jax.numpy as jnp
+from jaxgen.train import Checkpointer
+checkpointer = Checkpointer(sys.argv[1], keep=2)
+step = checkpointer.latest_step() or 0
+while True:
+    step += 1
+    checkpointer.save(step, {str(i): jnp.full((100, 100), step) for i in range(30)}, {"step": step})
+    print(step, flush=True)
+"""
+
+
+def kill_while_saving(directory, delays):
+    template = {str(i): jax.ShapeDtypeStruct((100, 100), jnp.int32) for i in range(30)}
+    before = 0
+    for delay in delays:
+        command = [sys.executable, "-c", WRITER, str(directory)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            first = int(process.stdout.readline())
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+        assert first == before + 1
+        with Checkpointer(directory) as checkpointer:
+            latest = checkpointer.latest_step()
+            if latest is None:
+                continue
+            restored = checkpointer.restore(template)
+        assert restored.data == {"step": latest}
+        assert all(np.all(np.asarray(leaf) == latest) for leaf in jax.tree.leaves(restored.state))
+        assert latest >= before
+        before = latest
+
+
+def test_kill_at_any_moment_of_saving_leaves_the_last_complete_checkpoint(tmp_path):
+    kill_while_saving(tmp_path / "c", [0.13, 0.3])
+
+
+@pytest.mark.slow
+def test_kill_at_many_moments_of_saving_leaves_the_last_complete_checkpoint(tmp_path):
+    kill_while_saving(tmp_path / "c", np.random.default_rng().uniform(0, 0.6, 10))
