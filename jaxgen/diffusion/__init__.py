@@ -1,0 +1,179 @@
+"""Diffusion models as plain functions: schedules, denoisers, guidance, solvers, sampling, likelihood, editing.
+
+    denoiser = precondition(apply, kind="v", schedule=cosine())             # any network -> (x, sigma, cond) -> x0_hat
+    guided = interval(cfg(scale, null_cond), lo, hi)(denoiser)              # denoiser -> denoiser
+    sigmas = karras_sigmas(32)                                              # [n + 1], ending in 0
+    x = prior_sample(key, (8, 32, 32, 3), sigmas[0])
+    images = jax.jit(lambda s, x, k: sample(guided, dpmpp_2m(), s, x, k, cond=labels))(sigmas, x, key)
+
+Solvers work in the variance-exploding variable x = xt / alpha, at the noise level sigma / alpha, where all model
+families are one. Time runs from data at 0 to noise at `schedule.end`.
+"""
+
+from jaxgen.diffusion.bound import Bound, variational_bound
+from jaxgen.diffusion.conversions import convert, from_pair, to_pair
+from jaxgen.diffusion.editing import add_noise, inpaint, repaint, sdedit, slerp
+from jaxgen.diffusion.grids import (
+    exponential_sigmas,
+    karras_sigmas,
+    spaced_sigmas,
+    spaced_steps,
+    truncate,
+    uniform_sigmas,
+)
+from jaxgen.diffusion.guidance import Transform, autoguide, cfg, clip, dps, interval, threshold
+from jaxgen.diffusion.invert import invert
+from jaxgen.diffusion.likelihood import BITS_OFFSET_127_5, BITS_OFFSET_256, bits_per_dim, log_prob
+from jaxgen.diffusion.masked import (
+    MaskSchedule,
+    cosine_masking,
+    mask_tokens,
+    masked_diffusion_loss,
+    polynomial_masking,
+)
+from jaxgen.diffusion.masked_sample import confidence_sample, mask_times, masked_sample
+from jaxgen.diffusion.noise_levels import (
+    log_normal_sigmas,
+    logit_normal_times,
+    stratified_times,
+    uniform_steps,
+    uniform_times,
+)
+from jaxgen.diffusion.objective import denoising_loss
+from jaxgen.diffusion.power_ema import power_ema_update, power_gamma, reconstruct, reconstruction_weights
+from jaxgen.diffusion.precondition import Denoiser, edm_coefficients, precondition
+from jaxgen.diffusion.sample import PostStep, integrate, prior_sample, sample, sample_noise
+from jaxgen.diffusion.schedules import MAX_RATIO, Schedule, edm, flow, sigmoid, trigonometric
+from jaxgen.diffusion.solvers import (
+    Carry,
+    Solver,
+    consistency,
+    ddim,
+    ddpm,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    dpmpp_2s,
+    dpmpp_3m_sde,
+    euler,
+    euler_ancestral,
+    get_solver,
+    heun,
+    ipndm,
+    lms,
+    pndm,
+    rk4,
+    unipc,
+)
+from jaxgen.diffusion.tables import (
+    Discrete,
+    cosine,
+    discretize,
+    from_alphas_cumprod,
+    from_betas,
+    linear,
+    rescale_zero_terminal_snr,
+    scaled_linear,
+)
+from jaxgen.diffusion.weighting import (
+    Weighting,
+    edm_weighting,
+    min_snr,
+    p2,
+    sigmoid_weighting,
+    uniform,
+)
+
+__all__ = [
+    "BITS_OFFSET_127_5",
+    "BITS_OFFSET_256",
+    "MAX_RATIO",
+    "Bound",
+    "Carry",
+    "Denoiser",
+    "Discrete",
+    "MaskSchedule",
+    "PostStep",
+    "Schedule",
+    "Solver",
+    "Transform",
+    "Weighting",
+    "add_noise",
+    "autoguide",
+    "bits_per_dim",
+    "cfg",
+    "clip",
+    "confidence_sample",
+    "consistency",
+    "convert",
+    "cosine",
+    "cosine_masking",
+    "ddim",
+    "ddpm",
+    "denoising_loss",
+    "discretize",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_2s",
+    "dpmpp_3m_sde",
+    "dps",
+    "edm",
+    "edm_coefficients",
+    "edm_weighting",
+    "euler",
+    "euler_ancestral",
+    "exponential_sigmas",
+    "flow",
+    "from_alphas_cumprod",
+    "from_betas",
+    "from_pair",
+    "get_solver",
+    "heun",
+    "inpaint",
+    "integrate",
+    "interval",
+    "invert",
+    "ipndm",
+    "karras_sigmas",
+    "linear",
+    "lms",
+    "log_normal_sigmas",
+    "log_prob",
+    "logit_normal_times",
+    "mask_times",
+    "mask_tokens",
+    "masked_diffusion_loss",
+    "masked_sample",
+    "min_snr",
+    "p2",
+    "pndm",
+    "polynomial_masking",
+    "power_ema_update",
+    "power_gamma",
+    "precondition",
+    "prior_sample",
+    "reconstruct",
+    "reconstruction_weights",
+    "repaint",
+    "rescale_zero_terminal_snr",
+    "rk4",
+    "sample",
+    "sample_noise",
+    "scaled_linear",
+    "sdedit",
+    "sigmoid",
+    "sigmoid_weighting",
+    "slerp",
+    "spaced_sigmas",
+    "spaced_steps",
+    "stratified_times",
+    "threshold",
+    "to_pair",
+    "trigonometric",
+    "truncate",
+    "uniform",
+    "uniform_sigmas",
+    "uniform_steps",
+    "uniform_times",
+    "unipc",
+    "variational_bound",
+]

@@ -1,0 +1,78 @@
+"""Checks of concrete arguments; a traced value passes, because its number is not known yet."""
+
+import jax
+import numpy as np
+from jax import Array
+
+
+def concrete(value) -> np.ndarray | None:
+    """The value as a NumPy array, or None when it is traced by `jit`, `grad` or `vmap`."""
+    if isinstance(value, jax.core.Tracer):
+        return None
+    try:
+        return np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return None
+
+
+def is_zero(value) -> bool:
+    """True when the value is known to be zero while tracing, so that a term can be left out."""
+    number = concrete(value)
+    return number is not None and not number.any()
+
+
+def check_sigmas(sigmas, *, name: str = "sigmas") -> None:
+    """Refuses a grid that is not [n + 1] strictly decreasing, finite, non-negative noise levels."""
+    if np.ndim(sigmas) != 1 or np.shape(sigmas)[0] < 2:
+        raise ValueError(f"{name} must be a vector of at least two noise levels, got shape {np.shape(sigmas)}")
+    values = concrete(sigmas)
+    if values is None:
+        return
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(f"{name} must be finite and non-negative, got {values}")
+    wrong = np.flatnonzero(np.diff(values) >= 0)
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"{name} must decrease strictly from noise to data, but {name}[{i}] = {values[i]} is followed by "
+            f"{name}[{i + 1}] = {values[i + 1]}; see jaxgen.diffusion.karras_sigmas for a grid that fits"
+        )
+
+
+def check_fraction(name: str, value, hint: str = "") -> None:
+    """Refuses a number outside [0, 1]."""
+    number = concrete(value)
+    if number is not None and ((number < 0).any() or (number > 1).any() or np.isnan(number).any()):
+        raise ValueError(f"{name} must be a fraction in [0, 1], got {value}{hint}")
+
+
+def check_positive(name: str, value) -> None:
+    """Refuses a number that is not above zero."""
+    number = concrete(value)
+    if number is not None and not (number > 0).all():
+        raise ValueError(f"{name} must be positive, got {value}")
+
+
+def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
+    """Refuses a mask that is not boolean or does not broadcast to `shape`."""
+    if np.result_type(mask) != np.bool_:
+        raise ValueError(
+            f"mask must be boolean (True keeps `{of}`), got dtype {np.result_type(mask)}; compare it with a threshold"
+        )
+    try:
+        fits = np.broadcast_shapes(np.shape(mask), shape) == tuple(shape)
+    except ValueError:
+        fits = False
+    if not fits or np.ndim(mask) != len(shape):
+        raise ValueError(
+            f"mask of shape {np.shape(mask)} does not fit `{of}` of shape {tuple(shape)}: give the same number of "
+            "axes, each equal or 1 (for images [B, H, W, 1] keeps whole pixels)"
+        )
+
+
+def expand_to(values: Array, like: Array) -> Array:
+    """A scalar as it is, or [B] as [B, 1, ..., 1], so that it multiplies `like` [B, ...]."""
+    values = jax.numpy.asarray(values)
+    if values.ndim == 0:
+        return values
+    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))

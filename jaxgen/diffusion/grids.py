@@ -1,0 +1,147 @@
+"""Grids of noise levels for sampling: [n + 1] entries, strictly decreasing, ending in 0.
+
+The number of steps n is the number of intervals. Levels are noise-to-signal ratios, what the solvers call sigma.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxgen.diffusion.checks import concrete
+from jaxgen.diffusion.schedules import MAX_RATIO, Schedule
+from jaxgen.diffusion.tables import Discrete
+from jaxgen.errors import unknown_name
+
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+def _check_count(n: int) -> None:
+    if int(n) != n or n < 1:
+        raise ValueError(f"n must be a whole number of at least one step, got {n}")
+
+
+def _check_range(sigma_min, sigma_max) -> None:
+    low, high = concrete(sigma_min), concrete(sigma_max)
+    if low is not None and high is not None and not 0 < low < high:
+        raise ValueError(f"expected 0 < sigma_min < sigma_max, got sigma_min {sigma_min}, sigma_max {sigma_max}")
+
+
+def _end_in_zero(levels: Array) -> Array:
+    return jnp.concatenate([levels, jnp.zeros(1, levels.dtype)])
+
+
+def karras_sigmas(n: int, sigma_min=0.002, sigma_max=80.0, rho=7.0) -> Float[Array, "n+1"]:
+    """sigma_i = (smax^(1/rho) + i / (n - 1) (smin^(1/rho) - smax^(1/rho)))^rho, i < n, then 0; n = 1: [smax, 0].
+
+    Args:
+        n: number of steps.
+        sigma_min, sigma_max: the last level above 0, and the first; may be traced.
+        rho: how much shorter the steps are at low noise; 7 is EDM's choice, 1 is uniform in sigma.
+
+    Returns:
+        [n + 1] decreasing levels ending in 0.
+
+    Raises:
+        ValueError: n below 1, or sigma_min not within (0, sigma_max).
+
+    Karras et al. (2022), equation 5.
+    """
+    _check_count(n)
+    _check_range(sigma_min, sigma_max)
+    high, low = jnp.asarray(sigma_max) ** (1 / rho), jnp.asarray(sigma_min) ** (1 / rho)
+    levels = (high + jnp.arange(n) / max(n - 1, 1) * (low - high)) ** rho
+    # The power loses the last digit of the two ends, which callers compare with their own numbers.
+    levels = levels.at[-1].set(sigma_min).at[0].set(sigma_max)
+    return _end_in_zero(levels)
+
+
+def exponential_sigmas(n: int, sigma_min=0.002, sigma_max=80.0) -> Float[Array, "n+1"]:
+    """log sigma in equal steps from sigma_max to sigma_min, then 0; see `karras_sigmas` for arguments."""
+    _check_count(n)
+    _check_range(sigma_min, sigma_max)
+    high, low = jnp.log(jnp.asarray(sigma_max)), jnp.log(jnp.asarray(sigma_min))
+    levels = jnp.exp(high + jnp.arange(n) / max(n - 1, 1) * (low - high))
+    return _end_in_zero(levels.at[-1].set(sigma_min).at[0].set(sigma_max))
+
+
+def uniform_sigmas(schedule: Schedule, n: int, *, start=None, stop=0.0) -> Float[Array, "n+1"]:
+    """The ratios of a schedule at n + 1 equally spaced times from `start` to `stop`, the last one made exactly 0.
+
+    Args:
+        schedule: any schedule; a flow's shift acts here.
+        n: number of steps.
+        start: the first time, the schedule's noise end by default.
+        stop: the last time; its level becomes 0 if it is the schedule's data end, t = 0.
+
+    Returns:
+        [n + 1] decreasing levels.
+    """
+    _check_count(n)
+    start = schedule.end if start is None else start
+    times = start + jnp.arange(n + 1) / n * (jnp.asarray(stop) - start)
+    levels = jnp.minimum(schedule.ratio(times), MAX_RATIO)
+    return jnp.where(times <= 0, 0.0, levels)
+
+
+def spaced_steps(steps: int, n: int, *, spacing: str = "trailing", offset: int = 0) -> np.ndarray:
+    """n of the T indices of a discrete schedule, decreasing, without duplicates.
+
+        leading    i (T // n) + offset              1000 -> 10: 900 800 .. 0
+        trailing   round(T - i T / n) - 1           1000 -> 10: 999 899 .. 99
+        linspace   round(i (T - 1) / (n - 1))       1000 -> 10: 999 888 .. 0
+
+    One step (n = 1) starts at the noise end T - 1 in every spacing: started from index 0, it would not sample.
+
+    Raises:
+        ValueError: n above T, an unknown spacing, or an offset that leaves the table.
+
+    Lin et al. (2024), table 2.
+    """
+    _check_count(n)
+    if n > steps:
+        raise ValueError(f"n = {n} steps cannot be chosen out of {steps} without duplicates; give n <= {steps}")
+    if spacing not in SPACINGS:
+        raise unknown_name("spacing", spacing, SPACINGS)
+    if n == 1:
+        return np.array([steps - 1])
+    if spacing == "leading":
+        chosen = np.arange(n)[::-1] * (steps // n) + offset
+    elif spacing == "trailing":
+        chosen = np.round(steps - np.arange(n) * (steps / n)).astype(np.int64) - 1
+    else:
+        chosen = np.round(np.arange(n)[::-1] * ((steps - 1) / (n - 1))).astype(np.int64)
+    if chosen[0] >= steps or chosen[-1] < 0:
+        raise ValueError(f"offset {offset} moves the steps {chosen[-1]}..{chosen[0]} out of 0..{steps - 1}")
+    return chosen
+
+
+def spaced_sigmas(schedule: Discrete, n: int, *, spacing: str = "trailing", offset: int = 0) -> Float[Array, "n+1"]:
+    """The ratios of a discrete schedule at `spaced_steps`, then 0.
+
+    A solver's next level is the next entry of this list, so that no stride is ever recomputed.
+
+    Raises:
+        ValueError: as `spaced_steps`; a continuous schedule; or "leading" with zero terminal SNR, which would
+            skip the only step that is pure noise.
+    """
+    if not isinstance(schedule, Discrete):
+        raise ValueError(f"spaced_sigmas needs a discrete schedule, got {type(schedule).__name__}; use uniform_sigmas")
+    if spacing == "leading" and n > 1 and schedule.zero_terminal_snr:
+        raise ValueError("a schedule of zero terminal SNR must be sampled from its last step: use spacing='trailing'")
+    chosen = spaced_steps(schedule.steps, n, spacing=spacing, offset=offset)
+    return _end_in_zero(schedule.ratio(jnp.asarray(chosen)))
+
+
+def truncate(sigmas: Float[Array, "n+1"], strength: float) -> Float[Array, "m+1"]:
+    """The last round(strength n) steps of a grid, at least one: where an edit of given strength starts.
+
+    Args:
+        sigmas: [n + 1] decreasing.
+        strength: in (0, 1], a Python number, because it decides a shape; 1 keeps the whole grid.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must be in (0, 1], got {strength}")
+    n = sigmas.shape[0] - 1
+    return sigmas[n - max(1, round(strength * n)) :]
+
+

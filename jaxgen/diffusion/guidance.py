@@ -1,0 +1,174 @@
+"""Guidance: functions from a denoiser to a denoiser, so that they compose and every solver can use them.
+
+All of them act on x0_hat. A combination of x0_hats is the same combination of the eps, v or score that belong to
+them, because each is affine in x0_hat at given x and sigma.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgen.diffusion.checks import check_fraction, check_positive, concrete, expand_to, is_zero
+from jaxgen.diffusion.precondition import Denoiser
+
+Transform = Callable[[Denoiser], Denoiser]
+
+
+def _pairs(cond: Array, null: Array) -> Array:
+    """[B, ...] and [B, ...] as [2 B, ...], alternating: neighbours stay on one device when the batch is sharded."""
+    null = jnp.broadcast_to(jnp.asarray(null, cond.dtype), cond.shape)
+    return jnp.stack([cond, null], axis=1).reshape(2 * cond.shape[0], *cond.shape[1:])
+
+
+def cfg(scale: Any, null_cond: Any, *, rescale: Any = 0.0, joint: bool = True) -> Transform:
+    """Classifier-free guidance: D = D_null + scale (D_cond - D_null).
+
+    Args:
+        scale: [] or [B]; 1 is the conditional model, above 1 guides. Traced: no recompilation.
+        null_cond: a pytree like cond, for "no condition"; leaves broadcast to cond's leaves.
+        rescale: phi in [0, 1]; brings each sample's standard deviation of x0_hat back towards the conditional one's,
+            D <- phi D std(D_cond) / std(D) + (1 - phi) D.
+        joint: one call on [2 B] (faster where it fits) or two on [B].
+
+    Ho, Salimans, "Classifier-free diffusion guidance" (2021); rescale: Lin et al. (2024), section 3.4.
+    """
+    check_fraction("rescale", rescale)
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
+            if joint:
+                both = jax.tree.map(_pairs, cond, null_cond)
+                levels = jnp.asarray(sigma)
+                levels = jnp.repeat(levels, 2) if levels.ndim else levels
+                out = denoiser(jnp.repeat(x, 2, axis=0), levels, both)
+                with_cond, without = out[0::2], out[1::2]
+            else:
+                null = jax.tree.map(lambda c, n: jnp.broadcast_to(jnp.asarray(n, c.dtype), c.shape), cond, null_cond)
+                with_cond, without = denoiser(x, sigma, cond), denoiser(x, sigma, null)
+            result = without + expand_to(scale, x) * (with_cond - without)
+            if is_zero(rescale):
+                return result
+            axes = tuple(range(1, x.ndim))
+            std, wanted = (jnp.std(d, axis=axes, keepdims=True) for d in (result, with_cond))
+            factor = wanted / jnp.maximum(std, jnp.finfo(std.dtype).tiny)
+            return (rescale * factor + (1 - rescale)) * result
+
+        return guided
+
+    return transform
+
+
+def interval(transform: Transform, lo: Any, hi: Any) -> Transform:
+    """Guides only at noise levels lo < sigma <= hi; elsewhere the plain denoiser alone is called.
+
+    With a scalar sigma, as samplers give it, this is a `lax.cond`: the guidance's network calls are not made outside
+    the interval. With sigma [B] both are computed and chosen per sample. Bounds may be traced.
+
+    Kynkäänniemi et al., "Applying guidance in a limited interval improves sample and distribution quality" (2024).
+    """
+    low, high = concrete(lo), concrete(hi)
+    if low is not None and high is not None and not (low <= high).all():
+        raise ValueError(f"expected lo <= hi, got lo {lo}, hi {hi}")
+
+    def wrapped(denoiser: Denoiser) -> Denoiser:
+        guided = transform(denoiser)
+
+        def switched(x: Array, sigma: Array, cond: Any = None) -> Array:
+            inside = (jnp.asarray(sigma) > lo) & (jnp.asarray(sigma) <= hi)
+            if inside.ndim == 0:
+                return jax.lax.cond(inside, guided, denoiser, x, sigma, cond)
+            return jnp.where(expand_to(inside, x), guided(x, sigma, cond), denoiser(x, sigma, cond))
+
+        return switched
+
+    return wrapped
+
+
+def autoguide(weak_denoiser: Denoiser, scale: Any) -> Transform:
+    """D = D_weak + scale (D - D_weak): guided by a smaller or less trained version of itself.
+
+    Karras et al., "Guiding a diffusion model with a bad version of itself" (2024).
+    """
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
+            weak = weak_denoiser(x, sigma, cond)
+            return weak + expand_to(scale, x) * (denoiser(x, sigma, cond) - weak)
+
+        return guided
+
+    return transform
+
+
+def threshold(percentile: Any = 0.995) -> Transform:
+    """Dynamic thresholding: D <- clip(D, -s, s) / s with s = max(1, that quantile of |D| over the sample).
+
+    Args:
+        percentile: a fraction in [0, 1], .995 and not 99.5.
+
+    Saharia et al., "Photorealistic text-to-image diffusion models" (2022), section 2.3.
+    """
+    check_fraction("percentile", percentile, "; 99.5% is percentile=0.995")
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        def limited(x: Array, sigma: Array, cond: Any = None) -> Array:
+            x0 = denoiser(x, sigma, cond)
+            level = jnp.quantile(jnp.abs(x0).reshape(x0.shape[0], -1), percentile, axis=1)
+            level = expand_to(jnp.maximum(level, 1.0), x0)
+            return jnp.clip(x0, -level, level) / level
+
+        return limited
+
+    return transform
+
+
+def clip(lo: Any = -1.0, hi: Any = 1.0) -> Transform:
+    """D <- clip(D, lo, hi)."""
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        return lambda x, sigma, cond=None: jnp.clip(denoiser(x, sigma, cond), lo, hi)
+
+    return transform
+
+
+def dps(
+    measure: Callable[[Array], Array],
+    y: Float[Array, "B ..."],
+    variance: Any | Callable[[Array], Array],
+    *,
+    scale: Any = 1.0,
+) -> Transform:
+    """Posterior guidance: samples of p(x0 | y) for y = measure(x0) + Gaussian noise, measure differentiable.
+
+        D <- D + scale sigma² d/dx log p(y | x),      log p(y | x) = -|y - measure(D(x, sigma))|² / (2 variance(sigma))
+
+    Args:
+        measure: [B, ...] -> [B, ...], acting on each sample by itself.
+        y: [B, ...] the measurements.
+        variance: of y - measure(x0_hat): a number (the measurement noise alone is DPS's assumption), or a function
+            of sigma that adds the uncertainty of x0_hat. For data of variance d and noise r², measured directly,
+            `r**2 + d * sigma**2 / (d + sigma**2)` makes the guidance exact.
+        scale: factor on the gradient.
+
+    Chung et al., "Diffusion posterior sampling for general noisy inverse problems" (2023); the growing variance:
+    Song et al., "Pseudoinverse-guided diffusion models" (2023).
+    """
+    if not callable(variance):
+        check_positive("variance", variance)
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
+            def loss(x):
+                x0 = denoiser(x, sigma, cond)
+                return jnp.sum((y - measure(x0)) ** 2 / (2 * expand_to(spread, y))), x0
+
+            spread = jnp.asarray(variance(sigma) if callable(variance) else variance)
+            gradient, x0 = jax.grad(loss, has_aux=True)(x)
+            return x0 - scale * expand_to(jnp.asarray(sigma) ** 2, x) * gradient
+
+        return guided
+
+    return transform

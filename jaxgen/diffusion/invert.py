@@ -1,0 +1,50 @@
+"""From data back to the noise that a deterministic solver would have started from."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgen.diffusion.checks import check_sigmas, concrete
+from jaxgen.diffusion.precondition import Denoiser
+from jaxgen.diffusion.sample import integrate
+from jaxgen.diffusion.solvers.base import Solver
+
+
+def invert(
+    denoiser: Denoiser, solver: Solver, sigmas: Float[Array, "n+1"], x0: Float[Array, "B ..."], *, cond: Any = None
+) -> Float[Array, "B ..."]:
+    """Runs the probability-flow equation upwards, over the same grid that `sample` runs down.
+
+    A level of 0 at the grid's end is left out: x0 stands for the sample at the smallest level above 0, from where the
+    first-order step into 0 leads back to it. Sampling from the result returns x0 up to the solver's order.
+
+    Args:
+        denoiser, cond: as in `sample`.
+        solver: a deterministic one; orders hold for euler, heun, rk4, dpmpp_2s and the multistep solvers.
+        sigmas: [n + 1] decreasing, as for `sample`; n >= 2 if it ends in 0.
+        x0: [B, ...] data.
+
+    Returns:
+        x [B, ...] at sigmas[0].
+
+    Raises:
+        ValueError: a solver that draws noise, or a bad grid.
+
+    Song, Meng, Ermon (2021), section 4.3.
+    """
+    check_sigmas(sigmas)
+    values = concrete(sigmas)
+    # A traced grid cannot be looked at: grids end in 0 by contract.
+    ends_in_zero = values is None or values[-1] == 0
+    upward = jnp.flip(sigmas[:-1] if ends_in_zero else sigmas)
+    if upward.shape[0] < 2:
+        raise ValueError("sigmas must hold at least two levels above 0 to invert over; got one step")
+
+    def no_noise(step, stream):
+        raise ValueError(
+            "the solver draws noise, so that its path cannot be followed backwards; invert with a deterministic "
+            "solver such as heun(), dpmpp_2m() or ddim(eta=0.0)"
+        )
+
+    return integrate(denoiser, solver, upward, x0, no_noise, cond=cond)

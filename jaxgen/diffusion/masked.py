@@ -1,0 +1,110 @@
+"""Masked (absorbing) diffusion over tokens: the schedule, the corruption and the ELBO.
+
+Each token of x0 is still there at time t with probability alpha(t), and is the mask token otherwise; data at t = 0,
+all masks at t = 1. A network gives logits for the clean token at every position,
+
+    logits_fn(tokens [B, N], t [B], cond) -> logits [B, N, K],
+
+and the bound on -log p(x0) is the integral over t of rate(t) times the cross-entropy at masked positions,
+rate = -alpha'(t) / (1 - alpha(t)).
+
+Known tokens are given as for pixels: `known` [B, N] and `mask` [B, N] boolean, **True keeps** (see `editing`).
+
+Shi, Han, Wang, Doucet, Titsias, "Simplified and generalized masked diffusion for discrete data" (2024).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxgen.diffusion.checks import check_keep_mask, check_positive
+
+LogitsFn = Callable[[Array, Array, Any], Array]
+"""(tokens [B, N] with mask_id where unknown, t [B], cond) -> logits [B, N, K] over clean tokens."""
+
+
+class MaskSchedule(NamedTuple):
+    """alpha(t), the share of tokens left, and rate(t) = -alpha' / (1 - alpha), the weight of the ELBO."""
+
+    alpha: Callable[[Array], Array]
+    rate: Callable[[Array], Array]
+
+
+def polynomial_masking(power: Any = 1.0) -> MaskSchedule:
+    """alpha = 1 - t^w, rate = w / t; w = 1 is the linear schedule."""
+    check_positive("power", power)
+    return MaskSchedule(lambda t: 1 - jnp.asarray(t) ** power, lambda t: power / jnp.asarray(t))
+
+
+def cosine_masking() -> MaskSchedule:
+    """alpha = 1 - sin(pi t / 2), rate = pi / 2 cot(pi t / 2): few masks change at a time near t = 1."""
+    return MaskSchedule(
+        lambda t: 1 - jnp.sin(jnp.pi / 2 * jnp.asarray(t)),
+        lambda t: jnp.pi / 2 / jnp.tan(jnp.pi / 2 * jnp.asarray(t)),
+    )
+
+
+def mask_tokens(
+    key: PRNGKeyArray,
+    tokens: Int[Array, "B N"],
+    t: Float[Array, "B"],
+    *,
+    mask_id: int,
+    schedule: MaskSchedule | None = None,
+    mask: Bool[Array, "B N"] | None = None,
+) -> Int[Array, "B N"]:
+    """Tokens at time t: each is replaced by `mask_id` with probability 1 - alpha(t), where `mask` does not keep it."""
+    schedule = schedule or polynomial_masking()
+    hide = jax.random.uniform(key, tokens.shape) >= schedule.alpha(t)[:, None]
+    if mask is not None:
+        check_keep_mask(mask, tokens.shape, of="tokens")
+        hide = hide & ~mask
+    return jnp.where(hide, mask_id, tokens)
+
+
+def masked_diffusion_loss(
+    key: PRNGKeyArray,
+    logits_fn: LogitsFn,
+    tokens: Int[Array, "B N"],
+    t: Float[Array, "B"],
+    *,
+    mask_id: int,
+    schedule: MaskSchedule | None = None,
+    mask: Bool[Array, "B N"] | None = None,
+    cond: Any = None,
+) -> Float[Array, "B"]:
+    """rate(t) sum over masked positions of -log p(x0 | xt): the ELBO's integrand at t, in nats per sequence.
+
+    Args:
+        key: for which tokens are masked.
+        logits_fn: see this module; a logit for the mask token itself, if there is one (K = mask_id + 1), is left out.
+        tokens: [B, N] clean tokens.
+        t: [B] in (0, 1]; uniform or stratified draws (`noise_levels`) make the mean an estimate of the bound.
+        mask_id: the mask token, outside the clean vocabulary.
+        schedule: `polynomial_masking()` by default.
+        mask: [B, N] True where a token is always known, for a network that fills in; not part of the loss.
+        cond: passed to the network.
+
+    Returns:
+        [B] nats; divide by N log 2 for bits per token.
+    """
+    if jnp.shape(t) != tokens.shape[:1]:
+        raise ValueError(f"t must hold one time per sequence, shape {tokens.shape[:1]}; got {jnp.shape(t)}")
+    schedule = schedule or polynomial_masking()
+    # At t = 0 nothing is masked and the rate is infinite; float32 draws reach it once in 2^23.
+    t = jnp.maximum(jnp.asarray(t, jnp.result_type(float)), 1e-6)
+    xt = mask_tokens(key, tokens, t, mask_id=mask_id, schedule=schedule, mask=mask)
+    log_p = clean_log_probs(logits_fn(xt, t, cond), mask_id)
+    nats = -jnp.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
+    return schedule.rate(t) * jnp.sum(jnp.where(xt == mask_id, nats, 0.0), axis=-1)
+
+
+def clean_log_probs(logits: Float[Array, "B N K"], mask_id: int) -> Float[Array, "B N K"]:
+    """Log-softmax in float32 over the clean tokens; the mask token is never an answer."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if mask_id < logits.shape[-1]:
+        logits = logits.at[..., mask_id].set(-jnp.inf)
+    return jax.nn.log_softmax(logits)

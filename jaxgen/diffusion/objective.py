@@ -1,0 +1,48 @@
+"""The denoising loss."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxgen.diffusion.checks import expand_to
+from jaxgen.diffusion.precondition import Denoiser
+from jaxgen.diffusion.weighting import Weighting, edm_weighting
+
+
+def denoising_loss(
+    key: PRNGKeyArray,
+    denoiser: Denoiser,
+    x0: Float[Array, "B ..."],
+    sigma: Float[Array, "B"],
+    *,
+    cond: Any = None,
+    weighting: Weighting | None = None,
+) -> Float[Array, "B"]:
+    """w(sigma) mean over the sample of |D(x0 + sigma eps, sigma) - x0|²,  eps ~ N(0, I).
+
+    Args:
+        key: for eps.
+        denoiser: what is trained, in the variance-exploding variable (see `precondition`).
+        x0: [B, ...] clean samples.
+        sigma: [B] noise-to-signal ratios above 0: `schedule.ratio(t)` for drawn times, or drawn levels.
+        cond: passed to the denoiser.
+        weighting: w, EDM's by default.
+
+    Returns:
+        [B] float32 losses; the caller reduces.
+
+    Raises:
+        ValueError: sigma is not [B].
+
+    Karras et al. (2022), equation 2; Kingma, Gao (2023) for the role of the weight.
+    """
+    if jnp.shape(sigma) != x0.shape[:1]:
+        raise ValueError(f"sigma must hold one noise level per sample, shape {x0.shape[:1]}; got {jnp.shape(sigma)}")
+    weighting = edm_weighting() if weighting is None else weighting
+    x0 = x0.astype(jnp.promote_types(x0.dtype, jnp.float32))
+    sigma = jnp.asarray(sigma, x0.dtype)
+    x = x0 + expand_to(sigma, x0) * jax.random.normal(key, x0.shape, x0.dtype)
+    error = denoiser(x, sigma, cond).astype(x0.dtype) - x0
+    return weighting(sigma) * jnp.mean(error**2, axis=tuple(range(1, x0.ndim)))

@@ -1,0 +1,51 @@
+"""Solvers of the probability-flow equation and of the reverse diffusion, as pairs of pure functions."""
+
+from jaxgen.diffusion.solvers.adams import ipndm, lms, pndm
+from jaxgen.diffusion.solvers.base import Carry, Solver
+from jaxgen.diffusion.solvers.dpm import dpmpp_2m, dpmpp_2m_sde, dpmpp_3m_sde, unipc
+from jaxgen.diffusion.solvers.single_step import (
+    consistency,
+    ddim,
+    ddpm,
+    dpmpp_2s,
+    euler,
+    euler_ancestral,
+    heun,
+    rk4,
+)
+from jaxgen.errors import unknown_name
+
+SOLVERS = {
+    solver.__name__: solver
+    for solver in (
+        euler,
+        heun,
+        rk4,
+        ddim,
+        ddpm,
+        euler_ancestral,
+        dpmpp_2s,
+        dpmpp_2m,
+        dpmpp_2m_sde,
+        dpmpp_3m_sde,
+        unipc,
+        lms,
+        ipndm,
+        pndm,
+        consistency,
+    )
+}
+
+
+def get_solver(name: str, **options) -> Solver:
+    """The solver of this name, `get_solver("ddim", eta=0.5)`, for scripts that take the name as an argument.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one.
+    """
+    if name not in SOLVERS:
+        raise unknown_name("solver", name, SOLVERS)
+    return SOLVERS[name](**options)
+
+
+__all__ = ["SOLVERS", "Carry", "Solver", "get_solver", *sorted(SOLVERS)]

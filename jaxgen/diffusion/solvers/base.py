@@ -1,0 +1,77 @@
+"""The type of a solver, and the few formulas that all of them share.
+
+With a denoiser D(x, sigma) the probability-flow equation in the variance-exploding variable is
+
+    dx / dsigma = (x - D(x, sigma)) / sigma,        or, with lambda = -log sigma,        dx / dlambda = D - x.
+
+Holding D constant over a step from s to s' integrates the second form exactly:
+
+    x' = (s' / s) x + (1 - s' / s) D,
+
+which is Euler's step in sigma too, and DDIM's. At s' = 0 it is D itself, without a division.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgen.diffusion.checks import check_fraction
+
+BoundDenoiser = Callable[[Array, Array], Array]
+"""(x [B, ...], sigma []) -> x0_hat [B, ...]; a `Denoiser` whose cond is bound."""
+NoiseFn = Callable[..., Array]
+"""(stream=0) -> standard normal [B, ...] of this step; another stream is another independent draw."""
+
+
+class Carry(NamedTuple):
+    """What a solver hands from step to step."""
+
+    x: Array  # [B, ...] the sample, in the variance-exploding variable
+    memory: Any = ()  # the solver's own history; a pytree of fixed shape
+
+
+class Solver(NamedTuple):
+    """A pair of pure functions, and two facts about them."""
+
+    init: Callable[[Array], Carry]
+    step: Callable[[BoundDenoiser, Carry, Array, Array, NoiseFn], Carry]
+    order: int  # global order of convergence on a smooth grid, without added noise
+    nfe: int  # network evaluations per step (a step into 0 may take fewer)
+
+
+def stateless(x: Array) -> Carry:
+    """The carry of a solver without history."""
+    return Carry(x)
+
+
+def first_order(x: Array, denoised: Array, sigma: Array, sigma_next: Array) -> Array:
+    """(s' / s) x + (1 - s' / s) D."""
+    ratio = sigma_next / sigma
+    return ratio * x + (1 - ratio) * denoised
+
+
+def safe_sqrt(value: Array) -> Array:
+    """sqrt with value and gradient 0 at and below 0."""
+    positive = value > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, value, 1)), 0)
+
+
+def positive_next(sigma: Array, sigma_next: Array) -> Array:
+    """sigma_next, or sigma / 2 where it is 0: a stand-in for logarithms whose result is not used."""
+    return jnp.where(sigma_next > 0, sigma_next, sigma / 2)
+
+
+def ancestral_split(sigma: Array, sigma_next: Array, eta: Any) -> tuple[Array, Array]:
+    """(down, up) with down² + up² = s'²: how much noise is kept, and how much is drawn anew.
+
+    up = eta s' sqrt(1 - (s' / s)²). From 10 to 6 with eta = 1: down 3.6, up 4.8.
+    """
+    ratio = sigma_next / sigma
+    fresh = eta * safe_sqrt(1 - ratio**2)
+    return sigma_next * safe_sqrt(1 - fresh**2), sigma_next * fresh
+
+
+def check_eta(eta: Any) -> None:
+    check_fraction("eta", eta, "; 0 is deterministic, 1 the full ancestral noise")
