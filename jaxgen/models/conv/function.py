@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from jaxgen.errors import unknown_name
+from jaxgen.models.conv import cpu
+from jaxgen.models.conv.primitive import Geometry, conv_p
 
 PADDINGS = ("SAME", "VALID")
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 Padding = str | int | Sequence[int | tuple[int, int]]
 
@@ -69,7 +71,7 @@ def conv(
     strides, dilation = pair("strides", strides), pair("dilation", dilation)
     window = tuple((k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation))
     pads = explicit_padding(padding, x.shape[1:3], window, strides)
-    return lax.conv_general_dilated(x, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=LAYOUT)
+    return _bind(x, kernel, Geometry(x.shape[1:3], kernel.shape[:2], strides, pads, (1, 1), dilation))
 
 
 def conv_transpose(
@@ -90,10 +92,26 @@ def conv_transpose(
     Returns:
         `[B, h, w, Cout]`.
     """
+    if x.ndim != 4 or kernel.ndim != 4:
+        raise ValueError(f"conv needs x [B, H, W, Cin] and kernel [kh, kw, Cin, Cout], got {x.shape}, {kernel.shape}")
+    strides, window = pair("strides", strides), kernel.shape[:2]
     if isinstance(padding, str):
-        padding = padding.upper()
-        if padding not in PADDINGS:
+        if padding.upper() not in PADDINGS:
             raise unknown_name("padding", padding, PADDINGS)
+        pads = []
+        for k, s in zip(window, strides):
+            # "SAME" makes H*stride outputs, "VALID" (H - 1)*stride + max(k, stride).
+            total = k + s - 2 if padding.upper() == "SAME" else k + s - 2 + max(k - s, 0)
+            before = (k - 1 if s > k - 1 else -(-total // 2)) if padding.upper() == "SAME" else k - 1
+            pads.append((before, total - before))
+        pads = tuple(pads)
     else:
-        padding = explicit_padding(padding, x.shape[1:3], kernel.shape[:2], (1, 1))
-    return lax.conv_transpose(x, kernel, pair("strides", strides), padding, dimension_numbers=LAYOUT)
+        pads = explicit_padding(padding, x.shape[1:3], window, (1, 1))
+    return _bind(x, kernel, Geometry(x.shape[1:3], window, (1, 1), pads, strides, (1, 1)))
+
+
+def _bind(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    # Inside shard_map both must vary over the same mesh axes, so that a shared kernel's gradient is summed.
+    return conv_p.bind(cpu.vary_like(x, kernel), cpu.vary_like(kernel, x), geometry=geometry)

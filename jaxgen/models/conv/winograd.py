@@ -1,0 +1,108 @@
+"""Winograd's minimal filtering for 3x3 convolutions of stride 1: three to four times fewer multiplications.
+
+y = A^T [(G k G^T) * (B^T d B)] A
+
+for each tile of M x M outputs, read from (M + 2) x (M + 2) inputs d; the product is summed over input channels,
+which makes (M + 2)^2 matrix products (Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks").
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+TILE = 4
+WINDOW = TILE + 2
+# The points 0, +-3/4, +-3/2 and infinity have a float32 error of a quarter of that of the usual 0, +-1, +-1/2.
+POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
+
+
+def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A^T [M, M+2], G [M+2, 3] and B^T [M+2, M+2] of the Cook-Toom algorithm on POINTS and infinity."""
+
+    def powers(columns: int) -> np.ndarray:
+        return np.vstack([np.vander(POINTS, columns, increasing=True), np.eye(columns)[-1:]])
+
+    return powers(TILE).T, powers(3), np.linalg.inv(powers(WINDOW)).T
+
+
+AT, G, BT = _matrices()
+KERNEL_TRANSFORM = np.kron(G, G).astype(np.float32)
+
+
+def _combine(matrix: np.ndarray, parts: Sequence[Array], axis: int = 0) -> Array:
+    """stack_i sum_j matrix[i, j] parts[j], written out so that the compiler fuses each sum into the copy."""
+    rows = []
+    for weights in matrix:
+        terms = [part * float(w) for w, part in zip(weights, parts) if abs(w) > 1e-9]
+        rows.append(sum(terms[1:], terms[0]))
+    return jnp.stack(rows, axis)
+
+
+def _transform_input(x: Array, tiles: tuple[int, int]) -> Array:
+    """B^T d B of each overlapping tile of a padded image: `[b, H, W, C]` to `[WINDOW**2, b*th*tw, C]`."""
+    th, tw = tiles
+    x = _combine(BT, [x[:, i : i + (th - 1) * TILE + 1 : TILE] for i in range(WINDOW)])
+    x = _combine(BT, [x[:, :, :, j : j + (tw - 1) * TILE + 1 : TILE] for j in range(WINDOW)])
+    return x.reshape(WINDOW * WINDOW, -1, x.shape[-1])
+
+
+def _transform_output(products: Array, shape: tuple[int, ...]) -> Array:
+    """A^T m A of each tile: `[WINDOW**2, b*th*tw, O]` to `[b, th*M, tw*M, O]`."""
+    batch, th, tw, features = shape
+    m = products.reshape(WINDOW, WINDOW, batch, th, tw, features)
+    y = _combine(AT, list(m), axis=-2)
+    y = _combine(AT, list(y), axis=2)
+    return y.reshape(batch, th * TILE, tw * TILE, features)
+
+
+def _transform_cotangent(dy: Array) -> Array:
+    """A dy A^T of each tile: `[b, th*M, tw*M, O]` to `[WINDOW**2, b*th*tw, O]`."""
+    y = _combine(AT.T, [dy[:, i::TILE] for i in range(TILE)])
+    y = _combine(AT.T, [y[:, :, :, j::TILE] for j in range(TILE)])
+    return y.reshape(WINDOW * WINDOW, -1, dy.shape[-1])
+
+
+def transform_kernel(kernel: Array) -> Array:
+    """G k G^T: `[3, 3, C, O]` to `[WINDOW**2, C, O]`, columns first as the data's transforms leave them."""
+    _, _, cin, cout = kernel.shape
+    k = jnp.swapaxes(kernel, 0, 1).reshape(9, cin * cout)
+    return (KERNEL_TRANSFORM @ k).reshape(-1, cin, cout)
+
+
+def transpose_kernel_transform(du: Array) -> Array:
+    """G^T du G: the gradient of `transform_kernel`, `[WINDOW**2, C, O]` to `[3, 3, C, O]`."""
+    _, cin, cout = du.shape
+    dk = KERNEL_TRANSFORM.T @ du.reshape(WINDOW * WINDOW, cin * cout)
+    return jnp.swapaxes(dk.reshape(3, 3, cin, cout), 0, 1)
+
+
+def _pad(x: Array, pads, tiles: tuple[int, int]) -> Array:
+    """Zeros around `[b, H, W, C]` (negative amounts crop), up to the last tile's edge."""
+    config = [(0, 0, 0)]
+    for size, (low, _), count in zip(x.shape[1:3], pads, tiles):
+        config.append((low, count * TILE + 2 - size - low, 0))
+    return lax.pad(x, jnp.zeros((), x.dtype), [*config, (0, 0, 0)])
+
+
+def tile_counts(size: tuple[int, int]) -> tuple[int, int]:
+    """Tiles along rows and columns that cover an output of `size`."""
+    return tuple(-(-s // TILE) for s in size)
+
+
+def forward(x: Array, u: Array, pads, size: tuple[int, int]) -> Array:
+    """The convolution of `[b, H, W, C]` with a transformed kernel; the output has height and width `size`."""
+    tiles = tile_counts(size)
+    v = _transform_input(_pad(x, pads, tiles), tiles)
+    products = lax.dot_general(v, u, (((2,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32)
+    return _transform_output(products, (x.shape[0], *tiles, u.shape[-1]))[:, : size[0], : size[1]]
+
+
+def kernel_gradient(x: Array, dy: Array, pads) -> Array:
+    """The gradient with respect to the transformed kernel, `[WINDOW**2, C, O]`."""
+    tiles = tile_counts(dy.shape[1:3])
+    v = _transform_input(_pad(x, pads, tiles), tiles)
+    rest = [(0, t * TILE - s) for t, s in zip(tiles, dy.shape[1:3])]
+    m = _transform_cotangent(jnp.pad(dy, ((0, 0), *rest, (0, 0))))
+    return lax.dot_general(v, m, (((1,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32)
