@@ -96,7 +96,7 @@ def _decode(record: dict[str, Any], *, crop: int | None, size: int | None) -> di
 def _dataset(name: str, split: str, features: Any, records: Any, decode: Callable, memory_limit: int) -> Dataset:
     import tensorflow_datasets as tfds
 
-    label = features["label"] if "label" in features else None
+    label = dict(features.items()).get("label")
     classes = label if isinstance(label, tfds.features.ClassLabel) else None
     num_classes = classes.num_classes if classes else None
     names = tuple(classes.names) if classes and classes.names else None
