@@ -1,7 +1,7 @@
 """A data set: examples by position, held in memory as arrays or read at random from records."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,17 +37,14 @@ class RecordSource:
     """Examples read one by one from a TFDS data source, then brought to one shape by `decode`."""
 
     records: Sequence[Any]
-    decode: Any  # record -> {"image": uint8 [H, W, C], ...}
+    decode: Callable[[Any], dict[str, Any]]  # record -> {"image": uint8 [H, W, C], ...}
 
     def __len__(self) -> int:
         return len(self.records)
 
     def take(self, indices: np.ndarray) -> Batch:
         """Reads and stacks the examples at `indices`."""
-        read = getattr(self.records, "__getitems__", None)
-        positions = [int(i) for i in indices]
-        records = read(positions) if read else [self.records[i] for i in positions]
-        examples = [self.decode(record) for record in records]
+        examples = [self.decode(self.records[int(i)]) for i in indices]
         return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 

@@ -31,7 +31,7 @@ JOINER, SELECTOR, ARROW, KEYCAP, BLACK_FLAG = 0x200D, 0xFE0F, 0x27A1, 0x20E3, 0x
 FEMALE, MALE, MAN, WOMAN, ADULT = 0x2640, 0x2642, 0x1F468, 0x1F469, 0x1F9D1
 HEART, KISS, HANDSHAKE = 0x2764, 0x1F48B, 0x1F91D
 TONES = dict(zip(range(0x1F3FB, 0x1F400), ("light", "medium-light", "medium", "medium-dark", "dark")))
-REGIONS, TAGS = range(0x1F1E6, 0x1F200), range(0xE0020, 0xE0080)
+HAIR, REGIONS, TAGS = range(0x1F9B0, 0x1F9B4), range(0x1F1E6, 0x1F200), range(0xE0020, 0xE0080)
 PRIVATE = range(0xE000, 0xF900), range(0xF0000, 0x110000)
 # Pictures that Unicode writes in one code point or, for people who differ, as several.
 SAME_PICTURE = {
@@ -56,11 +56,12 @@ def category(codes: Sequence[int]) -> str:
 
 
 def caption(codes: Sequence[int]) -> str | None:
-    """Unicode names in lower case, such as "waving hand sign, dark skin tone"; None if a name is not known."""
+    """Unicode names in lower case, such as "waving hand sign, dark skin tone"; None if a part has no name."""
     if _is_flag(codes):
         if codes[0] in REGIONS:
             return "flag: " + "".join(chr(code - REGIONS.start + ord("a")) for code in codes)
-        return "flag: " + "".join(chr(code - TAGS.start + 0x20) for code in codes[1:] if code != TAGS.stop - 1)
+        tags = [code for code in codes[1:] if code != TAGS.stop - 1]
+        return "flag: " + "".join(chr(code - TAGS.start + 0x20) for code in tags) if tags else None
     if codes[-1] == KEYCAP:
         return f"keycap {chr(codes[0])}"
     names = []
@@ -80,13 +81,13 @@ def caption(codes: Sequence[int]) -> str | None:
 
 def base(codes: Sequence[int]) -> str:
     """What variants of one picture share: the code points without skin tone, gender, direction, and order."""
-    kept = [code for code in codes if code not in (JOINER, SELECTOR, ARROW, *TONES)]
-    if len(kept) > 1 and not _is_flag(codes):
-        kept = [code for code in kept if code not in (FEMALE, MALE)]
-        kept = [ADULT if code in (MAN, WOMAN) else code for code in kept]
-    key = tuple(sorted(kept)) if not _is_flag(codes) else tuple(kept)
-    key = tuple(sorted(SAME_PICTURE.get(key, key))) if not _is_flag(codes) else key
-    return " ".join(f"{code:X}" for code in key)
+    kept = list(codes)
+    if not _is_flag(codes):
+        kept = [code for code in codes if code not in (JOINER, SELECTOR, *TONES)]
+        if len(kept) > 1:
+            kept = [ADULT if code in (MAN, WOMAN) else code for code in kept if code not in (FEMALE, MALE, ARROW)]
+        kept = sorted(SAME_PICTURE.get(tuple(sorted(kept)), kept))
+    return " ".join(f"{code:X}" for code in kept)
 
 
 def _preference(codes: Sequence[int]) -> tuple:
@@ -97,12 +98,15 @@ def _preference(codes: Sequence[int]) -> tuple:
 
 
 def emoji(font: ColorFont) -> dict[tuple[int, ...], bytes]:
-    """The emoji of a font: PNG bytes by code points, each picture once, without letters, digits and parts of emoji."""
+    """The emoji of a font: PNG bytes by code points, each picture once, without letters, digits and parts of emoji.
+
+    Couples of two skin tones are left out: their many combinations would be a fifth of all pictures.
+    """
     chosen: dict[bytes, tuple[int, ...]] = {}
     for codes, png in font.pictures().items():
-        part = len(codes) == 1 and (codes[0] < 0xA9 or codes[0] == KEYCAP or codes[0] in REGIONS or codes[0] in TONES)
+        part = len(codes) == 1 and (codes[0] < 0xA9 or codes[0] in (KEYCAP, *HAIR, *REGIONS, *TONES))
         private = any(code in block for block in PRIVATE for code in codes)
-        if part or (private and not _is_flag(codes)) or caption(codes) is None:
+        if part or private or len(set(codes) & set(TONES)) > 1 or caption(codes) is None:
             continue
         if png not in chosen or _preference(codes) < _preference(chosen[png]):
             chosen[png] = codes
