@@ -4,9 +4,11 @@ import sys
 import time
 from typing import Any
 
+import jax
+
 
 class Progress:
-    """Shows how far a run is.
+    """Shows how far a run is; of several processes, the first one does.
 
     Args:
         start: steps done before.
@@ -18,6 +20,9 @@ class Progress:
         self._start, self._total = start, total
         self._began = time.monotonic()
         self._bar: Any = None
+        self._shows = jax.process_index() == 0
+        if not self._shows:
+            return
         if bar or (bar is None and sys.stderr.isatty()):
             try:
                 from tqdm import tqdm
@@ -43,6 +48,8 @@ class Progress:
 
     def note(self, line: str) -> None:
         """Prints a line without breaking the bar."""
+        if not self._shows:
+            return
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         else:

@@ -67,10 +67,10 @@ def test_sgd_with_momentum_agrees_with_a_numpy_loop():
 def test_only_matrices_and_kernels_decay():
     params = {
         "conv": {"kernel": np.ones((3, 3, 2, 4)), "bias": np.ones(4)}, "norm": {"scale": np.ones(4)},
-        "quantizer": {"codebook": np.ones((8, 4))}, "position": {"embedding": np.ones((8, 4))},
+        "gain": np.ones(4), "quantizer": {"codebook": np.ones((8, 4))}, "position": {"embedding": np.ones((8, 4))},
     }
     assert decayed(params) == {
-        "conv": {"kernel": True, "bias": False}, "norm": {"scale": False},
+        "conv": {"kernel": True, "bias": False}, "norm": {"scale": False}, "gain": False,
         "quantizer": {"codebook": False}, "position": {"embedding": False},
     }
 

@@ -13,9 +13,10 @@ RUN_KEY = jax.random.key(7)
 
 def make_loss(axis_name=None, noise=0.0):
     def loss_fn(params, model_state, batch, key):
-        x = batch["image"]
-        ids = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["id"])
-        x_in = x + noise * jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(ids)
+        x = x_in = batch["image"]
+        if noise:
+            keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["id"])
+            x_in = x + noise * jax.vmap(lambda k: jax.random.uniform(k, x.shape[1:]))(keys)
         h = jnp.tanh(x_in @ params["encoder"]["kernel"])
         y = h @ params["decoder"]["kernel"] + params["decoder"]["bias"]
         mse = jnp.mean((y - x) ** 2)
