@@ -1,47 +1,40 @@
-"""Which formulation a convolution takes on CPU, and the loops that keep its pieces in the cache."""
+"""Which formulation a convolution takes on CPU, and the loop over images that keeps its pieces in the cache.
+
+The rule: 1x1 without stride is a matrix product; 3x3 without stride or dilation is Winograd's, if channels and
+tiles suffice; all else is the compiler's convolution.
+"""
 
 from collections.abc import Callable
-from math import gcd
+from math import gcd, prod
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgen.models.conv import winograd
 
+# Bytes of transformed inputs and outputs in one product: beyond these they leave the cache and time doubles.
 FORWARD_BYTES = 10 << 20
 GRADIENT_BYTES = 5 << 20
-WINOGRAD_CHANNELS = 16
+# With fewer tiles than this the kernel's own transform costs more than the products save.
+LEAST_TILES = 16
+LEAST_CHANNELS = 16
 
 
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
+def _plan(batch: int, size: tuple[int, int], channels: int, budget: int) -> tuple[int, int]:
+    """Images per step and tile rows per product, as many as fit the budget.
 
-
-def chunk_size(batch: int, bytes_per_image: int, budget: int) -> int:
-    """Images per step: the most that fit the budget, in multiples of eight where the batch is one.
-
-    A batch divided over up to eight devices then stays where it is, each step taking as many from each.
+    Images go in multiples of eight where the batch is one: a batch that lies on up to eight devices then stays
+    where it is, each step taking as many images from each. Rows are divided only where so few images are too many.
     """
+    rows, columns = winograd.tile_counts(size)
+    row_bytes = 4 * winograd.WINDOW**2 * columns * channels
     least = gcd(batch, 8)
-    return max([d for d in _divisors(batch) if d % least == 0 and d * bytes_per_image <= budget], default=least)
+    chunks = [d for d in range(least, batch + 1, least) if batch % d == 0 and d * rows * row_bytes <= budget]
+    chunk = max(chunks, default=least)
+    return chunk, min(rows, max(1, budget // (chunk * row_bytes)))
 
 
-def vary_like(x: Array, *others: Array) -> Array:
-    """`x`, marked inside shard_map as varying over the mesh axes that `others` vary over."""
-    axes = frozenset().union(*(jax.typeof(o).mat.varying for o in others)) - jax.typeof(x).mat.varying
-    return lax.pcast(x, tuple(axes), to="varying") if axes else x
-
-
-def _zeros(shape: tuple[int, ...], like: Array) -> Array:
-    return vary_like(jnp.zeros(shape, jnp.float32), like)
-
-
-def _as_float32(function: Callable, *args: Array) -> Array:
-    return function(*(a.astype(jnp.float32) for a in args)).astype(args[0].dtype)
-
-
-def _chunks(x: Array, chunk: int) -> Array:
+def _split(x: Array, chunk: int) -> Array:
     """`[B, ...]` as `[chunk, steps, ...]`: step i takes images i, i + steps, i + 2 steps, and so on."""
     return x.reshape(chunk, x.shape[0] // chunk, *x.shape[1:])
 
@@ -50,39 +43,33 @@ def _pick(x: Array, step) -> Array:
     return lax.dynamic_index_in_dim(x, step, 1, keepdims=False)
 
 
-def _transformed_bytes(size: tuple[int, int], channels: int) -> int:
-    rows, columns = winograd.tile_counts(size)
-    return 4 * winograd.WINDOW**2 * rows * columns * channels
-
-
 def _winograd_conv(x: Array, kernel: Array, geometry) -> Array:
-    size, channels = geometry.output(), x.shape[3] + kernel.shape[3]
-    batch, features = x.shape[0], kernel.shape[3]
-    chunk = chunk_size(batch, _transformed_bytes(size, channels), FORWARD_BYTES)
+    size, batch, features = geometry.output(), x.shape[0], kernel.shape[3]
+    chunk, rows = _plan(batch, size, x.shape[3] + features, FORWARD_BYTES)
     u = winograd.transform_kernel(kernel)
     if chunk == batch:
-        return winograd.forward(x, u, geometry.pads, size)
-    chunks = _chunks(x, chunk)
+        return winograd.forward(x, u, geometry.pads, size, rows)
+    chunks = _split(x, chunk)
 
     def step(i, y):
-        part = winograd.forward(_pick(chunks, i), u, geometry.pads, size)
+        part = winograd.forward(_pick(chunks, i), u, geometry.pads, size, rows)
         return lax.dynamic_update_index_in_dim(y, part, i, 1)
 
-    y = _zeros((*chunks.shape[:2], *size, features), x)
+    y = winograd.zeros((*chunks.shape[:2], *size, features), x)
     return lax.fori_loop(0, chunks.shape[1], step, y).reshape(batch, *size, features)
 
 
 def _winograd_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
-    batch, channels = x.shape[0], x.shape[3] + dy.shape[3]
-    chunk = chunk_size(batch, _transformed_bytes(dy.shape[1:3], channels), GRADIENT_BYTES)
+    batch, cin, cout = x.shape[0], x.shape[3], dy.shape[3]
+    chunk, rows = _plan(batch, dy.shape[1:3], cin + cout, GRADIENT_BYTES)
     if chunk == batch:
-        return winograd.transpose_kernel_transform(winograd.kernel_gradient(x, dy, geometry.pads))
-    xs, dys = _chunks(x, chunk), _chunks(dy, chunk)
+        return winograd.transpose_kernel_transform(winograd.kernel_gradient(x, dy, geometry.pads, rows))
+    xs, dys = _split(x, chunk), _split(dy, chunk)
 
     def step(i, du):
-        return du + winograd.kernel_gradient(_pick(xs, i), _pick(dys, i), geometry.pads)
+        return du + winograd.kernel_gradient(_pick(xs, i), _pick(dys, i), geometry.pads, rows)
 
-    du = _zeros((winograd.WINDOW**2, x.shape[3], dy.shape[3]), x)
+    du = winograd.zeros((winograd.WINDOW**2, cin, cout), x)
     return winograd.transpose_kernel_transform(lax.fori_loop(0, xs.shape[1], step, du))
 
 
@@ -91,27 +78,36 @@ def _is_dot(geometry) -> bool:
 
 
 def _takes_winograd(x: Array, features: int, geometry) -> bool:
+    """Winograd pays where channels and tiles suffice and the tiles do not overhang the picture by much."""
+    size = geometry.output()
+    tiles = prod(winograd.tile_counts(size))
     return (
         geometry.plain
         and geometry.kernel == (3, 3)
-        and min(x.shape[3], features) >= WINOGRAD_CHANNELS
+        and min(x.shape[3], features) >= LEAST_CHANNELS
+        and x.shape[0] * tiles >= LEAST_TILES
+        and tiles * winograd.TILE**2 <= 2 * prod(size)
         and x.dtype in (jnp.float32, jnp.bfloat16)
     )
 
 
+def _in_float32(function: Callable, x: Array, other: Array, geometry) -> Array:
+    return function(x.astype(jnp.float32), other.astype(jnp.float32), geometry).astype(x.dtype)
+
+
 def conv(native: Callable, x: Array, kernel: Array, *, geometry) -> Array:
-    """`conv_p` on CPU."""
+    """`conv_p` on CPU: `[B, H, W, Cin]` and `[kh, kw, Cin, Cout]` to `[B, h, w, Cout]`."""
     if _is_dot(geometry):
         return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if _takes_winograd(x, kernel.shape[3], geometry):
-        return _as_float32(lambda x, kernel: _winograd_conv(x, kernel, geometry), x, kernel)
+        return _in_float32(_winograd_conv, x, kernel, geometry)
     return native(x, kernel, geometry=geometry)
 
 
 def kernel_gradient(native: Callable, x: Array, dy: Array, *, geometry) -> Array:
-    """`kernel_gradient_p` on CPU."""
+    """`kernel_gradient_p` on CPU: `[B, H, W, Cin]` and `[B, h, w, Cout]` to `[kh, kw, Cin, Cout]`."""
     if _is_dot(geometry):
         return lax.dot_general(x, dy, (((0, 1, 2), (0, 1, 2)), ((), ())))[None, None]
     if _takes_winograd(x, dy.shape[3], geometry):
-        return _as_float32(lambda x, dy: _winograd_kernel_gradient(x, dy, geometry), x, dy)
+        return _in_float32(_winograd_kernel_gradient, x, dy, geometry)
     return native(x, dy, geometry=geometry)

@@ -7,8 +7,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxgen.errors import unknown_name
-from jaxgen.models.conv import cpu
 from jaxgen.models.conv.primitive import Geometry, conv_p
+from jaxgen.models.conv.winograd import vary_like
 
 PADDINGS = ("SAME", "VALID")
 
@@ -114,4 +114,4 @@ def _bind(x: Array, kernel: Array, geometry: Geometry) -> Array:
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
     x, kernel = x.astype(dtype), kernel.astype(dtype)
     # Inside shard_map both must vary over the same mesh axes, so that a shared kernel's gradient is summed.
-    return conv_p.bind(cpu.vary_like(x, kernel), cpu.vary_like(kernel, x), geometry=geometry)
+    return conv_p.bind(vary_like(x, kernel), vary_like(kernel, x), geometry=geometry)

@@ -8,6 +8,7 @@ which makes (M + 2)^2 matrix products (Lavin & Gray 2016, "Fast Algorithms for C
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -29,6 +30,17 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 AT, G, BT = _matrices()
 KERNEL_TRANSFORM = np.kron(G, G).astype(np.float32)
+
+
+def vary_like(x: Array, *others: Array) -> Array:
+    """`x`, marked inside shard_map as varying over the mesh axes that `others` vary over."""
+    axes = frozenset().union(*(jax.typeof(o).mat.varying for o in others)) - jax.typeof(x).mat.varying
+    return lax.pcast(x, tuple(axes), to="varying") if axes else x
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """float32 zeros to carry through a loop over parts of `like`."""
+    return vary_like(jnp.zeros(shape, jnp.float32), like)
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array], axis: int = 0) -> Array:
@@ -91,18 +103,59 @@ def tile_counts(size: tuple[int, int]) -> tuple[int, int]:
     return tuple(-(-s // TILE) for s in size)
 
 
-def forward(x: Array, u: Array, pads, size: tuple[int, int]) -> Array:
-    """The convolution of `[b, H, W, C]` with a transformed kernel; the output has height and width `size`."""
-    tiles = tile_counts(size)
-    v = _transform_input(_pad(x, pads, tiles), tiles)
-    products = lax.dot_general(v, u, (((2,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32)
-    return _transform_output(products, (x.shape[0], *tiles, u.shape[-1]))[:, : size[0], : size[1]]
+def _product(a: Array, b: Array, contract: tuple[int, int]) -> Array:
+    return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))
 
 
-def kernel_gradient(x: Array, dy: Array, pads) -> Array:
-    """The gradient with respect to the transformed kernel, `[WINDOW**2, C, O]`."""
-    tiles = tile_counts(dy.shape[1:3])
-    v = _transform_input(_pad(x, pads, tiles), tiles)
-    rest = [(0, t * TILE - s) for t, s in zip(tiles, dy.shape[1:3])]
-    m = _transform_cotangent(jnp.pad(dy, ((0, 0), *rest, (0, 0))))
-    return lax.dot_general(v, m, (((1,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32)
+def _rows(x: Array, block, count: int, overlap: int = 0) -> Array:
+    """Tile rows `block * count` to `(block + 1) * count` of `[b, H, W, C]`."""
+    return lax.dynamic_slice_in_dim(x, block * count * TILE, count * TILE + overlap, 1)
+
+
+def forward(x: Array, u: Array, pads, size: tuple[int, int], rows: int) -> Array:
+    """The convolution of `[b, H, W, C]` with a transformed kernel, `rows` tile rows at a time.
+
+    Args:
+        x: images `[b, H, W, C]`.
+        u: the kernel by `transform_kernel`.
+        pads: zeros ((top, bottom), (left, right)); only top and left are read.
+        size: height and width of the result.
+        rows: tile rows in one product, which bounds the memory.
+
+    Returns:
+        `[b, *size, O]`.
+    """
+    (th, tw), batch, features = tile_counts(size), x.shape[0], u.shape[-1]
+    blocks = -(-th // rows)
+    x = _pad(x, pads, (blocks * rows, tw))
+
+    def block(part: Array) -> Array:
+        products = _product(_transform_input(part, (rows, tw)), u, (2, 1))
+        return _transform_output(products, (batch, rows, tw, features))
+
+    def step(i, y):
+        return lax.dynamic_update_slice_in_dim(y, block(_rows(x, i, rows, 2)), i * rows * TILE, 1)
+
+    if blocks == 1:
+        y = block(x)
+    else:
+        y = zeros((batch, blocks * rows * TILE, tw * TILE, features), x)
+        y = lax.fori_loop(0, blocks, step, y)
+    return y[:, : size[0], : size[1]]
+
+
+def kernel_gradient(x: Array, dy: Array, pads, rows: int) -> Array:
+    """The gradient with respect to the transformed kernel, `[WINDOW**2, C, O]`, `rows` tile rows at a time."""
+    size = dy.shape[1:3]
+    th, tw = tile_counts(size)
+    blocks = -(-th // rows)
+    x = _pad(x, pads, (blocks * rows, tw))
+    dy = jnp.pad(dy, ((0, 0), (0, blocks * rows * TILE - size[0]), (0, tw * TILE - size[1]), (0, 0)))
+
+    def block(x: Array, dy: Array) -> Array:
+        return _product(_transform_input(x, (rows, tw)), _transform_cotangent(dy), (1, 1))
+
+    if blocks == 1:
+        return block(x, dy)
+    du = zeros((WINDOW**2, x.shape[3], dy.shape[3]), x)
+    return lax.fori_loop(0, blocks, lambda i, du: du + block(_rows(x, i, rows, 2), _rows(dy, i, rows)), du)
