@@ -1,0 +1,240 @@
+"""The convolution against the compiler's own, against SciPy in float64, and under every transformation."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from scipy import signal
+
+from jaxgen.models.conv import Conv, conv, conv_transpose, cpu
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def native(x, kernel, strides=(1, 1), padding="SAME", dilation=(1, 1)):
+    return lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=LAYOUT)
+
+
+def draw(*shapes, dtype=jnp.float32):
+    generator = np.random.default_rng(sum(map(sum, shapes)))
+    return [jnp.asarray(generator.standard_normal(shape), dtype) for shape in shapes]
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max(initial=0) <= tolerance * np.abs(expected).max(initial=1e-30)
+
+
+def assert_all_passes_equal(ours, theirs, x, kernel, tolerance=1e-5):
+    @jax.jit
+    def passes(x, kernel):
+        results = []
+        for function in (ours, theirs):
+            y, backward = jax.vjp(function, x, kernel)
+            dy = jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+            results.append((y, *backward(dy)))
+        return results
+
+    for actual, expected in zip(*passes(x, kernel)):
+        assert actual.dtype == expected.dtype
+        assert_close(actual, expected, tolerance)
+
+
+pads = st.tuples(st.integers(-1, 3), st.integers(0, 3))
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    batch=st.sampled_from([1, 2, 3, 8]), height=st.integers(9, 21), width=st.integers(9, 21),
+    cin=st.sampled_from([16, 20, 33]), cout=st.sampled_from([16, 24]), padding=st.tuples(pads, pads),
+)
+def test_tiled_convolution_and_gradients_equal_the_native_ones(batch, height, width, cin, cout, padding):
+    x, kernel = draw((batch, height, width, cin), (3, 3, cin, cout))
+    assert_all_passes_equal(lambda x, k: conv(x, k, padding=padding), lambda x, k: native(x, k, (1, 1), padding),
+                            x, kernel)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 3), height=st.integers(5, 14), width=st.integers(5, 14), cin=st.integers(1, 5),
+    cout=st.integers(1, 17), window=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)), dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(pads, pads)),
+)
+def test_any_window_equals_the_native_convolution(batch, height, width, cin, cout, window, strides, dilation, padding):
+    x, kernel = draw((batch, height, width, cin), (*window, cin, cout))
+    assert_all_passes_equal(
+        lambda x, k: conv(x, k, strides=strides, padding=padding, dilation=dilation),
+        lambda x, k: native(x, k, strides, padding, dilation), x, kernel,
+    )
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(size=st.integers(1, 5), stride=st.integers(1, 3),
+       padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(pads, pads)))
+def test_transposed_convolution_equals_the_native_one(size, stride, padding):
+    x, kernel = draw((2, 6, 7, 3), (size, size, 3, 4))
+    assert_all_passes_equal(
+        lambda x, k: conv_transpose(x, k, strides=stride, padding=padding),
+        lambda x, k: lax.conv_transpose(x, k, (stride, stride), padding, dimension_numbers=LAYOUT), x, kernel,
+    )
+
+
+@pytest.mark.parametrize("size", [(16, 16), (13, 18)])
+def test_tiles_are_as_exact_as_float32_allows_against_scipy_in_float64(size):
+    x, kernel = draw((1, *size, 24), (3, 3, 24, 16))
+    x64, k64 = np.asarray(x[0], np.float64), np.asarray(kernel, np.float64)
+    expected = np.stack([
+        sum(signal.correlate2d(x64[:, :, c], k64[:, :, c, o], mode="same") for c in range(24)) for o in range(16)
+    ], -1)
+    assert "36,24,16" in jax.jit(conv).lower(x, kernel).compile().as_text()
+    assert_close(conv(x, kernel)[0], expected, 4e-6)
+
+
+@pytest.mark.parametrize(("batch", "budget"), [(6, 300_000), (8, 300_000), (3, 50_000), (16, 100_000)])
+def test_steps_over_pictures_and_rows_change_nothing(monkeypatch, batch, budget):
+    monkeypatch.setattr(cpu, "FORWARD_BYTES", budget)
+    monkeypatch.setattr(cpu, "GRADIENT_BYTES", budget)
+    x, kernel = draw((batch, 19, 14, 16), (3, 3, 16, 17))
+    assert "while" in jax.jit(conv).lower(x, kernel).as_text()
+    assert_all_passes_equal(conv, native, x, kernel)
+
+
+def test_a_plan_fits_its_budget_and_keeps_eight_devices_busy():
+    for batch, size, channels in [(32, (32, 32), 128), (16, (64, 64), 128), (4, (256, 256), 64), (100, (7, 7), 512)]:
+        chunk, rows = cpu._plan(batch, size, channels, cpu.FORWARD_BYTES)
+        assert batch % chunk == 0 and chunk % np.gcd(batch, 8) == 0
+        assert chunk * rows * -(-size[1] // 4) * channels * 144 <= cpu.FORWARD_BYTES
+
+
+def test_one_by_one_is_a_matrix_product():
+    x, kernel = draw((2, 7, 5, 12), (1, 1, 12, 9))
+    text = jax.jit(jax.grad(lambda x, k: conv(x, k).sum(), (0, 1))).lower(x, kernel).as_text()
+    assert "stablehlo.convolution" not in text and "dot_general" in text
+    assert_all_passes_equal(conv, native, x, kernel)
+
+
+def scalar(function):
+    return lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel)))
+
+
+def test_forward_mode_equals_native():
+    x, kernel, tx, tk = draw((2, 12, 12, 16), (3, 3, 16, 16), (2, 12, 12, 16), (3, 3, 16, 16))
+    for actual, expected in zip(jax.jvp(conv, (x, kernel), (tx, tk)), jax.jvp(native, (x, kernel), (tx, tk))):
+        assert_close(actual, expected)
+
+
+def test_gradient_penalty_and_forward_over_reverse_equal_native():
+    x, kernel, tangent = draw((2, 12, 12, 16), (3, 3, 16, 16), (3, 3, 16, 16))
+
+    def penalty(function):
+        return lambda kernel: jnp.sum(jax.grad(lambda x: jnp.sum(function(x, kernel / 12) ** 2))(x) ** 2)
+
+    assert_close(jax.jit(jax.grad(penalty(conv)))(kernel), jax.jit(jax.grad(penalty(native)))(kernel), 2e-5)
+    products = [jax.jvp(jax.grad(penalty(f)), (kernel,), (tangent,))[1] for f in (conv, native)]
+    assert_close(*products, 2e-5)
+
+
+def test_vmap_over_pictures_and_over_kernels_equals_native():
+    x, kernel = draw((3, 2, 12, 12, 16), (3, 3, 3, 16, 16))
+    for axes in ((0, None), (None, 0), (0, 0)):
+        arguments = [a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes)]
+        assert_close(jax.vmap(conv, axes)(*arguments), jax.vmap(native, axes)(*arguments))
+        gradients = [jax.vmap(jax.grad(lambda *a, f=f: jnp.sum(f(*a) ** 2), 1), axes)(*arguments)
+                     for f in (conv, native)]
+        assert_close(*gradients)
+
+
+def test_remat_leaves_gradients_as_they_are():
+    x, kernel = draw((2, 12, 12, 16), (3, 3, 16, 16))
+    plain, again = (jax.jit(jax.grad(f, (0, 1)))(x, kernel) for f in (scalar(conv), jax.checkpoint(scalar(conv))))
+    for a, b in zip(plain, again):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_bfloat16_is_the_rounded_float32_result():
+    x, kernel = draw((2, 12, 12, 32), (3, 3, 32, 16), dtype=jnp.bfloat16)
+    wide = [a.astype(jnp.float32) for a in (x, kernel)]
+    assert conv(x, kernel).dtype == jnp.bfloat16
+    assert_close(conv(x, kernel), native(*wide), 2**-8)
+    gradient = jax.grad(lambda k: jnp.sum(conv(x, k).astype(jnp.float32) ** 2))(kernel)
+    assert gradient.dtype == jnp.bfloat16
+    assert_close(gradient, jax.grad(lambda k: jnp.sum(native(wide[0], k) ** 2))(wide[1]), 2**-6)
+
+
+@pytest.fixture
+def mesh():
+    return Mesh(np.array(jax.devices()[:8]), ("data",))
+
+
+def test_a_divided_batch_stays_where_it_is(mesh, monkeypatch):
+    monkeypatch.setattr(cpu, "FORWARD_BYTES", 10_000)
+    monkeypatch.setattr(cpu, "GRADIENT_BYTES", 10_000)
+    x, kernel = draw((16, 12, 12, 16), (3, 3, 16, 16))
+    divided = jax.device_put(x, NamedSharding(mesh, P("data")))
+    shared = jax.device_put(kernel, NamedSharding(mesh, P()))
+    step = jax.jit(lambda x, k: (conv(x, k), *jax.grad(scalar(conv), (0, 1))(x, k)))
+    compiled = step.lower(divided, shared).compile()
+    assert not re.search(r"all-gather|all-to-all|collective-permute", compiled.as_text())
+    y, dx, dk = compiled(divided, shared)
+    assert y.sharding.spec[0] == dx.sharding.spec[0] == "data"
+    for actual, expected in zip((y, dx, dk), (native(x, kernel), *jax.grad(scalar(native), (0, 1))(x, kernel))):
+        assert_close(actual, expected, 2e-5)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_shard_map_sums_the_shared_kernels_gradient(mesh, monkeypatch, check_vma):
+    monkeypatch.setattr(cpu, "FORWARD_BYTES", 10_000)
+    monkeypatch.setattr(cpu, "GRADIENT_BYTES", 10_000)
+    x, kernel = draw((32, 12, 12, 16), (3, 3, 16, 16))
+
+    def loss(kernel, x):
+        return lax.psum(scalar(conv)(x, kernel), "data")
+
+    mapped = jax.shard_map(loss, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=check_vma)
+    assert_close(jax.jit(jax.grad(mapped))(kernel, x), jax.grad(scalar(native), 1)(x, kernel), 2e-5)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_get_the_native_convolution(platform):
+    x, kernel = draw((16, 32, 32, 64), (3, 3, 64, 64))
+    small = jnp.ones((1, 1, 64, 32))
+    step = jax.jit(jax.grad(lambda x, k, s: jnp.sum(conv(conv(x, k), s) ** 2), (0, 1, 2)))
+    for platforms, native_only in (([platform], True), (["cpu"], False)):
+        text = jax.export.export(step, platforms=platforms)(x, kernel, small).mlir_module()
+        assert ("stablehlo.convolution" in text) == native_only
+        assert ("stablehlo.dot_general" in text or "stablehlo.while" in text) != native_only
+
+
+def test_the_layer_has_the_parameters_and_the_results_of_the_linen_layer():
+    x = draw((2, 11, 12, 16))[0]
+    for options in ({}, {"strides": 2, "use_bias": False}, {"padding": ((0, 1), (0, 1))}, {"dtype": jnp.bfloat16}):
+        ours, theirs = Conv(24, (3, 3), **options), nn.Conv(24, (3, 3), **options)
+        params = ours.init(jax.random.key(0), x)
+        reference = theirs.init(jax.random.key(0), x)
+        assert jax.tree.map(lambda a: (a.shape, a.dtype), params) == jax.tree.map(lambda a: (a.shape, a.dtype),
+                                                                                  reference)
+        y, expected = ours.apply(reference, x), theirs.apply(reference, x)
+        assert y.dtype == expected.dtype
+        assert_close(y, expected, 2**-7 if y.dtype == jnp.bfloat16 else 1e-5)
+
+
+def test_bad_arguments_name_themselves():
+    x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 4, 5))
+    with pytest.raises(ValueError, match=r"3 channels, but kernel \(3, 3, 4, 5\) takes 4"):
+        conv(x, kernel)
+    with pytest.raises(ValueError, match="kernel"):
+        conv(x, kernel[0])
+    with pytest.raises(ValueError, match="Did you mean 'SAME'"):
+        conv(x, kernel[:, :, :3], padding="SAMME")
+    with pytest.raises(ValueError, match="strides must be a positive int"):
+        conv(x, kernel[:, :, :3], strides=0)
