@@ -37,7 +37,9 @@ class Solver(NamedTuple):
 
     init: Callable[[Array], Carry]
     step: Callable[[BoundDenoiser, Carry, Array, Array, NoiseFn], Carry]
-    order: int  # global order of convergence on a smooth grid, without added noise
+    # Global order of convergence without added noise, on a smooth grid whose first step lies where D hardly depends
+    # on sigma, as it does at the prior's level: the lower order of a multistep method's first steps costs nothing there.
+    order: int
     nfe: int  # network evaluations per step (a step into 0 may take fewer)
 
 

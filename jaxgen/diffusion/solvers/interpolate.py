@@ -9,6 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 
+_TERMS = 17
+_SERIES = [[math.factorial(k) / math.factorial(n + k + 1) for n in range(_TERMS)] for k in range(4)]
+
+
 def exponential_moments(h: Array, count: int) -> list[Array]:
     """m_k = integral over 0 .. 1 of h exp(-h (1 - u)) u^k du, k < count; m_0 = 1 - exp(-h), m_k = 1 - k m_(k-1) / h.
 
@@ -17,12 +21,13 @@ def exponential_moments(h: Array, count: int) -> list[Array]:
     h = jnp.asarray(h)
     small = jnp.abs(h) < 1.0
     h_small, h_large = jnp.where(small, h, 0.5), jnp.where(small, 2.0, h)
+    powers = jnp.cumprod(jnp.concatenate([h_small[None], jnp.broadcast_to(-h_small, (_TERMS - 1,))]))
     moments, closed = [], -jnp.expm1(-h_large)
     for k in range(count):
         if k:
             closed = 1 - k * closed / h_large
-        series = sum((-h_small) ** n * (math.factorial(k) / math.factorial(n + k + 1)) for n in range(17))
-        moments.append(jnp.where(small, h_small * series, closed))
+        series = jnp.sum(powers * jnp.asarray(_SERIES[k], powers.dtype))
+        moments.append(jnp.where(small, series, closed))
     return moments
 
 

@@ -1,0 +1,90 @@
+"""Order of convergence of every solver, measured in float64 against an independent integrator."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import diffusion as d
+from tests.diffusion.oracle import DETERMINISTIC, log_grid, mixture, mixture_flow
+
+START, STOP = 100.0, 0.1
+X = np.linspace(-1.2 * START, 1.2 * START, 9)
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return mixture_flow(X, START, STOP)
+
+
+def measured_order(solver, exact, counts, x=X, start=START, stop=STOP, grid=log_grid):
+    with jax.enable_x64(True):
+        run = jax.jit(lambda sigmas, x: d.sample(mixture, solver, sigmas, x, KEY))
+        errors = [
+            np.sqrt(np.mean((np.asarray(run(grid(n, start, stop), jnp.asarray(x[:, None])))[:, 0] - exact) ** 2))
+            for n in counts
+        ]
+    return -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_the_measured_order_is_the_nominal_one(name, exact):
+    solver = DETERMINISTIC[name]
+    counts = {"lms_4": (192, 640), "lms_3": (128, 384), "unipc_3": (96, 288)}.get(name, (64, 192))
+    assert measured_order(solver, exact, counts) == pytest.approx(solver.order, abs=0.15)
+
+
+def test_ipndm_has_its_full_order_on_a_grid_that_is_uniform_in_sigma():
+    start, stop = 3.0, 2.0
+    x = np.linspace(-4, 4, 9)
+    grid = lambda n, a, b: jnp.linspace(a, b, n + 1)  # noqa: E731
+    order = measured_order(d.ipndm(2), mixture_flow(x, start, stop), (16, 64), x, start, stop, grid)
+    assert order == pytest.approx(2, abs=0.15)
+    # Order 4 starts with steps of lower order, whose error of h^2 is all that is seen; LMS agrees with it to rounding.
+    with jax.enable_x64(True):
+        sigmas, x = jnp.linspace(start, stop, 17), jnp.asarray(x[:, None])
+        both = [d.sample(mixture, solver, sigmas, x, KEY) for solver in (d.ipndm(), d.lms())]
+    np.testing.assert_allclose(*both, rtol=1e-12)
+
+
+def test_the_third_order_method_needs_the_whole_curvature_term(exact):
+    """Half of the curvature term, as in published code, is a method of second order; ours has the whole."""
+
+    def half_curvature(denoiser, carry, sigma, sigma_next, noise_fn):
+        x, (d1, d2, h1, h2, count) = carry
+        d0, h = denoiser(x, sigma), jnp.log(sigma / sigma_next)
+        phi2 = 1 + jnp.expm1(-h) / h
+        phi3 = phi2 / h - 0.5
+        r0, r1 = h1 / h, h2 / h
+        first, second = (d0 - d1) / r0, (d1 - d2) / r1
+        slope = first + (first - second) * r0 / (r0 + r1)
+        curve = (first - second) / (r0 + r1)
+        extra = jnp.where(count > 1, phi2 * slope - phi3 * curve, jnp.where(count > 0, phi2 * first, 0.0))
+        x = sigma_next / sigma * x - jnp.expm1(-h) * d0 + extra
+        return d.Carry(x, (d0, d1, h, h1, count + 1))
+
+    def init(x):
+        one = jnp.ones((), x.dtype)
+        return d.Carry(x, (jnp.zeros_like(x), jnp.zeros_like(x), one, one, jnp.zeros((), jnp.int32)))
+
+    assert measured_order(d.Solver(init, half_curvature, 3, 1), exact, (128, 512)) < 2.4
+    assert measured_order(d.dpmpp_3m_sde(0.0), exact, (128, 512)) > 2.85
+
+
+@pytest.mark.parametrize("name", ["heun", "dpmpp_2m", "unipc_2", "rk4"])
+def test_inversion_returns_the_input_to_the_solvers_order(name):
+    solver = DETERMINISTIC[name]
+    errors, counts = [], (32, 96)
+    with jax.enable_x64(True):
+        x0 = jnp.linspace(-1.5, 1.5, 7)[:, None]
+        round_trip = jax.jit(
+            lambda sigmas: d.sample(mixture, solver, sigmas, d.invert(mixture, solver, sigmas, x0), KEY) - x0
+        )
+        for n in counts:
+            errors.append(float(jnp.max(jnp.abs(round_trip(jnp.append(log_grid(n, 20.0, 0.05), 0.0))))))
+            if n == counts[0]:
+                into_zero = float(jnp.max(jnp.abs(mixture(x0, 0.05) - x0)))
+    # What is left for any n is the first-order step into 0 from the smallest level.
+    assert errors[1] < 0.02
+    assert errors[1] == pytest.approx(into_zero, rel=0.2) or errors[1] < errors[0]

@@ -1,0 +1,216 @@
+"""What is true of solvers: identities, ends of the grid, the transformations of JAX, precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import diffusion as d
+from tests.diffusion.oracle import ALL, DETERMINISTIC, STOCHASTIC, gaussian, log_grid, mixture
+
+KEY = jax.random.key(3)
+GRID = d.karras_sigmas(6, 0.02, 10.0)
+X = d.prior_sample(jax.random.key(1), (4, 3), GRID[0])
+
+
+VARIANTS = ("ddim", "ddim_half", "dpmpp_2m_heun", "unipc_1", "unipc_2_bh1", "lms_2", "lms_3", "ddpm_large")
+
+
+def run(x, sigmas, key, solver):
+    return d.sample(mixture, solver, sigmas, x, key)
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if n not in VARIANTS])
+def test_every_solver_works_under_jit_vmap_and_grad(name):
+    def total(x, sigmas, keys):
+        many = jax.vmap(lambda key: run(x, sigmas, key, ALL[name]))(keys)
+        return jnp.sum(many), many
+
+    # One compilation for three transformations: the gradient through sampling, over a map of two keys.
+    gradient, many = jax.jit(jax.grad(total, has_aux=True))(X, GRID, jnp.stack([KEY, jax.random.key(4)]))
+    assert many.shape == (2, *X.shape) and many.dtype == jnp.float32
+    assert np.isfinite(many).all() and np.isfinite(gradient).all()
+    if name in DETERMINISTIC:
+        np.testing.assert_array_equal(many[0], many[1])
+        assert np.abs(gradient).max() > 0
+    else:
+        assert np.abs(many[0] - many[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["heun_churn", "dpmpp_3m_sde", "unipc_2", "ddim_full"])
+def test_gradients_with_respect_to_the_noise_levels_are_finite(name):
+    gradient = jax.jit(jax.grad(lambda sigmas: jnp.sum(run(X, sigmas, KEY, ALL[name]))))(GRID)
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_bfloat16_stays_bfloat16_outside_and_float32_between_steps(name):
+    seen = []
+
+    def denoiser(x, sigma, cond=None):
+        seen.append(x.dtype)
+        return mixture(x, sigma).astype(jnp.bfloat16)
+
+    low = jax.ShapeDtypeStruct(X.shape, jnp.bfloat16)
+    out = jax.eval_shape(lambda x: d.sample(denoiser, ALL[name], GRID, x, KEY), low)
+    assert out.dtype == jnp.bfloat16 and set(seen) == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("name", ["heun", "unipc_2", "dpmpp_2m_sde"])
+def test_bfloat16_samples_are_near_the_float32_ones(name):
+    low = run(X.astype(jnp.bfloat16), GRID, KEY, ALL[name])
+    np.testing.assert_allclose(low.astype(jnp.float32), run(X, GRID, KEY, ALL[name]), atol=0.06)
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if n != "consistency"])
+def test_one_step_into_zero_is_the_denoiser_itself(name):
+    sigmas = jnp.array([10.0, 0.0])
+    one = d.sample(mixture, ALL[name], sigmas, X, KEY)
+    if name == "heun_churn":  # noise first, to a higher level
+        assert np.abs(one - mixture(X, 10.0)).max() < 0.2
+    else:
+        np.testing.assert_allclose(one, mixture(X, 10.0), atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["euler", "ddim_full", "ddpm", "dpmpp_2m", "unipc_3", "lms_4", "dpmpp_3m_sde"])
+def test_as_many_steps_as_the_schedule_has_work(name):
+    schedule = d.linear(steps=60, beta_end=0.2)
+    sigmas = d.spaced_sigmas(schedule, 60)
+    x = d.sample(gaussian(), ALL[name], sigmas, X, KEY)
+    assert np.isfinite(x).all() and np.abs(x).max() < 3
+
+
+def test_ddim_without_noise_is_euler():
+    a, b = (d.sample(mixture, s, GRID, X, KEY) for s in (d.ddim(0.0), d.euler()))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_ddim_with_full_noise_is_the_ancestral_posterior_of_the_respaced_chain():
+    a, b = (d.sample(mixture, s, GRID, X, KEY) for s in (d.ddim(1.0), d.ddpm()))
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+def test_ddim_coefficients_are_the_pinned_ones():
+    """In the model's own variable, from index 500 to 400 of the linear schedule."""
+    schedule = d.linear()
+    s, s_next = schedule.ratio(jnp.array([500, 400]))
+    alpha, alpha_next = schedule.alpha(jnp.array([500, 400]))
+    sigma = schedule.sigma(500)
+
+    def step(x0, eps, z, eta):
+        x = (alpha * x0 + sigma * eps) / alpha
+        carry = d.Carry(jnp.full((1,), x))
+        out = d.ddim(eta).step(lambda x, s: jnp.full((1,), x0), carry, s, s_next, lambda: jnp.full((1,), z))
+        return float(out.x[0] * alpha_next)
+
+    # xt' = coefficient of x0, of eps (in place of eps given x0) and of the noise
+    for eta, of_eps, of_z in ((0.0, 0.8980133576, 0.0), (1.0, 0.5323673832, 0.7231963493)):
+        assert step(1.0, 0.0, 0.0, eta) == pytest.approx(0.4399681917, rel=3e-6)
+        assert step(0.0, 1.0, 0.0, eta) == pytest.approx(of_eps, rel=3e-6)
+        assert step(0.0, 0.0, 1.0, eta) == pytest.approx(of_z, rel=3e-6, abs=1e-9)
+
+
+def test_the_ancestral_step_from_10_to_6_keeps_3_6_and_draws_4_8():
+    x, z = jnp.array([10.0]), jnp.array([1.0])
+    out = d.euler_ancestral().step(lambda x, s: 0 * x, d.Carry(x), jnp.float32(10.0), jnp.float32(6.0), lambda: 0 * z)
+    assert float(out.x[0]) == pytest.approx(3.6, rel=1e-6)
+    out = d.euler_ancestral().step(lambda x, s: x * 0, d.Carry(0 * x), jnp.float32(10), jnp.float32(6), lambda: z)
+    assert float(out.x[0]) == pytest.approx(4.8, rel=1e-6)
+
+
+def test_dpmpp_2m_is_first_order_on_its_first_step_and_on_the_step_into_zero():
+    two = jnp.array([10.0, 1.0, 0.0])
+    np.testing.assert_array_equal(*(d.sample(mixture, s, two, X, KEY) for s in (d.dpmpp_2m(), d.euler())))
+
+
+def test_the_sde_solvers_without_noise_are_the_ode_solvers():
+    a = d.sample(mixture, d.dpmpp_2m_sde(jnp.float32(0.0)), GRID, X, KEY)
+    np.testing.assert_allclose(a, d.sample(mixture, d.dpmpp_2m(), GRID, X, KEY), rtol=1e-5, atol=1e-6)
+
+
+def test_variance_preserving_and_flow_networks_give_the_variance_exploding_sample():
+    """The same data through networks of every kind and scaling: one sample."""
+    exact = gaussian(0.3, 0.5)
+    reference = d.sample(exact, d.dpmpp_2m(), GRID, X, KEY)
+    schedules = {"vp": d.linear(), "cosine": d.trigonometric(), "flow": d.flow(shift=3.0), "ve": d.edm()}
+    for name, schedule in schedules.items():
+        for kind in ("eps", "x0", "v", "flow"):
+            if kind == "eps" and schedule.zero_terminal_snr:
+                continue
+
+            def network(xt, time, cond, schedule=schedule, kind=kind, name=name):
+                if name == "flow":  # conditioned on the share of noise
+                    alpha, sigma = 1 - time, time
+                else:
+                    alpha, sigma = schedule.alpha(time), schedule.sigma(time)
+                alpha, sigma = alpha[:, None], sigma[:, None]
+                x0 = exact(xt / alpha, (sigma / alpha))
+                eps = (xt - alpha * x0) / sigma
+                return {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0, "flow": eps - x0}[kind]
+
+            denoiser = d.precondition(network, kind=kind, schedule=schedule)
+            out = d.sample(denoiser, d.dpmpp_2m(), GRID, X, KEY)
+            np.testing.assert_allclose(out, reference, atol=3e-4, err_msg=f"{name} {kind}")
+
+
+def test_multistep_history_is_not_kept_between_calls():
+    solver = d.unipc(3)
+    first = d.sample(mixture, solver, GRID, X, KEY)
+    d.sample(mixture, solver, GRID * 0.5, X + 1, KEY)
+    np.testing.assert_array_equal(first, d.sample(mixture, solver, GRID, X, KEY))
+
+
+def test_heun_evaluates_2n_minus_1_times_and_every_solver_as_often_as_it_says():
+    def calls(solver, sigmas):
+        counted = []
+
+        def denoiser(x, sigma, cond=None):
+            jax.debug.callback(lambda s: counted.append(float(s)), sigma)
+            return mixture(x, sigma)
+
+        jax.jit(lambda: d.sample(denoiser, solver, sigmas, X, KEY))().block_until_ready()
+        jax.effects_barrier()
+        return len(counted), min(counted)
+
+    assert calls(d.heun(), GRID) == (11, pytest.approx(0.02))
+    assert calls(d.rk4(), GRID)[0] == 4 * 5 + 1
+    assert calls(d.dpmpp_2s(), GRID)[0] == 11
+    assert calls(d.pndm(), GRID)[0] == 7
+    for name in ("unipc_2", "dpmpp_2m", "ddim_full"):
+        assert calls(ALL[name], GRID)[0] == 6, name
+    assert calls(d.rk4(), log_grid(3, 10.0, 1.0))[0] == 12
+
+
+def test_steps_from_an_infinite_noise_level_are_finite():
+    """A flow starts at t = 1, where the ratio stands for infinity."""
+    sigmas = d.uniform_sigmas(d.flow(), 8)
+    x = d.prior_sample(KEY, (4, 3), sigmas[0])
+    for solver in (d.euler(), d.dpmpp_2m(), d.unipc(), d.ddim(1.0), d.dpmpp_3m_sde()):
+        out = d.sample(gaussian(), solver, sigmas, x, KEY)
+        assert np.isfinite(out).all() and np.abs(out).max() < 3
+
+
+def test_solvers_are_found_by_name_and_a_wrong_name_gets_the_nearest():
+    assert d.get_solver("ddim", eta=0.5).order == 1
+    with pytest.raises(ValueError, match="Did you mean 'heun'"):
+        d.get_solver("huen")
+
+
+def test_bad_options_are_refused():
+    for make, message in (
+        (lambda: d.ddim(1.5), "eta"),
+        (lambda: d.dpmpp_2m_sde(-1.0), "eta"),
+        (lambda: d.dpmpp_2m_sde(kind="midpont"), "midpoint"),
+        (lambda: d.unipc(4), "order"),
+        (lambda: d.lms(0), "order"),
+        (lambda: d.unipc(2, kind="bh3"), "bh2"),
+        (lambda: d.ddpm(2.0), "variance"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+def test_inversion_refuses_a_solver_that_draws_noise():
+    for name in STOCHASTIC:
+        with pytest.raises(ValueError, match="deterministic"):
+            d.invert(mixture, STOCHASTIC[name], GRID, X)
