@@ -1,0 +1,59 @@
+"""What the configurations share. Each file stays a plain list of values; this is their common part."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxgen.errors import unknown_name
+
+
+def training(**changes: Any) -> ConfigDict:
+    """The values of a run that are not the model's: seed, data, optimizer, intervals, devices."""
+    config = ConfigDict({
+        "seed": 0,
+        "data": {
+            "name": "mnist_5k",
+            "train_split": "train",
+            "test_split": "test",
+            "image_size": 0,  # 0: as the set has it
+            "batch_size": 32,
+            "flip": False,
+            "crop": 0,  # shifts by up to so many pixels
+            "options": {},  # of the set, such as {"folder": "my/pictures"} for image_folder
+        },
+        "reconstruction": "l2",
+        "optimizer": {
+            "name": "adamw", "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100, "b1": 0.9, "b2": 0.95,
+            "weight_decay": 0.0, "clip_norm": 1.0,
+        },
+        "num_steps": 1000,
+        "ema_decay": 0.998,
+        "accumulate": 1,
+        "log_every": 50,
+        "evaluate_every": 500,
+        "checkpoint_every": 500,
+        "keep_checkpoints": 2,
+        "parallel": {"mode": "jit", "fsdp": 1, "multihost": False},  # mode: "jit" or "pmap"
+    })
+    config.update(changes)
+    return config
+
+
+def variant(config: ConfigDict, name: str | None, smoke: Mapping[str, Any]) -> ConfigDict:
+    """The configuration as it is, or as the variant after the colon changes it.
+
+    Args:
+        config: of the full run.
+        name: what stands after the colon; empty or None for the full run.
+        smoke: the changes of `:smoke`, which runs every part in seconds; keys with dots for nesting.
+    """
+    if not name:
+        return config
+    if name != "smoke":
+        raise unknown_name("variant of the configuration", name, ["smoke"])
+    config.update_from_flattened_dict({
+        "num_steps": 4, "log_every": 1, "evaluate_every": 4, "checkpoint_every": 2, "optimizer.warmup_steps": 1,
+        "data.batch_size": 8, **smoke,
+    })
+    return config

@@ -1,0 +1,17 @@
+"""VQ-VAE on Fashion-MNIST (60,000 pictures of clothes, 28x28 grey): 49 nine-bit codes for each picture.
+
+Data: Debian's package dataset-fashion-mnist, or TFDS where it has been prepared.
+Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
+"""
+
+from experiments.configs import vqvae_mnist
+
+
+def get_config(name=None):
+    config = vqvae_mnist.get_config(name)
+    config.data.name = "fashion_mnist"
+    config.data.flip = True
+    config.data.crop = 0
+    if not name:
+        config.num_steps = 4000
+    return config

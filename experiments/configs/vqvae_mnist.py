@@ -1,0 +1,23 @@
+"""VQ-VAE on 5,000 real MNIST digits (the embedded default): 49 nine-bit codes for each 28x28 picture.
+
+Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017; EMA codebook of its
+appendix A.1, revival of unused codes, encoder and decoder in the manner of VQGAN.
+"""
+
+from experiments.configs.base import training, variant
+
+NETWORK = {"channels": 32, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 8, "patch_size": 2}
+
+
+def get_config(name=None):
+    config = training(num_steps=1600)
+    config.data.crop = 2
+    config.optimizer.learning_rate = 3e-3
+    config.model = {
+        "name": "vqvae",
+        "latent_channels": 8,
+        "encoder": NETWORK,
+        "decoder": NETWORK,
+        "quantizer": {"name": "vq", "num_codes": 512, "ema_decay": 0.99, "kmeans_iterations": 5, "revive_below": 0.05},
+    }
+    return variant(config, name, {"model.quantizer.num_codes": 32})

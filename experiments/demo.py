@@ -1,0 +1,138 @@
+"""Train a VQ-VAE on real MNIST digits in minutes, measure it on held-out ones, and show everything on one page.
+
+    python -m experiments.demo
+
+writes runs/demo/index.html with reconstructions, use of the codebook, loss curves and metrics. Run again, it goes on
+where it was stopped, or makes the page anew.
+"""
+
+import base64
+import html
+import json
+import time
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from absl import flags
+
+from experiments import command_line
+from experiments.evaluate import evaluate_reconstruction, load_run, load_split, reconstruction_pairs
+from experiments.vqvae import train_vqvae
+from jaxgen import data, train
+from jaxgen.metrics import usage
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+SHOWN = 40
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>jaxgen: VQ-VAE on MNIST</title>
+<style>
+  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+  figure {{ margin: 1.5rem 0; }} img {{ max-width: 100%; }} .pixels {{ image-rendering: pixelated; width: 100%; }}
+  figcaption {{ color: #555; }} .side {{ display: flex; gap: 1rem; flex-wrap: wrap; }} .side > * {{ flex: 1 1 24rem; }}
+  table {{ border-collapse: collapse; }} td, th {{ padding: .2rem 1rem .2rem 0; text-align: left; }}
+</style>
+<h1>VQ-VAE on MNIST</h1>
+<p>{summary}</p>
+<figure><img class="pixels" alt="held-out digits and their reconstructions" src="{reconstructions}">
+<figcaption>Held-out digits; below each row, what the decoder makes of their 49 codes.</figcaption></figure>
+<div class="side">
+<table><tr><th>held-out digits</th><th></th></tr>{rows}</table>
+<figure><img alt="loss curves" src="{loss}"><figcaption>Training loss and held-out PSNR.</figcaption></figure>
+</div>
+<figure><img alt="use of the codebook" src="{codebook}">
+<figcaption>How often each of the {num_codes} codes occurs on the held-out digits, most used first.</figcaption>
+</figure>
+</html>
+"""
+
+
+def main(config, workdir: str) -> None:
+    started = time.monotonic()
+    result = train_vqvae(config, workdir)
+    if result.stopped_by:
+        return
+    seconds = time.monotonic() - started
+    directory = Path(workdir)
+    loaded, variables = load_run(directory)
+    test_set = load_split(loaded.config)
+    metrics = evaluate_reconstruction(loaded.model, variables, test_set)
+    (directory / "evaluation-test.json").write_text(json.dumps(metrics, indent=2) + "\n")
+
+    count = min(SHOWN, len(test_set)) // 2 * 2
+    pairs = reconstruction_pairs(loaded.model, variables, test_set, count)
+    train.save_grid(directory / "reconstructions.png", pairs, columns=count // 2, scale=3)
+    indices = loaded.model.indices(variables, data.to_float(test_set.images()))
+    plot_codebook(directory / "codebook.png", np.asarray(usage(indices, loaded.model.num_codes).histogram))
+    plot_curves(directory / "loss.png", train.read_records(directory / "metrics.jsonl"))
+    write_page(directory, loaded, metrics)
+
+    print(f"{loaded.step} steps; {seconds:.0f} s in this process. On {len(test_set)} held-out digits:")
+    for name, value in metrics.items():
+        print(f"  {name:24} {value:.4g}")
+    print(f"open {directory / 'index.html'}")
+
+
+def plot_curves(path: Path, records: list[dict]) -> None:
+    """Training loss (log scale) and held-out PSNR over steps."""
+    figure, left = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    losses = [(r["step"], r["loss"], r["reconstruction"]) for r in records if r.get("loss") is not None]
+    if losses:
+        steps, loss, reconstruction = zip(*losses, strict=True)
+        left.plot(steps, loss, label="loss")
+        left.plot(steps, reconstruction, label="reconstruction (MSE)")
+    left.set(xlabel="step", ylabel="training loss", yscale="log")
+    right = left.twinx()
+    evaluated = [(r["step"], r["eval/psnr"]) for r in records if r.get("eval/psnr") is not None]
+    if evaluated:
+        right.plot(*zip(*evaluated, strict=True), "k.--", label="held-out PSNR")
+    right.set(ylabel="PSNR [dB]")
+    handles = [line for axis in (left, right) for line in axis.get_lines()]
+    left.legend(handles, [line.get_label() for line in handles], loc="center right")
+    save(figure, path)
+
+
+def plot_codebook(path: Path, histogram: np.ndarray) -> None:
+    """How often each code occurs, most used first, with the even share as a line."""
+    figure, axis = plt.subplots(figsize=(10, 2.4), layout="constrained")
+    axis.bar(np.arange(len(histogram)), np.sort(histogram)[::-1], width=1.0)
+    axis.axhline(histogram.mean(), color="k", linewidth=0.8, linestyle=":")
+    axis.set(xlabel=f"code ({np.mean(histogram > 0):.1%} in use)", ylabel="times used", xlim=(-1, len(histogram)))
+    save(figure, path)
+
+
+def save(figure, path: Path) -> None:
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def write_page(directory: Path, loaded, metrics: dict) -> None:
+    """index.html with its pictures inside, so that the file can be passed on alone."""
+    names = {
+        "psnr": "PSNR [dB]", "ssim": "SSIM", "mse": "MSE (pixels in [0, 1])", "perplexity": "codebook perplexity",
+        "used": "codes in use", "bits_per_pixel": "bits per pixel",
+        "entropy_bits_per_pixel": "bits per pixel at the codes' entropy",
+    }
+    rows = "".join(
+        f"<tr><td>{html.escape(names.get(name, name))}</td><td>{value:.4g}</td></tr>" for name, value in metrics.items()
+    )
+    pictures = {
+        name: "data:image/png;base64," + base64.b64encode((directory / f"{name}.png").read_bytes()).decode()
+        for name in ("reconstructions", "codebook", "loss")
+    }
+    summary = (f"Each 28x28 digit becomes 7x7 indices into {loaded.model.num_codes} codes and comes back. "
+               f"Trained for {loaded.step} steps on {html.escape(loaded.config['data']['name'])}.")
+    page = PAGE.format(summary=summary, rows=rows, num_codes=loaded.model.num_codes, **pictures)
+    (directory / "index.html").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    CONFIG = command_line.define_config("experiments/configs/vqvae_mnist.py")
+    WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "The run's directory.")
+    command_line.run(lambda: main(CONFIG.value, WORKDIR.value))
