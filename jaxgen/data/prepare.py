@@ -42,13 +42,17 @@ def _progress_on_terminals_only() -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Holds an advisory lock that the operating system releases when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: the rename below is still atomic, two preparations are only wasteful
-            yield
-            return
+    try:
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except (ImportError, OSError):
+        # Windows, or a place that cannot be written, where preparing says so itself. A set is renamed into place all
+        # the same: without the lock, two preparations at once are wasteful, and the later one fails.
+        yield
+        return
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

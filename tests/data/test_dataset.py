@@ -53,7 +53,8 @@ def test_evaluation_refuses_an_empty_set_and_an_indivisible_batch(dataset):
 def test_resizing_by_a_whole_factor_takes_the_mean_of_each_area():
     image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     expected = image.reshape(4, 3, 4, 3, 3).astype(float).mean((1, 3))
-    np.testing.assert_allclose(resize(image, 4), expected, atol=0.51)
+    # Pillow rounds after the rows and again after the columns.
+    np.testing.assert_allclose(resize(image, 4), expected, atol=1)
     assert resize(image[..., :1], 4).shape == (4, 4, 1)
 
 

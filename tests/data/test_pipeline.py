@@ -35,7 +35,8 @@ def test_a_batch_gathers_the_examples_that_its_ids_name(dataset):
 
 
 def test_each_epoch_is_a_permutation_and_they_differ(dataset):
-    epochs = [sum(ids(stream, 5), []) for stream in [batches(dataset, batch_size=10)] for _ in range(4)]
+    stream = batches(dataset, batch_size=10)
+    epochs = [np.concatenate(ids(stream, 5)).tolist() for _ in range(4)]
     for order in epochs:
         assert sorted(order) == list(range(50))
     assert len({tuple(order) for order in epochs}) == 4
@@ -60,7 +61,8 @@ def test_the_seed_decides_everything(dataset):
 
 
 def test_without_shuffling_the_order_is_the_sets_order_in_every_epoch(dataset):
-    assert sum(ids(batches(dataset, batch_size=25, shuffle=False), 4), []) == [*range(50), *range(50)]
+    order = np.concatenate(ids(batches(dataset, batch_size=25, shuffle=False), 4))
+    assert order.tolist() == [*range(50), *range(50)]
 
 
 def test_epochs_end_and_the_remainder_is_dropped_or_kept(dataset):

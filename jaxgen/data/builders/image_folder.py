@@ -58,7 +58,10 @@ def read_picture(path: Path, size: int) -> Any:
     # Transparent pixels hold any colour: white is what they look like on paper.
     flat = Image.new("RGBA", picture.size, "white")
     flat.alpha_composite(picture)
-    return ImageOps.fit(flat.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    side = min(flat.size)
+    left, top = (flat.width - side) // 2, (flat.height - side) // 2
+    square = flat.convert("RGB").crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.LANCZOS)
 
 
 @dataclass

@@ -1,0 +1,149 @@
+import os
+import signal
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jaxgen.data import batches, load
+from jaxgen.data.builders import fashion_mnist
+from jaxgen.data.prepare import prepare
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [("mnist", (28, 28, 1), 10), ("cifar10", (32, 32, 3), 10), ("celeb_a", (64, 64, 3), None)],
+)
+def test_stock_names_go_to_tfds(tmp_path, name, shape, classes):
+    with tfds.testing.mock_data(num_examples=7, data_dir=tmp_path):
+        for limit in (2**30, 0):
+            dataset = load(name, "train", data_dir=tmp_path, memory_limit=limit)
+            assert (len(dataset), dataset.image_shape, dataset.num_classes) == (7, shape, classes)
+            assert dataset.in_memory == (limit > 0)
+            batch = next(batches(dataset, batch_size=4))
+            assert batch["image"].shape == (4, *shape) and batch["image"].dtype == np.uint8
+            assert ("label" in batch) == (classes is not None)
+    assert "tensorflow" not in sys.modules
+
+
+def test_celeb_a_is_cut_to_its_central_140_pixels_and_then_resized(tmp_path):
+    picture = np.zeros((218, 178, 3), np.uint8)
+    picture[39:179, 19:159] = 200  # the crop, and nothing else, is bright
+    picture[39:109, 19:89, 0] = 50
+
+    with tfds.testing.mock_data(as_data_source_fn=lambda *args, **kwargs: [{"image": picture}] * 2, data_dir=tmp_path):
+        image = load("celeb_a", "train", data_dir=tmp_path)[0]["image"]
+        assert image.shape == (64, 64, 3)
+        np.testing.assert_array_equal(image[..., 1:], 200)
+        np.testing.assert_array_equal(image[:31, :31, 0], 50)
+        np.testing.assert_array_equal(image[33:, :, 0], 200)
+        assert load("celeb_a", "train", data_dir=tmp_path, image_size=70)[0]["image"].shape == (70, 70, 3)
+
+
+def test_images_of_several_sizes_need_an_image_size(tmp_path):
+    with tfds.testing.mock_data(num_examples=2, data_dir=tmp_path):
+        with pytest.raises(ValueError, match="'oxford_flowers102' has images of several sizes: pass image_size"):
+            load("oxford_flowers102", "train", data_dir=tmp_path)
+        assert load("oxford_flowers102", "train", data_dir=tmp_path, image_size=16).image_shape == (16, 16, 3)
+        with pytest.raises(ValueError, match="'ag_news_subset' holds no feature 'image'"):
+            load("ag_news_subset", "train", data_dir=tmp_path)
+
+
+def test_fashion_mnist_falls_through_to_a_prepared_stock_set_or_says_what_to_do(tmp_path, monkeypatch):
+    defaults = {"image_size": None, "folder": tmp_path}
+    monkeypatch.setattr(fashion_mnist.FashionMnist.open.__func__, "__kwdefaults__", defaults)
+    with pytest.raises(FileNotFoundError, match="dataset-fashion-mnist"):
+        load("fashion_mnist", "train", data_dir=tmp_path)
+    with tfds.testing.mock_data(num_examples=5, data_dir=tmp_path):
+        monkeypatch.setattr(tfds.core.DatasetBuilder, "is_prepared", lambda self: True)
+        assert len(load("fashion_mnist", "train", data_dir=tmp_path)) == 5
+
+
+def test_unknown_names_and_splits_are_answered_with_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="unknown data set 'cifar01'.*Did you mean 'cifar10'"):
+        load("cifar01", "train", data_dir=tmp_path)
+    with pytest.raises(ValueError, match="Did you mean 'mnist_5k'"):
+        load("mnist5k", "train", data_dir=tmp_path)
+    with pytest.raises(ValueError, match="image_size=0"):
+        load("mnist_5k", "train", data_dir=tmp_path, image_size=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+class NeedsTensorflow(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Yields an array as a picture, which TFDS encodes through TensorFlow, as most of its own sets do."""
+
+    name = "needs_tensorflow"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"image": tfds.features.Image()})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"image": np.zeros((4, 4, 3), np.uint8)}
+
+
+def test_a_stock_set_that_needs_tensorflow_to_be_prepared_says_so_with_the_command(tmp_path):
+    # None in sys.modules makes the import fail wherever the tests run.
+    with mock.patch.dict(sys.modules, {"tensorflow": None}), pytest.raises(ImportError) as caught:
+        prepare(lambda: NeedsTensorflow(data_dir=str(tmp_path)))
+    message = str(caught.value)
+    assert "TFDS needs TensorFlow to prepare 'needs_tensorflow'" in message
+    assert "python -m pip install tensorflow && python -c " in message
+    command = message.split('python -c "')[1].rstrip('"')
+    with mock.patch.object(tfds, "builder") as builder:
+        exec(command, {})
+    builder.assert_called_once_with("needs_tensorflow", data_dir=str(tmp_path))
+    builder().download_and_prepare.assert_called_once_with(file_format="array_record")
+    assert not NeedsTensorflow(data_dir=str(tmp_path)).is_prepared()
+
+
+PREPARE = """
+import os, sys, time
+from jaxgen.data import load
+from jaxgen.data.builders import image_folder
+folder, cache, kill = sys.argv[1:]
+read, count = image_folder.read_picture, 0
+def slow(path, size):
+    global count
+    count += 1
+    if kill == "kill" and count == 5:
+        os.kill(os.getpid(), 9)
+    time.sleep(0.05)
+    return read(path, size)
+image_folder.read_picture = slow
+print(len(load("image_folder", "train", data_dir=cache, folder=folder, image_size=8)), count)
+"""
+
+
+def start(folder, cache, kill="no"):
+    command = [sys.executable, "-c", PREPARE, os.fspath(folder), os.fspath(cache), kill]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_kill_leaves_nothing_that_is_taken_for_a_set_and_two_at_once_prepare_it_once(tmp_path):
+    folder, cache = tmp_path / "pictures", tmp_path / "cache"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    killed = start(folder, cache, "kill")
+    killed.communicate(timeout=100)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in cache.rglob("incomplete.*")]  # it was really in the middle
+    runs = [start(folder, cache) for _ in range(2)]
+    outputs = []
+    for run in runs:
+        out, err = run.communicate(timeout=100)
+        assert run.returncode == 0, err
+        outputs.append(tuple(map(int, out.split())))
+    assert len({length for length, _ in outputs}) == 1
+    assert sorted(read for _, read in outputs) == [0, 20]  # one prepared all, the other waited and found it
+    assert not list(cache.rglob("incomplete.*"))
