@@ -77,7 +77,9 @@ def _rotation_jvp(primals, tangents):
     z_safe, q_safe = jnp.where(defined, z_norm, 1), jnp.where(defined, q_norm, 1)
     u, v = z32 / z_safe, q32 / q_safe
     middle = jnp.linalg.norm(u + v, axis=-1, keepdims=True)
-    w = jnp.where(middle > 1e-6, (u + v) / jnp.where(middle > 1e-6, middle, 1), 0)
+    # Below this, rounding of u + v would turn w by more than the reflection that stands in is off.
+    turns = middle > 1e-4
+    w = jnp.where(turns, (u + v) / jnp.where(turns, middle, 1), 0)
     along_w, along_u = (jnp.sum(x * z_dot, axis=-1, keepdims=True) for x in (w, u))
     turned = q_safe / z_safe * (z_dot - 2 * w * along_w + 2 * v * along_u)
     return q, jnp.where(defined, turned, z_dot).astype(q.dtype)

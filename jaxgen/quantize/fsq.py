@@ -112,6 +112,9 @@ def _indices_of_digits(digits: Array, levels: tuple[int, ...]) -> Array:
 
 
 def _codes(indices: Array, levels: tuple[int, ...]) -> Array:
-    sizes = np.asarray(levels, np.int32)
-    digits = indices[..., None] // _basis(levels) % sizes
-    return (digits - sizes // 2).astype(jnp.float32) / np.float32(sizes // 2)
+    """Codes out of a table, because a division that the compiler rewrites does not always give the same bits."""
+    table = np.zeros((len(levels), max(levels)), np.float32)
+    for row, level in zip(table, levels, strict=True):
+        row[:level] = (np.arange(level) - level // 2) / (level // 2)
+    digits = indices[..., None] // _basis(levels) % np.asarray(levels, np.int32)
+    return jnp.asarray(table)[np.arange(len(levels)), digits]

@@ -1,0 +1,119 @@
+"""N devices give what one device gives: codes, losses, states and gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxgen.quantize import Variables, usage
+from tests.quantize.cases import CASES
+
+DEVICES = 8
+STEPS = 3
+OFTEN = ("vq_ema_kmeans_revival", "vq_cosine_kmeans_revival", "lfq", "gumbel")
+ACROSS = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in CASES]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Most of these tests' time is compilation, and what they compare does not depend on its optimisations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def batches(dim):
+    return jax.random.normal(jax.random.key(2), (STEPS, DEVICES * 2, 3, dim))
+
+
+def step_of(quantizer, reduce):
+    """One training step: the loss's gradient in the parameters, and everything that `apply` gives."""
+
+    def step(variables, z, key):
+        def loss(params):
+            output, state = quantizer.apply(Variables(params, variables.state), z, train=True, key=key)
+            total = jnp.mean(jnp.sin(output.quantized)) + sum(jnp.mean(x) for x in output.losses.values())
+            return reduce(total), (output, state)
+
+        gradient, (output, state) = jax.grad(loss, has_aux=True)(variables.params)
+        return gradient, output, state
+
+    return step
+
+
+@functools.cache
+def trained_on_one_device(name):
+    quantizer = CASES[name].make(None)
+    variables = quantizer.init(jax.random.key(1), CASES[name].dim)
+    return variables, trained(name, variables, jax.jit(step_of(quantizer, lambda x: x)))
+
+
+def trained(name, variables, step):
+    results = []
+    for number, z in enumerate(batches(CASES[name].dim)):
+        gradient, output, state = step(variables, z, jax.random.fold_in(jax.random.key(5), number))
+        variables = Variables(variables.params, state)
+        results.append(jax.device_get((gradient, output, state)))
+    return results
+
+
+def assert_same(name, run):
+    variables, expected = trained_on_one_device(name)
+    actual = run(variables)
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=2e-6)
+
+
+def mesh():
+    return Mesh(np.array(jax.devices()[:DEVICES]), ("data",))
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_pmap_with_an_axis_name_equals_one_device(name):
+    local = step_of(CASES[name].make("data"), lambda x: x)
+
+    def device_step(variables, z, key):
+        gradient, output, state = local(variables, z, key)
+        return jax.lax.pmean(gradient, "data"), output, state
+
+    mapped = jax.pmap(device_step, axis_name="data", in_axes=(None, 0, None))
+
+    def step(variables, z, key):
+        gradient, output, state = mapped(variables, z.reshape(DEVICES, -1, *z.shape[1:]), key)
+        for leaf in jax.tree.leaves(state):
+            for other in leaf[1:]:
+                np.testing.assert_array_equal(leaf[0], other)
+        first = functools.partial(jax.tree.map, lambda x: x[0])
+        return first(gradient), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), output), first(state)
+
+    assert_same(name, lambda variables: trained(name, variables, step))
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_shard_map_with_an_axis_name_equals_one_device(name):
+    step = step_of(CASES[name].make("data"), lambda x: jax.lax.pmean(x, "data"))
+    mapped = jax.shard_map(step, mesh=mesh(), in_specs=(P(), P("data"), P()), out_specs=(P(), P("data"), P()))
+    assert_same(name, lambda variables: trained(name, variables, jax.jit(mapped)))
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_jit_with_sharded_vectors_equals_one_device_without_an_axis_name(name):
+    jitted = jax.jit(step_of(CASES[name].make(None), lambda x: x))
+
+    def step(variables, z, key):
+        return jitted(variables, jax.device_put(z, NamedSharding(mesh(), P("data"))), key)
+
+    assert_same(name, lambda variables: trained(name, variables, step))
+
+
+def test_usage_sums_its_histogram_over_devices():
+    indices = jax.random.randint(jax.random.key(0), (DEVICES, 10), 0, 16)
+    mapped = jax.pmap(functools.partial(usage, num_codes=16, axis_name="data"), axis_name="data")(indices)
+    expected = usage(indices, 16)
+    np.testing.assert_allclose(mapped.perplexity, np.full(DEVICES, expected.perplexity), rtol=1e-6)
+    np.testing.assert_array_equal(mapped.histogram[3], expected.histogram)
