@@ -19,6 +19,13 @@ from jaxgen.models.conv import Conv, conv, conv_transpose, cpu
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_convolutions_take_tiles_too():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "LEAST_OPERATIONS", 0)
+        yield
+
+
 def native(x, kernel, strides=(1, 1), padding="SAME", dilation=(1, 1)):
     return lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=LAYOUT)
 
@@ -114,6 +121,13 @@ def test_a_plan_fits_its_budget_and_keeps_eight_devices_busy():
         chunk, rows = cpu._plan(batch, size, channels, cpu.FORWARD_BYTES)
         assert batch % chunk == 0 and chunk % np.gcd(batch, 8) == 0
         assert chunk * rows * -(-size[1] // 4) * channels * 144 <= cpu.FORWARD_BYTES
+
+
+def test_small_convolutions_stay_native_to_compile_fast(monkeypatch):
+    monkeypatch.setattr(cpu, "LEAST_OPERATIONS", 1e8)
+    for batch, tiled in ((2, False), (16, True)):
+        x, kernel = draw((batch, 32, 32, 32), (3, 3, 32, 32))
+        assert ("stablehlo.convolution" in jax.jit(conv).lower(x, kernel).as_text()) != tiled
 
 
 def test_one_by_one_is_a_matrix_product():

@@ -15,6 +15,8 @@ from jaxgen.models.conv import winograd
 # Bytes of transformed inputs and outputs in one product: beyond these they leave the cache and time doubles.
 FORWARD_BYTES = 10 << 20
 GRADIENT_BYTES = 5 << 20
+# Each pass of a new shape costs a second of compiling, which smaller convolutions do not win back in 500 steps.
+LEAST_OPERATIONS = 100e6
 # With fewer tiles than this the kernel's own transform costs more than the products save.
 LEAST_TILES = 16
 LEAST_CHANNELS = 16
@@ -78,13 +80,15 @@ def _is_dot(geometry) -> bool:
 
 
 def _takes_winograd(x: Array, features: int, geometry) -> bool:
-    """Winograd pays where channels and tiles suffice and the tiles do not overhang the picture by much."""
+    """Winograd pays where channels, tiles and work suffice and the tiles do not overhang the picture by much."""
     size = geometry.output()
     tiles = prod(winograd.tile_counts(size))
+    operations = 2 * x.shape[0] * prod(size) * prod(geometry.kernel) * x.shape[3] * features
     return (
         geometry.plain
         and geometry.kernel == (3, 3)
         and min(x.shape[3], features) >= LEAST_CHANNELS
+        and operations >= LEAST_OPERATIONS
         and x.shape[0] * tiles >= LEAST_TILES
         and tiles * winograd.TILE**2 <= 2 * prod(size)
         and x.dtype in (jnp.float32, jnp.bfloat16)
