@@ -55,10 +55,9 @@ def check_positive(name: str, value) -> None:
 
 def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
     """Refuses a mask that is not boolean or does not broadcast to `shape`."""
-    if np.result_type(mask) != np.bool_:
-        raise ValueError(
-            f"mask must be boolean (True keeps `{of}`), got dtype {np.result_type(mask)}; compare it with a threshold"
-        )
+    dtype = jax.numpy.asarray(mask).dtype
+    if dtype != np.bool_:
+        raise ValueError(f"mask must be boolean (True keeps `{of}`), got dtype {dtype}; compare it with a threshold")
     try:
         fits = np.broadcast_shapes(np.shape(mask), shape) == tuple(shape)
     except ValueError:

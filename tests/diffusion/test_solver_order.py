@@ -72,19 +72,13 @@ def test_the_third_order_method_needs_the_whole_curvature_term(exact):
     assert measured_order(d.dpmpp_3m_sde(0.0), exact, (128, 512)) > 2.85
 
 
-@pytest.mark.parametrize("name", ["heun", "dpmpp_2m", "unipc_2", "rk4"])
+@pytest.mark.parametrize("name", ["heun", "dpmpp_2m"])
 def test_inversion_returns_the_input_to_the_solvers_order(name):
-    solver = DETERMINISTIC[name]
-    errors, counts = [], (32, 96)
+    solver, counts = DETERMINISTIC[name], (32, 96)
     with jax.enable_x64(True):
         x0 = jnp.linspace(-1.5, 1.5, 7)[:, None]
-        round_trip = jax.jit(
-            lambda sigmas: d.sample(mixture, solver, sigmas, d.invert(mixture, solver, sigmas, x0), KEY) - x0
-        )
-        for n in counts:
-            errors.append(float(jnp.max(jnp.abs(round_trip(jnp.append(log_grid(n, 20.0, 0.05), 0.0))))))
-            if n == counts[0]:
-                into_zero = float(jnp.max(jnp.abs(mixture(x0, 0.05) - x0)))
-    # What is left for any n is the first-order step into 0 from the smallest level.
-    assert errors[1] < 0.02
-    assert errors[1] == pytest.approx(into_zero, rel=0.2) or errors[1] < errors[0]
+        # A grid that does not end in 0, so that the error is the solver's alone.
+        round_trip = jax.jit(lambda s: d.sample(mixture, solver, s, d.invert(mixture, solver, s, x0), KEY) - x0)
+        errors = [float(jnp.max(jnp.abs(round_trip(log_grid(n, 20.0, 0.05))))) for n in counts]
+    # Going up and down, a symmetric rule may lose less than its order says, never more.
+    assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] > solver.order - 0.2

@@ -38,7 +38,7 @@ class Solver(NamedTuple):
     init: Callable[[Array], Carry]
     step: Callable[[BoundDenoiser, Carry, Array, Array, NoiseFn], Carry]
     # Global order of convergence without added noise, on a smooth grid whose first step lies where D hardly depends
-    # on sigma, as it does at the prior's level: the lower order of a multistep method's first steps costs nothing there.
+    # on sigma, as it does at the prior's level: there the first steps of a multistep method may be of lower order.
     order: int
     nfe: int  # network evaluations per step (a step into 0 may take fewer)
 

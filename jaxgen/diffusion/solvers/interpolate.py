@@ -8,7 +8,6 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-
 _TERMS = 17
 _SERIES = [[math.factorial(k) / math.factorial(n + k + 1) for n in range(_TERMS)] for k in range(4)]
 

@@ -1,0 +1,174 @@
+"""Schedules, conversions, preconditioning and grids against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxgen import diffusion as d
+from jaxgen.diffusion.conversions import KINDS
+from jaxgen.diffusion.tables import alpha_bar
+
+CONTINUOUS = {"trigonometric": d.trigonometric(), "sigmoid": d.sigmoid(), "edm": d.edm(), "flow": d.flow(shift=3.0)}
+DISCRETE = {"linear": d.linear(), "scaled_linear": d.scaled_linear(), "cosine": d.cosine()}
+
+
+def test_discrete_tables_have_the_pinned_values():
+    np.testing.assert_allclose(
+        alpha_bar(d.linear(), jnp.array([0, 499, 999])), [0.9999, 0.078587242882, 4.0358297654e-5], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        alpha_bar(d.scaled_linear(), jnp.array([0, 499, 999])), [0.99915, 0.2776696505, 0.0046600985], rtol=1e-6
+    )
+    table = np.asarray(d.cosine().alphas_cumprod, np.float64)
+    assert table[499] == pytest.approx(0.49384359044, rel=1e-6)
+    assert 1 - table[0] == pytest.approx(4.1284224822e-5, rel=2e-3)  # float32 next to 1
+    assert 1 - table[999] / table[998] == pytest.approx(0.999, rel=1e-6)
+
+
+def test_zero_terminal_snr_keeps_the_first_entry_and_ends_in_exactly_zero():
+    schedule = d.rescale_zero_terminal_snr(d.scaled_linear())
+    assert float(schedule.alpha(0)) == pytest.approx(0.99957490965, rel=1e-6)
+    assert float(schedule.alpha(999)) == 0.0 and float(schedule.sigma(999)) == 1.0
+    assert schedule.zero_terminal_snr and not d.scaled_linear().zero_terminal_snr
+    assert np.isfinite(schedule.logsnr(999)) and float(schedule.ratio(999)) == pytest.approx(d.MAX_RATIO, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [*CONTINUOUS, *DISCRETE])
+def test_the_inverse_of_logsnr_is_time(name):
+    schedule = {**CONTINUOUS, **DISCRETE}[name]
+    t = jnp.asarray(np.linspace(0.03, 0.97, 23), jnp.float32) * schedule.end
+    np.testing.assert_allclose(schedule.inverse(schedule.logsnr(t)), t, rtol=2e-4)
+    assert (np.diff(schedule.logsnr(t)) < 0).all()
+    alpha, sigma = schedule.coefficients(schedule.ratio(t))
+    np.testing.assert_allclose(alpha, schedule.alpha(t), rtol=3e-5)
+    np.testing.assert_allclose(sigma, schedule.sigma(t), rtol=3e-5)
+
+
+@pytest.mark.parametrize("name", [*CONTINUOUS, *DISCRETE])
+def test_both_ends_are_finite_and_the_noise_is_at_the_end(name):
+    schedule = {**CONTINUOUS, **DISCRETE}[name]
+    ends = jnp.array([0.0, schedule.end])
+    for values in (schedule.alpha(ends), schedule.sigma(ends), schedule.logsnr(ends), schedule.ratio(ends)):
+        assert np.isfinite(values).all()
+    assert schedule.ratio(ends)[0] < 0.03 and schedule.ratio(ends)[1] > 10
+
+
+def test_a_discrete_schedule_gives_whole_indices_at_its_own_levels():
+    for schedule in DISCRETE.values():
+        t = jnp.arange(schedule.steps)
+        np.testing.assert_array_equal(schedule.time(schedule.ratio(t)), t)
+
+
+def test_the_flow_shift_moves_a_quarter_to_a_half():
+    np.testing.assert_allclose(d.flow(shift=3.0).sigma(jnp.array([0, 0.25, 0.5, 1])), [0, 0.5, 0.75, 1], rtol=1e-6)
+
+
+def test_a_discretized_schedule_is_the_continuous_one_at_its_times():
+    table = d.discretize(d.trigonometric(), steps=100)
+    np.testing.assert_allclose(table.alphas_cumprod[:-1], np.cos(np.pi / 2 * np.arange(1, 100) / 100) ** 2, rtol=1e-4)
+    assert table.zero_terminal_snr
+
+
+def test_schedules_are_pytrees_whose_numbers_do_not_recompile():
+    traces = []
+
+    @jax.jit
+    def ratio(schedule, t):
+        traces.append(0)
+        return schedule.ratio(t)
+
+    for shift in (1.0, 2.0, 3.0):
+        ratio(d.flow(shift=shift), 0.5)
+    ratio(d.linear(), 3)
+    ratio(d.linear(beta_end=0.03), 3)
+    assert len(traces) == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.0, 1.0), st.sampled_from(KINDS), st.sampled_from(KINDS))
+def test_all_pairs_of_conversions_round_trip_and_are_finite_at_both_ends(t, source, target):
+    alpha, sigma = np.float32(np.cos(np.pi / 2 * t)), np.float32(np.sin(np.pi / 2 * t))
+    if t == 1.0:
+        alpha = np.float32(0)
+    x0, eps = np.array([[0.3, -1.0]], np.float32), np.array([[-0.7, 0.4]], np.float32)
+    xt = alpha * x0 + sigma * eps
+    given_ = d.from_pair(x0, eps, alpha, sigma, kind=source)
+    there = d.convert(given_, xt, alpha, sigma, source=source, target=target)
+    assert np.isfinite(there).all()
+    if min(alpha, sigma) > 0.05:
+        np.testing.assert_allclose(there, d.from_pair(x0, eps, alpha, sigma, kind=target), rtol=1e-3, atol=1e-4)
+        back = d.convert(there, xt, alpha, sigma, source=target, target=source)
+        np.testing.assert_allclose(back, given_, rtol=1e-3, atol=1e-4)
+
+
+def test_v_is_alpha_eps_minus_sigma_x0():
+    v = d.from_pair(jnp.array([[2.0]]), jnp.array([[3.0]]), 0.8, 0.6, kind="v")
+    assert float(v[0, 0]) == pytest.approx(0.8 * 3 - 0.6 * 2)
+
+
+def test_edm_coefficients_are_the_pinned_ones():
+    values = [float(c) for c in d.edm_coefficients(0.5)]
+    assert values == pytest.approx([0.5, 0.35355339, 1.41421356, -0.17328680], rel=1e-6)
+    denoiser = d.precondition(lambda x, t, c: 0 * x, kind="edm")
+    np.testing.assert_allclose(denoiser(jnp.ones((2, 3)), 0.5), np.full((2, 3), 0.5), rtol=1e-6)
+    assert np.isfinite(denoiser(jnp.ones((2, 3)), 0.0)).all()
+
+
+def test_eps_prediction_with_zero_terminal_snr_is_refused():
+    schedule = d.rescale_zero_terminal_snr(d.linear())
+    with pytest.raises(ValueError, match="zero terminal SNR.*Predict 'v'"):
+        d.precondition(lambda x, t, c: x, kind="eps", schedule=schedule)
+    with pytest.raises(ValueError, match="Did you mean 'v'|expected one of"):
+        d.precondition(lambda x, t, c: x, kind="vv", schedule=schedule)
+    with pytest.raises(ValueError, match="trailing"):
+        d.spaced_sigmas(schedule, 10, spacing="leading")
+
+
+def test_the_karras_grid_has_the_pinned_values_and_ends_in_zero():
+    expected = [80, 17.527831965, 2.5152189761, 0.16975275627, 0.002, 0]
+    np.testing.assert_allclose(d.karras_sigmas(5), expected, rtol=1e-5)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(d.karras_sigmas(5), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 60])
+def test_every_grid_decreases_strictly_and_ends_in_zero_for_one_step_and_for_all(n):
+    schedule = d.linear(steps=60, beta_end=0.2)
+    grids = [
+        d.karras_sigmas(n),
+        d.exponential_sigmas(n),
+        d.uniform_sigmas(d.flow(shift=3.0), n),
+        d.uniform_sigmas(d.trigonometric(), n),
+        *(d.spaced_sigmas(schedule, n, spacing=s) for s in ("leading", "trailing", "linspace")),
+    ]
+    for grid in grids:
+        assert grid.shape == (n + 1,) and grid[-1] == 0 and (np.diff(grid) < 0).all()
+        assert grid[0] > 1.3 or n > 1  # one step starts from the noise end in every spacing
+
+
+def test_spacings_are_the_pinned_ones():
+    spaced = {s: d.spaced_steps(1000, 10, spacing=s).tolist() for s in ("leading", "trailing", "linspace")}
+    assert spaced["leading"] == list(range(900, -1, -100))
+    assert spaced["trailing"] == list(range(999, 0, -100))
+    assert spaced["linspace"] == list(range(999, -1, -111))
+    assert d.spaced_steps(1000, 1000, spacing="leading").tolist() == list(range(999, -1, -1))
+
+
+def test_bad_grids_and_schedules_are_refused():
+    for make, message in (
+        (lambda: d.karras_sigmas(0), "n must be"),
+        (lambda: d.karras_sigmas(5, 1.0, 0.5), "sigma_min"),
+        (lambda: d.spaced_steps(10, 11), "duplicates"),
+        (lambda: d.spaced_steps(10, 5, spacing="leading", offset=3), "offset"),
+        (lambda: d.spaced_steps(10, 5, spacing="trailin"), "Did you mean 'trailing'"),
+        (lambda: d.spaced_sigmas(d.flow(), 5), "discrete"),
+        (lambda: d.from_betas([0.1, 1.2]), "betas"),
+        (lambda: d.from_alphas_cumprod([0.5, 0.6]), "decrease"),
+        (lambda: d.flow(shift=0.0), "shift"),
+        (lambda: d.truncate(d.karras_sigmas(4), 0.0), "strength"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
