@@ -1,0 +1,33 @@
+"""Time and memory of jaxgen's parts, beside other libraries where they are installed.
+
+    python -m experiments.benchmark quantize --codes 512 16384 --json quantize.json
+
+A sub-command is one entry of COMMANDS and one module `experiments/benchmarks/<name>.py` with a docstring,
+`add_arguments(parser)` and `run(args)`.
+"""
+
+import argparse
+import importlib
+
+COMMANDS = {
+    "conv": "one convolution, forward and both gradients, beside native JAX and PyTorch",
+    "quantize": "training step, indices and peak memory of the quantizers",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"experiments.benchmarks.{name}")
+        command = commands.add_parser(name, help=summary, description=module.__doc__,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args(arguments)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
