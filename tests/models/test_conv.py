@@ -175,6 +175,13 @@ def test_remat_leaves_gradients_as_they_are():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (-1, 3))])
+def test_gradients_of_a_convolution_to_few_channels_equal_the_native_ones(padding):
+    x, kernel = draw((2, 9, 12, 7), (3, 2, 7, 3))
+    assert_all_passes_equal(lambda x, k: conv(x, k, padding=padding), lambda x, k: native(x, k, (1, 1), padding),
+                            x, kernel)
+
+
 def test_bfloat16_is_the_rounded_float32_result():
     x, kernel = draw((2, 12, 12, 32), (3, 3, 32, 16), dtype=jnp.bfloat16)
     wide = [a.astype(jnp.float32) for a in (x, kernel)]
