@@ -78,7 +78,8 @@ def evaluate_reconstruction(model, variables: Variables, dataset: data.Dataset, 
             bits += per_picture * math.log2(len(histogram))
             entropy_bits += per_picture * math.log2(codes[f"{name}perplexity"])
     pixels = math.prod(dataset.image_shape[:2])
-    return {**result, **codes, "bits_per_pixel": bits / pixels, "entropy_bits_per_pixel": entropy_bits / pixels}
+    rates = {"bits_per_pixel": bits / pixels, "entropy_bits_per_pixel": entropy_bits / pixels}
+    return {**result, **codes, **{name: float(rate) for name, rate in rates.items()}}
 
 
 def reconstruction_pairs(model, variables: Variables, dataset: data.Dataset, count: int) -> np.ndarray:

@@ -20,4 +20,6 @@ def get_config(name=None):
         "decoder": NETWORK,
         "quantizer": {"name": "vq", "num_codes": 512, "ema_decay": 0.99, "kmeans_iterations": 5, "revive_below": 0.05},
     }
-    return variant(config, name, {"model.quantizer.num_codes": 32})
+    return variant(config, name, {
+        "model.quantizer.num_codes": 32, "model.encoder.channels": 8, "model.decoder.channels": 8,
+    })

@@ -88,7 +88,7 @@ def vq(
         if kmeans_iterations:
             state["initialized"] = jnp.zeros((), bool)
         if revive_below:
-            state["usage"] = jnp.full(num_codes, 1 / num_codes)
+            state["usage"] = jnp.full(num_codes, 1 / num_codes, jnp.float32)
         return Variables({} if ema else {"codebook": codebook}, state)
 
     def codebook_of(params, state) -> Array:

@@ -45,4 +45,5 @@ def init_state(
 
 
 def _copy(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+    # With its dtype spelt out, so that no leaf is weakly typed: the first step would change that and compile twice.
+    return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.asarray(leaf).dtype, copy=True), tree)

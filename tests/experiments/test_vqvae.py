@@ -1,0 +1,136 @@
+import json
+
+import chex
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.evaluate import load_run
+from jaxgen.train import read_records
+
+SMOKE = "--config=experiments/configs/vqvae_mnist.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def trained(scripts, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "trained"
+    scripts.run("vqvae", f"--workdir={workdir}", SMOKE)
+    return workdir
+
+
+def same_run(first, second):
+    a, b = (load_run(workdir)[0] for workdir in (first, second))
+    assert a.step == b.step
+    chex.assert_trees_all_equal(a[2:5], b[2:5])
+    records = [[{k: v for k, v in r.items() if k not in ("time", "examples_per_second")}
+                for r in read_records(workdir / "metrics.jsonl")] for workdir in (first, second)]
+    assert records[0] == records[1]
+
+
+def test_a_run_leaves_its_configuration_records_pictures_and_checkpoints(trained):
+    config = json.loads((trained / "config.json").read_text())
+    assert config["image_shape"] == [28, 28, 1] and config["model"]["name"] == "vqvae"
+    assert "jax" in json.loads((trained / "environment.json").read_text())[0]["packages"]
+    records = read_records(trained / "metrics.jsonl")
+    assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4]
+    assert any("eval/psnr" in r for r in records)
+    assert Image.open(trained / "images" / "reconstructions-00000004.png").size[0] > 8 * 28
+    assert list(trained.glob("events.out.tfevents*"))
+    assert {p.name for p in (trained / "checkpoints").iterdir()} == {"2", "4"}
+
+
+def test_a_run_stopped_half_way_and_resumed_is_the_run_that_was_not_stopped(scripts, trained, tmp_path):
+    process_arguments = (f"--workdir={tmp_path / 'run'}", SMOKE, "--config.optimizer.schedule=constant")
+    whole = tmp_path / "whole"
+    scripts.run("vqvae", f"--workdir={whole}", *process_arguments[1:])
+    scripts.run("vqvae", *process_arguments, "--config.num_steps=2", "--config.evaluate_every=100")
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(  # the evaluation at the stop is not in the other run
+        line + "\n" for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() if "eval/" not in line))
+    out = scripts.run("vqvae", *process_arguments)
+    assert "resuming at step 2 of 4" in out
+    same_run(whole, tmp_path / "run")
+
+
+def test_evaluation_counts_every_picture_and_code(scripts, trained, tmp_path):
+    out = scripts.run("evaluate", f"--workdir={trained}", f"--output={tmp_path / 'e.json'}")
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["pictures"] == 500 and "psnr" in out
+    assert result["bits_per_pixel"] == pytest.approx(49 * 5 / 784)  # 7x7 codes out of 32
+    assert result["entropy_bits_per_pixel"] == pytest.approx(49 * np.log2(result["perplexity"]) / 784, rel=1e-5)
+
+
+def test_reconstructions_of_held_out_pictures_and_of_a_folder(scripts, trained, tmp_path):
+    scripts.run("reconstruct", f"--workdir={trained}", "--count=8", f"--output={tmp_path / 'a.png'}")
+    assert Image.open(tmp_path / "a.png").size == (2 * (4 * 30 + 2), 2 * (4 * 30 + 2))
+    (tmp_path / "mine").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((40, 50, 3), 60 * i, np.uint8)).save(tmp_path / "mine" / f"{i}.png")
+    scripts.run("reconstruct", f"--workdir={trained}", f"--images={tmp_path / 'mine'}", "--count=2",
+                f"--output={tmp_path / 'b.png'}")
+    assert (tmp_path / "b.png").is_file()
+
+
+def test_the_demo_makes_a_page_that_holds_its_pictures(scripts, tmp_path):
+    out = scripts.run("demo", f"--workdir={tmp_path / 'demo'}", SMOKE)
+    page = (tmp_path / "demo" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "PSNR" in page
+    assert "index.html" in out and (tmp_path / "demo" / "reconstructions.png").is_file()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--workdr=x"], "Did you mean: workdir"),
+    (["--workdir=x", "--config.optimizer.learning_rat=1"], 'Did you mean "learning_rate"'),
+    (["--workdir=x", "--config=experiments/configs/vqvae_mnist.py:smoky"], "Did you mean 'smoke'"),
+    (["--workdir=x", "--config=experiments/configs/nothing.py"], "nothing.py"),
+    (["--workdir={}/x", SMOKE, "--config.data.name=mnist_5"], "Did you mean 'mnist_5k'"),
+    (["--workdir={}/x", SMOKE, "--config.data.batch_size=5000"], "5000"),
+])
+def test_mistakes_on_the_command_line_get_one_message_that_helps(scripts, tmp_path, arguments, message):
+    assert message in scripts.run("vqvae", *(a.format(tmp_path) for a in arguments), fails=True)
+
+
+def test_a_foreign_directory_and_a_damaged_checkpoint_are_refused(scripts, trained, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").write_text("mine")
+    assert "holds no run" in scripts.run("vqvae", f"--workdir={tmp_path / 'photos'}", SMOKE, fails=True)
+    assert "not a run's directory" in scripts.run("evaluate", f"--workdir={tmp_path / 'photos'}", fails=True)
+    damaged = tmp_path / "damaged"
+    scripts.run("vqvae", f"--workdir={damaged}", SMOKE)
+    largest = max((damaged / "checkpoints" / "4").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    message = scripts.run("evaluate", f"--workdir={damaged}", fails=True)
+    assert "damaged" in message.lower() and str(damaged / "checkpoints" / "4") in message
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_killed_ten_times_at_random_ends_in_the_same_state(scripts, tmp_path):
+    long = (SMOKE, "--config.num_steps=60", "--config.checkpoint_every=5", "--config.evaluate_every=60")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    scripts.run("vqvae", f"--workdir={whole}", *long)
+    rng = np.random.default_rng(0)
+    kills = 0
+    for _ in range(10):
+        process = scripts.start("vqvae", f"--workdir={killed}", *long)
+        try:
+            process.wait(timeout=rng.uniform(3, 25))
+        except TimeoutError:
+            pass
+        except Exception as error:
+            assert type(error).__name__ == "TimeoutExpired"
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    scripts.run("vqvae", f"--workdir={killed}", *long)
+    assert kills >= 3
+    same_run(whole, killed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["vqvae_fashion_mnist", "vqvae_emoji32", "vqvae2_emoji64"])
+def test_every_configuration_trains_resumes_and_evaluates(scripts, tmp_path, config):
+    arguments = (f"--workdir={tmp_path / 'run'}", f"--config=experiments/configs/{config}.py:smoke")
+    scripts.run("vqvae", *arguments)
+    assert "resuming" in scripts.run("vqvae", *arguments, "--config.num_steps=6")
+    assert "psnr" in scripts.run("evaluate", f"--workdir={tmp_path / 'run'}")
+    scripts.run("reconstruct", f"--workdir={tmp_path / 'run'}")
