@@ -94,7 +94,7 @@ def plot_curves(path: Path, records: list[dict]) -> None:
         right.plot(*zip(*evaluated, strict=True), "k.--", label="held-out PSNR")
     right.set(ylabel="PSNR [dB]")
     handles = [line for axis in (left, right) for line in axis.get_lines()]
-    left.legend(handles, [line.get_label() for line in handles], loc="center right")
+    left.legend(handles, [line.get_label() for line in handles], loc="upper center")
     save(figure, path)
 
 

@@ -6,13 +6,13 @@ appendix A.1, revival of unused codes, encoder and decoder in the manner of VQGA
 
 from experiments.configs.base import training, variant
 
-NETWORK = {"channels": 32, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 8, "patch_size": 2}
+NETWORK = {"channels": 32, "multipliers": (1, 2), "num_res_blocks": 1, "norm": "none", "patch_size": 2}
 
 
 def get_config(name=None):
-    config = training(num_steps=1600)
+    config = training(num_steps=1500, evaluate_every=250)
     config.data.crop = 2
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate = 4e-3
     config.model = {
         "name": "vqvae",
         "latent_channels": 8,
