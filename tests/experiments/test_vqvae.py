@@ -134,3 +134,16 @@ def test_every_configuration_trains_resumes_and_evaluates(scripts, tmp_path, con
     assert "resuming" in scripts.run("vqvae", *arguments, "--config.num_steps=6")
     assert "psnr" in scripts.run("evaluate", f"--workdir={tmp_path / 'run'}")
     scripts.run("reconstruct", f"--workdir={tmp_path / 'run'}")
+
+
+@pytest.mark.slow
+def test_pmap_and_a_mesh_of_devices_train_as_one_device_does(scripts, trained, tmp_path):
+    flags = "--xla_force_host_platform_device_count=4"
+    reference = [r["loss"] for r in read_records(trained / "metrics.jsonl") if "loss" in r]
+    for name, option in (("pmap", "--config.parallel.mode=pmap"), ("fsdp", "--config.parallel.fsdp=2")):
+        scripts.run("vqvae", f"--workdir={tmp_path / name}", SMOKE, option, XLA_FLAGS=flags)
+        losses = [r["loss"] for r in read_records(tmp_path / name / "metrics.jsonl") if "loss" in r]
+        np.testing.assert_allclose(losses, reference, rtol=1e-4)
+    message = scripts.run("vqvae", f"--workdir={tmp_path / 'odd'}", SMOKE, "--config.data.batch_size=6",
+                          XLA_FLAGS=flags, fails=True)
+    assert "6" in message and "batch" in message

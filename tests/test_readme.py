@@ -1,0 +1,34 @@
+"""The README's Python runs as it stands there."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_run_in_order_and_give_what_they_say():
+    namespace = {}
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert namespace["output"].indices.shape == (4, 7, 7, 2)
+    assert namespace["output"].losses["commitment"].shape == (4, 7, 7)
+    assert np.isfinite(namespace["loss"]) and namespace["images"].shape == (2, 32, 32, 3)
+    # The example's data have a standard deviation of 0.5, and so must the samples.
+    assert abs(float(np.std(namespace["x0"])) - 0.5) < 0.05
+
+
+def test_every_configuration_is_named():
+    configs = {p.stem for p in (Path(__file__).parents[1] / "experiments" / "configs").glob("[a-z]*_*.py")}
+    assert {name for name in configs if f"`{name}`" not in README} == set()
+
+
+def test_every_script_and_link_exists():
+    root = Path(__file__).parents[1]
+    for script in re.findall(r"python -m (experiments\.\w+)", README):
+        assert (root / f"{script.replace('.', '/')}.py").is_file(), script
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (root / link).is_file(), link
