@@ -3,24 +3,25 @@
 The rule: 1x1 without stride is a matrix product; 3x3 without stride or dilation is Winograd's, if channels and
 tiles suffice; all else is the compiler's convolution.
 
-Milliseconds on one core of a busy machine, alternated, float32, forward and both gradients, medians
-(`python -m experiments.benchmark conv` measures again; two cores give the same order):
+Milliseconds on one core, in one run on a shared machine, alternated, float32, forward and both gradients, medians
+(`python -m experiments.benchmark conv` measures again):
 
 | shape, 3x3 (last: 1x1) | ours | native JAX | PyTorch, better layout | ours/PyTorch |
 |---|---|---|---|---|
-| [32,32,32,64]->64 | 124 | 224 | 160 | 0.78 |
-| [32,16,16,128]->128 | 77 | 186 | 136 | 0.56 |
-| [32,8,8,256]->256 | 113 | 170 | 130 | 0.88 |
-| [64,32,32,32]->32 | 67 | 142 | 94 | 0.71 |
-| [128,28,28,32]->32 | 124 | 216 | 140 | 0.89 |
-| [32,32,32,3]->64 | 22 | 20 | 23 | 0.93 |
-| [64,14,14,64]->64 | 50 | 74 | 53 | 0.94 |
-| [64,7,7,128]->128 | 51 | 80 | 53 | 0.96 |
-| [32,16,16,128]->128 | 27 | 52 | 26 | 1.03 |
+| [32,32,32,64]->64 | 80 | 161 | 100 | 0.80 |
+| [32,16,16,128]->128 | 46 | 112 | 88 | 0.53 |
+| [32,8,8,256]->256 | 88 | 100 | 80 | 1.10 |
+| [64,32,32,32]->32 | 47 | 87 | 64 | 0.73 |
+| [128,28,28,32]->32 | 54 | 139 | 92 | 0.58 |
+| [32,32,32,3]->64 | 14 | 12 | 13 | 1.09 |
+| [32,32,32,64]->3 | 11 | 15 | 20 | 0.55 |
+| [64,14,14,64]->64 | 29 | 43 | 37 | 0.80 |
+| [64,7,7,128]->128 | 27 | 43 | 30 | 0.89 |
+| [32,16,16,128]->128 | 10 | 19 | 9 | 1.09 |
 
-Tried and left: im2col (columns cost more than the compiler's convolution), F(2x2, 3x3) (1.2 to 1.7 times the time),
-tile transforms as matrix products (2.5 times) or as weighted sums (2 times, half the compile time), and columns
-for three channels (no gain over native).
+Tried and left: tiles of 2x2 (forward 1.0 to 1.5 times the time), tile transforms as matrix products (forward 1.2
+to 2.7 times) or as weighted sums of broadcasts (2.3 times forward, half the compile time), and columns for three
+input channels (no gain over native).
 """
 
 from collections.abc import Callable
@@ -34,7 +35,8 @@ from jaxgen.models.conv import winograd
 # Bytes of transformed inputs and outputs in one product: beyond these they leave the cache and time doubles.
 FORWARD_BYTES = 10 << 20
 GRADIENT_BYTES = 5 << 20
-# Each pass of a new shape costs a second of compiling, which smaller convolutions do not win back in 500 steps.
+# Each pass of a new shape costs half a second to a second of compiling, and saves about half of the native time:
+# at this size about half a millisecond a step, so that smaller convolutions would not win it back in 1,000 steps.
 LEAST_OPERATIONS = 100e6
 # With fewer tiles than this the kernel's own transform costs more than the products save.
 LEAST_TILES = 16
@@ -134,7 +136,7 @@ def kernel_gradient(native: Callable, x: Array, dy: Array, *, geometry) -> Array
     if _takes_winograd(x, dy.shape[3], geometry):
         return _in_float32(_winograd_kernel_gradient, x, dy, geometry)
     if geometry.plain and dy.shape[3] < x.shape[3]:
-        # The compiler is six times faster where the first argument has the fewer channels (2 ms for 12).
+        # The compiler is three times faster where the first argument has the fewer channels (2.5 ms for 7.8).
         dk = native(dy, x, geometry=geometry.transpose())
         return jnp.swapaxes(lax.rev(dk, (0, 1)), 2, 3)
     return native(x, dy, geometry=geometry)
