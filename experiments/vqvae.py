@@ -72,8 +72,8 @@ def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     mesh = train.make_mesh(fsdp=config.parallel.fsdp)
     compiled = train.pmap_step(step) if pmap else train.compile_step(step, mesh)
     # Initialisation runs once: on CPU, compiling it well takes longer than running it badly.
-    compiler_options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    variables = jax.jit(model.init, static_argnums=1, compiler_options=compiler_options)(init_key, train_set.image_shape)
+    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    variables = jax.jit(model.init, static_argnums=1, compiler_options=quick)(init_key, train_set.image_shape)
     state = train.init_state(*variables, optimizer, ema=bool(config.ema_decay))
     device_batches = data.to_device(batches, None if pmap else train.batch_sharding(mesh))
 

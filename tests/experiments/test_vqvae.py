@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import chex
 import numpy as np
@@ -95,7 +96,7 @@ def test_a_foreign_directory_and_a_damaged_checkpoint_are_refused(scripts, train
     assert "holds no run" in scripts.run("vqvae", f"--workdir={tmp_path / 'photos'}", SMOKE, fails=True)
     assert "not a run's directory" in scripts.run("evaluate", f"--workdir={tmp_path / 'photos'}", fails=True)
     damaged = tmp_path / "damaged"
-    scripts.run("vqvae", f"--workdir={damaged}", SMOKE)
+    shutil.copytree(trained, damaged)
     largest = max((damaged / "checkpoints" / "4").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
     message = scripts.run("evaluate", f"--workdir={damaged}", fails=True)
