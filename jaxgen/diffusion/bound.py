@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_sigmas, concrete
+from jaxgen.diffusion.checks import check_sigmas
+from jaxgen.diffusion.grids import positive_levels
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sample import _ids, sample_noise
 
@@ -68,9 +69,7 @@ def variational_bound(
     """
     check_sigmas(sigmas)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    values = concrete(sigmas)
-    sigmas = jnp.asarray(sigmas, x.dtype)
-    sigmas = sigmas[:-1] if values is None or values[-1] == 0 else sigmas
+    sigmas = positive_levels(jnp.asarray(sigmas, x.dtype))
     ids = _ids(sample_ids, x.shape[0])
     axes = tuple(range(1, x.ndim))
     dims = int(np.prod(x.shape[1:]))

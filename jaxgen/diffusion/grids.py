@@ -132,6 +132,18 @@ def spaced_sigmas(schedule: Discrete, n: int, *, spacing: str = "trailing", offs
     return _end_in_zero(schedule.ratio(jnp.asarray(chosen)))
 
 
+def positive_levels(sigmas: Float[Array, "n+1"]) -> Float[Array, "m+1"]:
+    """The grid without a last level of 0.
+
+    Whether a traced grid ends in 0 is not known when shapes are decided: its last entry then repeats the one before
+    it where it is 0, so that integrals over the last interval vanish.
+    """
+    values = concrete(sigmas)
+    if values is not None:
+        return sigmas[:-1] if values[-1] == 0 else sigmas
+    return sigmas.at[-1].set(jnp.where(sigmas[-1] > 0, sigmas[-1], sigmas[-2]))
+
+
 def truncate(sigmas: Float[Array, "n+1"], strength: float) -> Float[Array, "m+1"]:
     """The last round(strength n) steps of a grid, at least one: where an edit of given strength starts.
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -35,9 +36,7 @@ def invert(
     """
     check_sigmas(sigmas)
     values = concrete(sigmas)
-    # A traced grid cannot be looked at: grids end in 0 by contract.
-    ends_in_zero = values is None or values[-1] == 0
-    upward = jnp.flip(sigmas[:-1] if ends_in_zero else sigmas)
+    upward = jnp.flip(sigmas if values is None or values[-1] > 0 else sigmas[:-1])
     if upward.shape[0] < 2:
         raise ValueError("sigmas must hold at least two levels above 0 to invert over; got one step")
 
@@ -47,4 +46,14 @@ def invert(
             "solver such as heun(), dpmpp_2m() or ddim(eta=0.0)"
         )
 
-    return integrate(denoiser, solver, upward, x0, no_noise, cond=cond)
+    def step(denoiser, carry, sigma, sigma_next, noise_fn):
+        # Whether a traced grid ends in 0 is not known when shapes are decided: such a step is passed over.
+        start = jnp.where(sigma > 0, sigma, sigma_next / 2)
+
+        def move(carry):
+            return solver.step(denoiser, carry, start, sigma_next, noise_fn)
+
+        return jax.lax.cond(sigma > 0, move, lambda carry: carry, carry)
+
+    passing = solver if values is not None else solver._replace(step=step)
+    return integrate(denoiser, passing, upward, x0, no_noise, cond=cond)

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_sigmas, concrete
+from jaxgen.diffusion.checks import check_sigmas
+from jaxgen.diffusion.grids import positive_levels
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sample import _ids
 
@@ -69,9 +70,8 @@ def log_prob(
     """
     check_sigmas(sigmas)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    values = concrete(sigmas)
-    sigmas = jnp.asarray(sigmas, x.dtype)
-    levels = jnp.log(jnp.flip(sigmas[:-1] if values is None or values[-1] == 0 else sigmas))
+    sigmas = positive_levels(jnp.asarray(sigmas, x.dtype))
+    levels = jnp.log(jnp.flip(sigmas))
     dims = int(np.prod(x.shape[1:]))
     axes = tuple(range(1, x.ndim))
     if key is None:

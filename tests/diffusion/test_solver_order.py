@@ -82,3 +82,13 @@ def test_inversion_returns_the_input_to_the_solvers_order(name):
         errors = [float(jnp.max(jnp.abs(round_trip(log_grid(n, 20.0, 0.05))))) for n in counts]
     # Going up and down, a symmetric rule may lose less than its order says, never more.
     assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] > solver.order - 0.2
+
+
+def test_inversion_leaves_a_last_level_of_zero_out_whether_the_grid_is_traced_or_not():
+    x0, grid = jnp.linspace(-1.5, 1.5, 7)[:, None], log_grid(8, 20.0, 0.05)
+    wanted = d.invert(mixture, d.dpmpp_2m(), grid, x0)
+    ends_in_zero = jnp.append(grid, 0.0)
+    np.testing.assert_allclose(d.invert(mixture, d.dpmpp_2m(), ends_in_zero, x0), wanted, rtol=1e-5)
+    traced = jax.jit(lambda s: d.invert(mixture, d.dpmpp_2m(), s, x0))
+    np.testing.assert_allclose(traced(ends_in_zero), wanted, rtol=1e-5)
+    np.testing.assert_allclose(traced(grid), wanted, rtol=1e-5)

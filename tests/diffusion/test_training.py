@@ -15,7 +15,6 @@ KEY = jax.random.key(13)
 def test_the_loss_of_an_exact_denoiser_is_the_posterior_variance():
     sigma, std = jnp.tile(jnp.array([0.2, 0.5, 3.0]), 20_000), 0.5
     x0 = std * jax.random.normal(KEY, (60_000, 2))
-    loss = d.denoising_loss(KEY, gaussian(0.0, std), x0, sigma, weighting=d.uniform("x0"))
     # The data and their noise must not share a key.
     loss = d.denoising_loss(jax.random.key(14), gaussian(0.0, std), x0, sigma, weighting=d.uniform("x0"))
     wanted = std**2 * sigma[:3] ** 2 / (std**2 + sigma[:3] ** 2)
