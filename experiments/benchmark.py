@@ -10,6 +10,7 @@ import argparse
 import importlib
 
 COMMANDS = {
+    "autoencoder": "training step of the VQ autoencoder, beside diffusers' VQModel",
     "conv": "one convolution, forward and both gradients, beside native JAX and PyTorch",
     "quantize": "training step, indices and peak memory of the quantizers",
 }

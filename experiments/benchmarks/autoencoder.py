@@ -1,0 +1,123 @@
+"""Times whole training steps of the VQ autoencoder beside diffusers' VQModel with the same layers.
+
+A step is forward, loss, gradients and an Adam update, float32. Each library runs in a process of its own, one after the
+other in turn, so that neither's threads disturb the other and a machine's moods meet both alike.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from experiments.benchmarks.measure import Worker, WorkerError
+
+MODULE = "experiments.benchmarks.autoencoder"
+
+
+def prepare(case: dict) -> dict:
+    """{"compile": make the program ready, "step": one training step run to its end} of the case's library."""
+    return {"jaxgen": _ours, "diffusers": _peer}[case["library"]](case)
+
+
+def _ours(case: dict) -> dict:
+    from functools import partial
+
+    import jax
+
+    from jaxgen import losses, models, train
+
+    network = {"channels": case["channels"][0], "multipliers": [c // case["channels"][0] for c in case["channels"]]}
+    model = models.build(
+        "vqvae", latent_channels=case["latent_channels"], image_channels=3,
+        encoder={**network, "num_res_blocks": case["blocks"]},
+        decoder={**network, "num_res_blocks": case["blocks"] + 1},
+        quantizer={"name": "vq", "num_codes": case["codes"]},
+    )
+    loss_fn = partial(losses.vqvae_loss, forward=model.forward)
+    optimizer = train.make_optimizer("adam", learning_rate=1e-4)
+    step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0)
+    variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (case["size"], case["size"], 3))
+    holder = {"state": train.init_state(*variables, optimizer)}
+    batch = {"image": jax.random.uniform(jax.random.key(1), (case["batch"], case["size"], case["size"], 3), minval=-1)}
+
+    def compile_step():
+        holder["step"] = step.lower(holder["state"], batch).compile()
+
+    def run():
+        holder["state"], metrics = holder["step"](holder["state"], batch)
+        jax.block_until_ready((holder["state"], metrics))
+
+    return {"compile": compile_step, "step": run}
+
+
+def _peer(case: dict) -> dict:
+    import torch
+    from diffusers import VQModel
+
+    torch.set_num_threads(case["threads"])
+    levels = len(case["channels"])
+    model = VQModel(
+        in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels, block_out_channels=tuple(case["channels"]),
+        layers_per_block=case["blocks"], latent_channels=case["latent_channels"], num_vq_embeddings=case["codes"],
+        vq_embed_dim=case["latent_channels"],
+    ).train()
+    layout = torch.channels_last if case["layout"] == "nhwc" else torch.contiguous_format
+    model = model.to(memory_format=layout)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    images = (2 * torch.rand(case["batch"], 3, case["size"], case["size"]) - 1).contiguous(memory_format=layout)
+
+    def run():
+        optimizer.zero_grad()
+        output = model(images)
+        loss = torch.nn.functional.mse_loss(output.sample, images) + output.commit_loss.mean()
+        loss.backward()
+        optimizer.step()
+
+    return {"compile": lambda: None, "step": run}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m experiments.benchmark autoencoder`."""
+    parser.add_argument("--size", type=int, default=32, help="height and width of the pictures")
+    parser.add_argument("--batch", type=int, default=32, help="pictures per step")
+    parser.add_argument("--channels", type=int, nargs="+", default=[64, 128], help="features of each level")
+    parser.add_argument("--rounds", type=int, default=7, help="alternated rounds")
+    parser.add_argument("--threads", type=int, default=2, help="PyTorch's threads; JAX takes the machine's cores")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+
+
+def run(args: argparse.Namespace) -> list[dict]:
+    """Prints the table and returns what `--json` writes."""
+    common = {"size": args.size, "batch": args.batch, "channels": args.channels, "blocks": 2, "latent_channels": 64,
+              "codes": 512, "threads": args.threads}
+    cases = {"jaxgen": {"library": "jaxgen"}, "diffusers, NCHW": {"library": "diffusers", "layout": "nchw"},
+             "diffusers, NHWC": {"library": "diffusers", "layout": "nhwc"}}
+    workers = {}
+    for name, case in cases.items():
+        try:
+            workers[name] = Worker(MODULE, {**common, **case})
+        except WorkerError as error:
+            print(f"left out {name}: {error}")
+    compile_seconds = {name: worker.seconds("compile") for name, worker in workers.items()}
+    for worker in workers.values():
+        worker.seconds("step")
+    times = {name: [] for name in workers}
+    for _ in range(args.rounds):
+        for name, worker in workers.items():
+            times[name].append(worker.seconds("step"))
+    rows = []
+    print(f"training step, {args.batch} pictures of {args.size}x{args.size}x3, levels of {args.channels} channels")
+    print("| library | median ms | least ms | over jaxgen | compilation s |")
+    print("|---|---|---|---|---|")
+    for name, worker in workers.items():
+        row = {"library": name, "median": statistics.median(times[name]), "least": min(times[name]),
+               "compile": compile_seconds[name]}
+        row["over_jaxgen"] = row["median"] / rows[0]["median"] if rows else 1.0
+        rows.append(row)
+        print(f"| {name} | {1e3 * row['median']:.0f} | {1e3 * row['least']:.0f} | {row['over_jaxgen']:.2f} | "
+              f"{row['compile']:.1f} |", flush=True)
+        worker.close()
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+    return rows
