@@ -35,6 +35,20 @@ def test_the_measured_order_is_the_nominal_one(name, exact):
     assert measured_order(solver, exact, counts) == pytest.approx(solver.order, abs=0.15)
 
 
+def uneven_grid(n, start, stop):
+    """Steps in log sigma that are long and short in turn, 2 : 1, so that a wrong step ratio costs an order."""
+    lengths = np.where(np.arange(n) % 2, 1.0, 2.0)
+    share = np.append(0.0, np.cumsum(lengths)) / lengths.sum()
+    return jnp.asarray(np.exp(np.log(start) + share * (np.log(stop) - np.log(start))))
+
+
+@pytest.mark.parametrize("name", ["dpmpp_2m", "dpmpp_3m", "unipc_2", "lms_3"])
+def test_multistep_solvers_keep_their_order_on_uneven_steps(name, exact):
+    solver = DETERMINISTIC[name]
+    counts = (192, 576) if name == "lms_3" else (96, 288)
+    assert measured_order(solver, exact, counts, grid=uneven_grid) > solver.order - 0.15
+
+
 def test_ipndm_has_its_full_order_on_a_grid_that_is_uniform_in_sigma():
     start, stop = 3.0, 2.0
     x = np.linspace(-4, 4, 9)
