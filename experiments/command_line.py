@@ -27,8 +27,7 @@ def define_config(default: str) -> flags.FlagHolder[ConfigDict]:
             "seconds). --config.optimizer.learning_rate=1e-3 changes one value.",
         )
     except (AttributeError, KeyError) as error:
-        name, *hint = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]).split("\n")
-        sys.exit(f"error: unknown configuration value {name}. {' '.join(hint)}".rstrip())
+        sys.exit(_unknown_value(error))
 
 
 
@@ -60,9 +59,17 @@ def start_processes(multihost: bool) -> None:
         jax.distributed.initialize()
 
 
+def _unknown_value(error: Exception) -> str:
+    """ml_collections' word on a --config.name that does not exist, with the nearest one, on one line."""
+    name, *hint = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]).split("\n")
+    return f"error: unknown configuration value {name}. {' '.join(hint)}".rstrip()
+
+
 def _parse(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
+    except (AttributeError, KeyError) as error:
+        sys.exit(_unknown_value(error))
     except flags.Error as error:
         # An error within a configuration file comes with its whole traceback, of which the last line says it.
         reason = str(error).strip().splitlines()[-1].strip()

@@ -26,34 +26,38 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 SHOWN = 40
+DATA = ("mnist_5k", "mnist", "fashion_mnist")
 
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>jaxgen: VQ-VAE on MNIST</title>
+<title>jaxgen: VQ-VAE on {data}</title>
 <style>
   body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
   figure {{ margin: 1.5rem 0; }} img {{ max-width: 100%; }} .pixels {{ image-rendering: pixelated; width: 100%; }}
   figcaption {{ color: #555; }} .side {{ display: flex; gap: 1rem; flex-wrap: wrap; }} .side > * {{ flex: 1 1 24rem; }}
   table {{ border-collapse: collapse; }} td, th {{ padding: .2rem 1rem .2rem 0; text-align: left; }}
 </style>
-<h1>VQ-VAE on MNIST</h1>
+<h1>VQ-VAE on {data}</h1>
 <p>{summary}</p>
-<figure><img class="pixels" alt="held-out digits and their reconstructions" src="{reconstructions}">
-<figcaption>Held-out digits; below each row, what the decoder makes of their 49 codes.</figcaption></figure>
+<figure><img class="pixels" alt="held-out pictures and their reconstructions" src="{reconstructions}">
+<figcaption>Held-out pictures; below each row, what the decoder makes of their 49 codes.</figcaption></figure>
 <div class="side">
-<table><tr><th>held-out digits</th><th></th></tr>{rows}</table>
+<table><tr><th>held-out pictures</th><th></th></tr>{rows}</table>
 <figure><img alt="loss curves" src="{loss}"><figcaption>Training loss and held-out PSNR.</figcaption></figure>
 </div>
 <figure><img alt="use of the codebook" src="{codebook}">
-<figcaption>How often each of the {num_codes} codes occurs on the held-out digits, most used first.</figcaption>
+<figcaption>How often each of the {num_codes} codes occurs on the held-out pictures, most used first.</figcaption>
 </figure>
 </html>
 """
 
 
 def main(config, workdir: str) -> None:
+    if config.model.name != "vqvae" or config.data.name not in DATA:
+        raise ValueError(f"the demo's page shows a vqvae on one of {', '.join(DATA)}; for {config.model.name} on "
+                         f"{config.data.name} use experiments.vqvae, .evaluate and .reconstruct")
     started = time.monotonic()
     result = train_vqvae(config, workdir)
     if result.stopped_by:
@@ -66,14 +70,14 @@ def main(config, workdir: str) -> None:
     (directory / "evaluation-test.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
     count = min(SHOWN, len(test_set)) // 2 * 2
-    pairs = reconstruction_pairs(loaded.model, variables, test_set, count)
-    train.save_grid(directory / "reconstructions.png", pairs, columns=count // 2, scale=3)
+    pairs, columns = reconstruction_pairs(loaded.model, variables, test_set, count)
+    train.save_grid(directory / "reconstructions.png", pairs, columns=columns, scale=3)
     indices = loaded.model.indices(variables, data.to_float(test_set.images()))
     plot_codebook(directory / "codebook.png", np.asarray(usage(indices, loaded.model.num_codes).histogram))
     plot_curves(directory / "loss.png", train.read_records(directory / "metrics.jsonl"))
     write_page(directory, loaded, metrics)
 
-    print(f"{loaded.step} steps; {seconds:.0f} s in this process. On {len(test_set)} held-out digits:")
+    print(f"{loaded.step} steps; {seconds:.0f} s in this process. On {len(test_set)} held-out pictures:")
     for name, value in metrics.items():
         print(f"  {name:24} {value:.4g}")
     print(f"open {directory / 'index.html'}")
@@ -126,9 +130,10 @@ def write_page(directory: Path, loaded, metrics: dict) -> None:
         name: "data:image/png;base64," + base64.b64encode((directory / f"{name}.png").read_bytes()).decode()
         for name in ("reconstructions", "codebook", "loss")
     }
-    summary = (f"Each 28x28 digit becomes 7x7 indices into {loaded.model.num_codes} codes and comes back. "
-               f"Trained for {loaded.step} steps on {html.escape(loaded.config['data']['name'])}.")
-    page = PAGE.format(summary=summary, rows=rows, num_codes=loaded.model.num_codes, **pictures)
+    summary = (f"Each 28x28 picture becomes 7x7 indices into {loaded.model.num_codes} codes and comes back. "
+               f"Trained for {loaded.step} steps.")
+    page = PAGE.format(summary=summary, rows=rows, num_codes=loaded.model.num_codes,
+                       data=html.escape(loaded.config["data"]["name"]), **pictures)
     (directory / "index.html").write_text(page, encoding="utf-8")
 
 

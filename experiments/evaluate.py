@@ -3,7 +3,8 @@
     python -m experiments.evaluate --workdir=runs/a
     python -m experiments.evaluate --workdir=runs/a --split=train --output=train.json
 
-Pictures are rounded to bytes before they are compared, as a file would hold them. Numbers are means over pictures.
+Pictures are rounded to bytes before they are compared, as a file would hold them. Numbers are means over pictures; one
+that comes back exactly counts as 100 dB.
 """
 
 import json
@@ -22,6 +23,8 @@ from jaxgen import data, metrics
 from jaxgen.quantize import Variables, usage_of
 from jaxgen.train import checkpoint
 
+EXACT = 100.0  # dB
+
 
 def load_run(workdir: str | Path, step: int | None = None) -> tuple[checkpoint.Loaded, Variables]:
     """The run's last (or given) checkpoint, with the averaged weights where the run kept them."""
@@ -32,8 +35,9 @@ def load_run(workdir: str | Path, step: int | None = None) -> tuple[checkpoint.L
 
 def load_split(config: Mapping[str, Any], split: str | None = None) -> data.Dataset:
     """The run's held-out pictures, or another split of its data."""
-    options = {"image_size": config["data"]["image_size"] or None, **config["data"]["options"]}
-    return data.load(config["data"]["name"], split or config["data"]["test_split"], **options)
+    options = {name: value for name, value in config["data"]["options"].items() if value is not None}
+    return data.load(config["data"]["name"], split or config["data"]["test_split"],
+                     image_size=config["data"]["image_size"] or None, **options)
 
 
 def evaluate_reconstruction(model, variables: Variables, dataset: data.Dataset, batch_size: int = 100) -> dict:
@@ -52,13 +56,12 @@ def evaluate_reconstruction(model, variables: Variables, dataset: data.Dataset, 
         x = data.to_float(batch["image"])
         x_r, outputs, _ = model.forward(variables, x)
         levels = outputs if isinstance(outputs, Mapping) else {"": outputs}
-        mask = batch["mask"].astype(jnp.float32)
         restored = data.to_uint8(x_r)
-        values = {
-            name: jnp.sum(mask * function(batch["image"], restored, value_range=(0, 255)))
-            for name, function in (("mse", metrics.mse), ("psnr", metrics.psnr), ("ssim", metrics.ssim))
-        }
-        return values, {level: _histograms(output.indices, _codes(model, level), batch["image"].ndim - 1, mask)
+        found = {name: function(batch["image"], restored, value_range=(0, 255))
+                 for name, function in (("mse", metrics.mse), ("psnr", metrics.psnr), ("ssim", metrics.ssim))}
+        found["psnr"] = jnp.minimum(found["psnr"], EXACT)
+        values = {name: jnp.sum(jnp.where(batch["mask"], value, 0)) for name, value in found.items()}
+        return values, {level: _histograms(output.indices, _codes(model, level), batch["mask"])
                         for level, output in levels.items()}
 
     totals = None
@@ -82,22 +85,26 @@ def evaluate_reconstruction(model, variables: Variables, dataset: data.Dataset, 
     return {**result, **codes, **{name: float(rate) for name, rate in rates.items()}}
 
 
-def reconstruction_pairs(model, variables: Variables, dataset: data.Dataset, count: int) -> np.ndarray:
-    """Rows of count / 2 originals, each above the row of its reconstructions: [2 * count, H, W, C] uint8."""
+def reconstruction_pairs(model, variables: Variables, dataset: data.Dataset, count: int) -> tuple[np.ndarray, int]:
+    """Rows of originals, each above the row of its reconstructions: [2 * count, H, W, C] uint8, and the columns.
+
+    An even count makes two rows of originals, an odd one makes one.
+    """
     images = dataset.take(np.linspace(0, len(dataset) - 1, count).astype(int))["image"]
     restored = np.asarray(data.to_uint8(jax.jit(model.reconstruct)(variables, data.to_float(images))))
-    half = count // 2
-    return np.concatenate([images[:half], restored[:half], images[half:], restored[half:]])
+    columns = count if count % 2 else count // 2
+    rows = [(images[i : i + columns], restored[i : i + columns]) for i in range(0, count, columns)]
+    return np.concatenate([part for pair in rows for part in pair]), columns
 
 
 def _codes(model, level: str) -> int:
     return model.num_codes[level] if level else model.num_codes
 
 
-def _histograms(indices, num_codes: int, dimensions: int, mask):
-    """[depth, num_codes]: how often each code occurs in the pictures that count."""
-    indices = indices if indices.ndim > dimensions else indices[..., None]
-    weights = jnp.broadcast_to(mask.reshape(-1, 1, 1), indices.shape[:-1]).reshape(-1)
+def _histograms(indices, num_codes: int, mask):
+    """[depth, num_codes]: how often each code occurs in the pictures that count; indices are [B, h, w, ...]."""
+    indices = indices.reshape(*indices.shape[:3], -1)  # combinators add axes at the end
+    weights = jnp.broadcast_to(mask[:, None, None], indices.shape[:3]).reshape(-1).astype(jnp.float32)
     flat = jnp.moveaxis(indices, -1, 0).reshape(indices.shape[-1], -1)
     return jax.vmap(lambda i: jnp.zeros(num_codes).at[i].add(weights))(flat)
 

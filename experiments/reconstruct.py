@@ -17,26 +17,33 @@ from experiments.evaluate import load_run, load_split, reconstruction_pairs
 from jaxgen import data, train
 from jaxgen.data.builders.image_folder import find_pictures, read_picture
 
+DEFAULT_COUNT = 32
+MODES = {1: "L", 3: "RGB"}
 
-def main(workdir: str, split: str | None, images: str | None, count: int, scale: int, output: str | None) -> None:
+
+def main(
+    workdir: str, split: str | None, images: str | None, count: int | None, scale: int, output: str | None
+) -> None:
     loaded, variables = load_run(workdir)
     if images is None:
         dataset = load_split(loaded.config, split)
     else:
         dataset = read_folder(Path(images), loaded.config["image_shape"])
-    if not 2 <= count <= len(dataset):
-        raise ValueError(f"--count={count} must lie between 2 and the {len(dataset)} pictures of {dataset.name}")
-    pairs = reconstruction_pairs(loaded.model, variables, dataset, count - count % 2)
+    count = min(DEFAULT_COUNT, len(dataset)) if count is None else count
+    if not 1 <= count <= len(dataset):
+        raise ValueError(f"--count={count} must lie between 1 and the {len(dataset)} pictures of {dataset.name}")
+    pairs, columns = reconstruction_pairs(loaded.model, variables, dataset, count)
     path = Path(output) if output else Path(workdir) / f"reconstructions-{dataset.split}.png"
-    train.save_grid(path, pairs, columns=count // 2, scale=scale)
-    print(f"wrote {path}: {count - count % 2} pictures of {dataset.name}/{dataset.split} at step {loaded.step}")
+    train.save_grid(path, pairs, columns=columns, scale=scale)
+    print(f"wrote {path}: {count} pictures of {dataset.name}/{dataset.split} at step {loaded.step}")
 
 
 def read_folder(folder: Path, image_shape: list[int]) -> data.Dataset:
     """A folder's pictures, cut to the central square, in the size and colour that the model takes."""
     size, _, channels = image_shape
-    mode = {1: "L", 3: "RGB"}[channels]
-    pictures = [np.asarray(read_picture(file, size).convert(mode)) for file in find_pictures(folder)]
+    if channels not in MODES:
+        raise ValueError(f"--images needs a model of grey or RGB pictures, but this one takes {channels} channels")
+    pictures = [np.asarray(read_picture(file, size).convert(MODES[channels])) for file in find_pictures(folder)]
     return data.Dataset.from_arrays(np.stack(pictures).reshape(-1, *image_shape), name=folder.name, split="all")
 
 
@@ -44,7 +51,7 @@ if __name__ == "__main__":
     WORKDIR = command_line.define_workdir("The directory of a trained run.")
     SPLIT = flags.DEFINE_string("split", None, "The split to show; the run's held-out split if not given.")
     IMAGES = flags.DEFINE_string("images", None, "A folder of your own pictures instead of the run's data.")
-    COUNT = flags.DEFINE_integer("count", 32, "How many pictures.")
+    COUNT = flags.DEFINE_integer("count", None, "How many pictures; 32, or all if there are fewer.")
     SCALE = flags.DEFINE_integer("scale", 2, "Enlargement of each pixel.")
     OUTPUT = flags.DEFINE_string("output", None, "The PNG file; reconstructions-SPLIT.png in the run if not given.")
     command_line.run(

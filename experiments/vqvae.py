@@ -15,14 +15,15 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.evaluate import evaluate_reconstruction, reconstruction_pairs
+from experiments.evaluate import evaluate_reconstruction, load_split, reconstruction_pairs
 from jaxgen import data, losses, models, train
 from jaxgen.errors import unknown_name
 from jaxgen.quantize import Variables
 
 RECONSTRUCTION = {"l1": losses.l1, "l2": losses.l2, "huber": losses.huber}
 MODES = ("jit", "pmap")
-MAY_CHANGE = ("num_steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "parallel")
+MAY_CHANGE = ("num_steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "parallel",
+              "optimizer.learning_rate")
 SHOWN = 16  # held-out pictures in the image log
 
 
@@ -36,9 +37,7 @@ def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     axis_name = "devices" if pmap else None
 
     # 1. Data. The model's image shape is the data's.
-    options = {"image_size": config.data.image_size or None, **config.data.options}
-    train_set = data.load(config.data.name, config.data.train_split, **options)
-    test_set = data.load(config.data.name, config.data.test_split, **options)
+    train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
     batches = data.batches(
         train_set, batch_size=config.data.batch_size, seed=config.seed, flip=config.data.flip, crop=config.data.crop,
         process_index=jax.process_index(), process_count=jax.process_count(),
@@ -51,13 +50,7 @@ def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
         num_codes=model.num_codes, axis_name=axis_name,
     )
 
-    # 3. The run's directory comes after the checks above, so that a mistake leaves nothing behind.
-    saved_config = config.to_dict()
-    saved_config["model"]["image_channels"] = train_set.image_shape[-1]
-    saved_config["image_shape"] = train_set.image_shape
-    run = train.open_run(workdir, saved_config, may_change=MAY_CHANGE)
-
-    # 4. Optimizer, state and step. Every random number follows from the seed and the step's number.
+    # 3. Optimizer, state and step. Every random number follows from the seed and the step's number.
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     optimizer_kwargs = config.optimizer.to_dict()
     schedule = train.make_schedule(
@@ -70,6 +63,9 @@ def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
         axis_name=axis_name, learning_rate=schedule,
     )
     mesh = train.make_mesh(fsdp=config.parallel.fsdp)
+    if config.data.batch_size % jax.device_count():
+        raise ValueError(f"config.data.batch_size={config.data.batch_size} does not divide over {jax.device_count()} "
+                         "devices: use a multiple of their number")
     compiled = train.pmap_step(step) if pmap else train.compile_step(step, mesh)
     # Initialisation runs once: on CPU, compiling it well takes longer than running it badly.
     quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
@@ -77,16 +73,25 @@ def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     state = train.init_state(*variables, optimizer, ema=bool(config.ema_decay))
     device_batches = data.to_device(batches, None if pmap else train.batch_sharding(mesh))
 
+    # 4. The run's directory comes after the checks above, so that a mistake leaves nothing behind.
+    saved_config = config.to_dict()
+    saved_config["model"]["image_channels"] = train_set.image_shape[-1]
+    saved_config["image_shape"] = train_set.image_shape
+    run = train.open_run(workdir, saved_config, may_change=MAY_CHANGE)
+
     # 5. The loop, from the last checkpoint if there is one.
     with train.Checkpointer(run.checkpoints, keep=config.keep_checkpoints) as checkpointer:
         state, start = train.resume(state, device_batches, checkpointer)
+        if start > config.num_steps:
+            raise ValueError(f"the run in {workdir} is at step {start} already, beyond config.num_steps="
+                             f"{config.num_steps}: give a larger number, or another working directory")
         print(describe(train_set, test_set, variables.params, start, config.num_steps), flush=True)
         with train.Logger(run.path, step=start) as logger:
 
             def evaluate(state, at):
                 variables = Variables(state.params if state.ema_params is None else state.ema_params, state.model_state)
-                logger.images(at, "reconstructions", reconstruction_pairs(model, variables, test_set, SHOWN),
-                              columns=SHOWN // 2, scale=2)
+                pairs, columns = reconstruction_pairs(model, variables, test_set, min(SHOWN, len(test_set)))
+                logger.images(at, "reconstructions", pairs, columns=columns, scale=2)
                 return evaluate_reconstruction(model, variables, test_set)
 
             return train.fit(

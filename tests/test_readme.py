@@ -21,6 +21,10 @@ def test_the_examples_run_in_order_and_give_what_they_say():
     assert abs(float(np.std(namespace["x0"])) - 0.5) < 0.05
 
 
+def test_nothing_was_left_to_fill_in():
+    assert re.findall(r"@[A-Z_]+@|TODO", README) == []
+
+
 def test_every_configuration_is_named():
     configs = {p.stem for p in (Path(__file__).parents[1] / "experiments" / "configs").glob("[a-z]*_*.py")}
     assert {name for name in configs if f"`{name}`" not in README} == set()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from jaxgen.errors import unknown_name
 
@@ -20,7 +21,7 @@ def training(**changes: Any) -> ConfigDict:
             "batch_size": 32,
             "flip": False,
             "crop": 0,  # shifts by up to so many pixels
-            "options": {},  # of the set, such as {"folder": "my/pictures"} for image_folder
+            "options": {"folder": placeholder(str), "font": placeholder(str)},  # of the set, where it takes them
         },
         "reconstruction": "l2",
         "optimizer": {

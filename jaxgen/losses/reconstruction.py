@@ -55,8 +55,10 @@ def huber(
         [B] float32.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or `delta` is not positive.
     """
+    if not isinstance(delta, jax.core.Tracer) and not delta > 0:
+        raise ValueError(f"delta must be positive, got {delta}")
     size = jnp.abs(_difference(x, x_r))
     inner = jnp.minimum(size, delta)
     return _mean_per_example(0.5 * inner**2 + delta * (size - inner))

@@ -31,18 +31,17 @@ class Middle(nn.Module):
     heads: int
     norm: str
     norm_groups: int
-    dropout: float
     dtype: Any
     param_dtype: Any
 
     @nn.compact
-    def __call__(self, x, *, deterministic):
+    def __call__(self, x):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        block = {"norm": self.norm, "norm_groups": self.norm_groups, "dropout": self.dropout, **types}
-        x = ResBlock(self.features, name="block1", **block)(x, deterministic=deterministic)
+        block = {"norm": self.norm, "norm_groups": self.norm_groups, **types}
+        x = ResBlock(self.features, name="block1", **block)(x)
         if self.attention:
             x = AttentionBlock(self.heads, self.norm, self.norm_groups, name="attention", **types)(x)
-        return ResBlock(self.features, name="block2", **block)(x, deterministic=deterministic)
+        return ResBlock(self.features, name="block2", **block)(x)
 
 
 class Encoder(nn.Module):
@@ -58,7 +57,6 @@ class Encoder(nn.Module):
         heads: attention heads.
         norm: "group" or "none".
         norm_groups: at most this many groups per normalisation.
-        dropout: dropout rate within residual blocks.
         patch_size: pixels folded into channels before the first convolution.
         dtype: computing dtype (for example bfloat16); None computes in the parameters' dtype.
         param_dtype: dtype of the parameters.
@@ -73,32 +71,27 @@ class Encoder(nn.Module):
     heads: int = 1
     norm: str = "group"
     norm_groups: int = 32
-    dropout: float = 0.0
     patch_size: int = 1
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "B H W C"], *, deterministic: bool = True
-    ) -> Float[Array, "B h w latent_channels"]:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w latent_channels"]:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        block = {"norm": self.norm, "norm_groups": self.norm_groups, "dropout": self.dropout, **types}
+        block = {"norm": self.norm, "norm_groups": self.norm_groups, **types}
         if self.patch_size > 1:
             x = space_to_depth(x, self.patch_size)
         x = Conv(self.channels * self.multipliers[0], (3, 3), name="conv_in", **types)(x)
         for level, multiplier in enumerate(self.multipliers):
             features = self.channels * multiplier
             for i in range(self.num_res_blocks):
-                x = ResBlock(features, name=f"down{level}_block{i}", **block)(x, deterministic=deterministic)
+                x = ResBlock(features, name=f"down{level}_block{i}", **block)(x)
                 if level in self.attention_levels:
                     x = AttentionBlock(self.heads, self.norm, self.norm_groups,
                                        name=f"down{level}_attention{i}", **types)(x)
             if level < len(self.multipliers) - 1:
                 x = Downsample(features, name=f"down{level}_downsample", **types)(x)
-        x = Middle(x.shape[-1], self.middle_attention, self.heads, name="middle", **block)(
-            x, deterministic=deterministic
-        )
+        x = Middle(x.shape[-1], self.middle_attention, self.heads, name="middle", **block)(x)
         x = nn.swish(Norm(self.norm, self.norm_groups, name="norm_out", **types)(x))
         return Conv(self.latent_channels, (3, 3), name="conv_out", **types)(x)
 
@@ -121,25 +114,20 @@ class Decoder(nn.Module):
     heads: int = 1
     norm: str = "group"
     norm_groups: int = 32
-    dropout: float = 0.0
     patch_size: int = 1
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, z: Float[Array, "B h w D"], *, deterministic: bool = True
-    ) -> Float[Array, "B H W image_channels"]:
+    def __call__(self, z: Float[Array, "B h w D"]) -> Float[Array, "B H W image_channels"]:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        block = {"norm": self.norm, "norm_groups": self.norm_groups, "dropout": self.dropout, **types}
+        block = {"norm": self.norm, "norm_groups": self.norm_groups, **types}
         x = Conv(self.channels * self.multipliers[-1], (3, 3), name="conv_in", **types)(z)
-        x = Middle(x.shape[-1], self.middle_attention, self.heads, name="middle", **block)(
-            x, deterministic=deterministic
-        )
+        x = Middle(x.shape[-1], self.middle_attention, self.heads, name="middle", **block)(x)
         for level in reversed(range(len(self.multipliers))):
             features = self.channels * self.multipliers[level]
             for i in range(self.num_res_blocks):
-                x = ResBlock(features, name=f"up{level}_block{i}", **block)(x, deterministic=deterministic)
+                x = ResBlock(features, name=f"up{level}_block{i}", **block)(x)
                 if level in self.attention_levels:
                     x = AttentionBlock(self.heads, self.norm, self.norm_groups,
                                        name=f"up{level}_attention{i}", **types)(x)

@@ -49,19 +49,15 @@ class ResBlock(nn.Module):
     features: int
     norm: str = "group"
     norm_groups: int = 32
-    dropout: float = 0.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "B H W C"], *, deterministic: bool = True
-    ) -> Float[Array, "B H W features"]:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W features"]:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h = nn.swish(Norm(self.norm, self.norm_groups, name="norm1", **types)(x))
         h = Conv(self.features, (3, 3), name="conv1", **types)(h)
         h = nn.swish(Norm(self.norm, self.norm_groups, name="norm2", **types)(h))
-        h = nn.Dropout(self.dropout, deterministic=deterministic)(h)
         h = Conv(self.features, (3, 3), name="conv2", **types)(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, (1, 1), name="skip", **types)(x)

@@ -70,12 +70,16 @@ def _call(what: str, function: Callable, kwargs: Mapping[str, Any]) -> Any:
     for argument in kwargs:
         if argument not in parameters:
             raise unknown_name(f"argument of {what}", argument, parameters)
+    missing = [name for name, p in parameters.items() if p.default is p.empty and name not in kwargs]
+    if missing:
+        raise ValueError(f"{what} needs {', '.join(map(repr, missing))}, got only {sorted(kwargs)}")
     return function(**{name: tuple(v) if isinstance(v, list) else v for name, v in kwargs.items()})
 
 
 def _network(module: Callable, defaults: Mapping[str, Any], own: Mapping[str, Any] | None, dtype: str | None):
-    kwargs = {**defaults, **(own or {})}
-    return _call(module.__name__, module, {**kwargs, "dtype": None if dtype is None else jnp.dtype(dtype)})
+    kwargs = {"dtype": dtype, **defaults, **(own or {})}
+    types = {name: jnp.dtype(kwargs[name]) for name in ("dtype", "param_dtype") if kwargs.get(name) is not None}
+    return _call(module.__name__, module, {**kwargs, **types})
 
 
 def _build_vqvae(
@@ -103,6 +107,7 @@ def _build_vqvae2(
         build_quantizer(axis_name=axis_name, **top_quantizer),
         build_quantizer(axis_name=axis_name, **bottom_quantizer),
         latent_channels=latent_channels,
+        dtype=None if dtype is None else jnp.dtype(dtype),
     )
 
 

@@ -49,6 +49,8 @@ def vqvae(encoder: nn.Module, decoder: nn.Module, quantizer: Quantizer) -> VQVAE
         encoder_params = encoder.init(encoder_key, image)["params"]
         z_e = jax.eval_shape(lambda p: encoder.apply({"params": p}, image), encoder_params)
         decoder_params = decoder.init(decoder_key, jnp.zeros(z_e.shape))["params"]
+        x_r = jax.eval_shape(lambda p: decoder.apply({"params": p}, jnp.zeros(z_e.shape)), decoder_params)
+        check_reconstruction(x_r.shape[1:], image_shape)
         quantizer_params, state = quantizer.init(quantizer_key, z_e.shape[-1])
         params = {"encoder": encoder_params, "decoder": decoder_params, "quantizer": quantizer_params}
         return Variables(params, state)
@@ -77,6 +79,15 @@ def vqvae(encoder: nn.Module, decoder: nn.Module, quantizer: Quantizer) -> VQVAE
 
     return VQVAE(init, encode, quantize, decode, forward, reconstruct, indices, decode_indices,
                  quantizer.num_codes)
+
+
+def check_reconstruction(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless the decoder gives back the shape that the encoder was given."""
+    if tuple(shape) != tuple(image_shape):
+        raise ValueError(
+            f"image_shape {tuple(image_shape)} comes back from the decoder as {tuple(shape)}: use the same "
+            "channels and a height and width that the encoder's total reduction, patch_size * 2^(levels - 1), divides"
+        )
 
 
 def _quantizer_variables(variables: Variables) -> Variables:

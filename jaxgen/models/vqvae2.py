@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from jaxgen.models.blocks import Upsample
 from jaxgen.models.conv import Conv
+from jaxgen.models.vqvae import check_reconstruction
 from jaxgen.quantize import Quantizer, Variables
 
 LEVELS = ("top", "bottom")
@@ -41,6 +42,7 @@ def vqvae2(
     bottom_quantizer: Quantizer,
     *,
     latent_channels: int = 64,
+    dtype: Any = None,
 ) -> VQVAE2:
     """Joins four networks and two quantizers.
 
@@ -52,6 +54,7 @@ def vqvae2(
         top_quantizer: quantizer of the coarse latents.
         bottom_quantizer: quantizer of the fine latents.
         latent_channels: dimension of both levels' vectors.
+        dtype: computing dtype of the layers that join the levels; None for the parameters'.
 
     Returns:
         A `VQVAE2`.
@@ -59,7 +62,7 @@ def vqvae2(
     quantizers = {"top": top_quantizer, "bottom": bottom_quantizer}
     modules = {
         "bottom_encoder": bottom_encoder, "top_encoder": top_encoder, "top_decoder": top_decoder, "decoder": decoder,
-        "merge": Conv(latent_channels, (1, 1)), "upsample": Upsample(latent_channels),
+        "merge": Conv(latent_channels, (1, 1), dtype=dtype), "upsample": Upsample(latent_channels, dtype=dtype),
     }
 
     def run(params, name, x):
@@ -80,7 +83,8 @@ def vqvae2(
                              "make them equal")
         context = init_module("top_decoder", top)
         bottom = init_module("merge", jnp.concatenate([features, context], axis=-1))
-        init_module("decoder", jnp.concatenate([bottom, init_module("upsample", top)], axis=-1))
+        x_r = init_module("decoder", jnp.concatenate([bottom, init_module("upsample", top)], axis=-1))
+        check_reconstruction(x_r.shape[1:], image_shape)
         variables = {level: quantizers[level].init(next(keys), latent_channels) for level in LEVELS}
         params["quantizer"] = {level: variables[level].params for level in LEVELS}
         return Variables(params, {level: variables[level].state for level in LEVELS})

@@ -46,7 +46,7 @@ class NonFiniteError(FloatingPointError):
         good = "none" if last_good is None else f"step {last_good}"
         super().__init__(
             f"{what} at step {step}; {batch}; last good checkpoint: {good}. Nothing was saved since. "
-            f"Lower the learning rate or clip the gradients; the same command goes on from that checkpoint."
+            f"Go on from that checkpoint with a lower learning rate, or start anew with clipped gradients."
         )
 
 

@@ -97,6 +97,8 @@ def make_optimizer(
         raise unknown_name("optimizer", name, OPTIMIZERS)
     if weight_decay < 0 or (clip_norm is not None and clip_norm <= 0):
         raise ValueError(f"weight_decay={weight_decay} must not be negative and clip_norm={clip_norm} must be positive")
+    if not callable(learning_rate) and learning_rate < 0:
+        raise ValueError(f"learning_rate must not be negative, got {learning_rate}")
     if name == "adam" and weight_decay:
         raise ValueError(f"optimizer 'adam' takes no weight_decay, got {weight_decay}: use 'adamw'")
     rule = {

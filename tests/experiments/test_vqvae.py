@@ -20,6 +20,11 @@ def trained(scripts, tmp_path_factory):
     return workdir
 
 
+def last_step(workdir):
+    records = read_records(workdir / "metrics.jsonl")
+    return records[-1]["step"] if records else -1
+
+
 def same_run(first, second):
     a, b = (load_run(workdir)[0] for workdir in (first, second))
     assert a.step == b.step
@@ -67,7 +72,7 @@ def test_reconstructions_of_held_out_pictures_and_of_a_folder(scripts, trained, 
     (tmp_path / "mine").mkdir()
     for i in range(3):
         Image.fromarray(np.full((40, 50, 3), 60 * i, np.uint8)).save(tmp_path / "mine" / f"{i}.png")
-    scripts.run("reconstruct", f"--workdir={trained}", f"--images={tmp_path / 'mine'}", "--count=2",
+    scripts.run("reconstruct", f"--workdir={trained}", f"--images={tmp_path / 'mine'}",
                 f"--output={tmp_path / 'b.png'}")
     assert (tmp_path / "b.png").is_file()
 
@@ -82,6 +87,8 @@ def test_the_demo_makes_a_page_that_holds_its_pictures(scripts, tmp_path):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--workdr=x"], "Did you mean: workdir"),
     (["--workdir=x", "--config.optimizer.learning_rat=1"], 'Did you mean "learning_rate"'),
+    (["--workdir=x", SMOKE, "--config.optimizer.learning_rat=1"], 'Did you mean "learning_rate"'),
+    (["--workdir={}/x", SMOKE, "--config.optimizer.name=admw"], "Did you mean 'adamw'"),
     (["--workdir=x", "--config=experiments/configs/vqvae_mnist.py:smoky"], "Did you mean 'smoke'"),
     (["--workdir=x", "--config=experiments/configs/nothing.py"], "nothing.py"),
     (["--workdir={}/x", SMOKE, "--config.data.name=mnist_5"], "Did you mean 'mnist_5k'"),
@@ -89,6 +96,7 @@ def test_the_demo_makes_a_page_that_holds_its_pictures(scripts, tmp_path):
 ])
 def test_mistakes_on_the_command_line_get_one_message_that_helps(scripts, tmp_path, arguments, message):
     assert message in scripts.run("vqvae", *(a.format(tmp_path) for a in arguments), fails=True)
+    assert list(tmp_path.iterdir()) == []  # so that the corrected command can start
 
 
 def test_a_foreign_directory_and_a_damaged_checkpoint_are_refused(scripts, trained, tmp_path):
@@ -107,15 +115,16 @@ def test_a_foreign_directory_and_a_damaged_checkpoint_are_refused(scripts, train
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_run_killed_ten_times_at_random_ends_in_the_same_state(scripts, tmp_path):
-    long = (SMOKE, "--config.num_steps=150", "--config.checkpoint_every=3", "--config.evaluate_every=150")
+    long = (SMOKE, "--config.num_steps=400", "--config.checkpoint_every=3", "--config.evaluate_every=400")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     scripts.run("vqvae", f"--workdir={whole}", *long)
     rng = np.random.default_rng(0)
-    for _ in range(10):
+    for target in sorted(rng.integers(1, 300, 10)):
         process = scripts.start("vqvae", f"--workdir={killed}", *long)
-        for _ in range(rng.integers(1, 13)):  # one line when it begins, then one for each step
-            process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.1))
+        while last_step(killed) < target:
+            assert process.poll() is None
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.05))
         assert process.poll() is None
         process.kill()
         process.communicate()

@@ -94,3 +94,20 @@ def test_misspelt_descriptions_are_refused_with_the_nearest_name(change, message
 def test_an_unknown_model_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="unknown model 'vqvea'.*Did you mean 'vqvae'"):
         build("vqvea")
+
+
+def test_pictures_that_the_network_cannot_give_back_are_refused_with_the_reason():
+    with pytest.raises(ValueError, match=r"\(9, 9, 1\) comes back from the decoder as \(10, 10, 1\).*divides"):
+        build("vqvae", **VQVAE).init(KEY, (9, 9, 1))
+
+
+def test_a_missing_argument_is_named():
+    with pytest.raises(ValueError, match="quantizer 'vq' needs 'num_codes'"):
+        build_quantizer("vq")
+
+
+def test_a_networks_own_dtype_stands_above_the_models():
+    model = build("vqvae", **{**VQVAE, "decoder": {**NETWORK, "dtype": "bfloat16"}})
+    variables = model.init(KEY, (8, 8, 1))
+    reference = build("vqvae", **VQVAE).reconstruct(variables, jnp.ones((1, 8, 8, 1)))
+    assert np.any(model.reconstruct(variables, jnp.ones((1, 8, 8, 1))) != reference)
