@@ -2,6 +2,7 @@
 
 Data: built from the font (Debian's package fonts-noto-color-emoji).
 Paper: Razavi, van den Oord & Vinyals, "Generating Diverse High-Fidelity Images with VQ-VAE-2", 2019.
+Result and cost: not measured.
 """
 
 from experiments.configs.base import training, variant

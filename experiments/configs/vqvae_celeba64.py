@@ -4,7 +4,7 @@ Data: TFDS `celeb_a`.
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017;
 network of Esser, Rombach & Ommer, "Taming Transformers for High-Resolution
 Image Synthesis", 2021.
-Result: not measured. Cost: made for one GPU.
+Result and cost: not measured; made for one GPU.
 """
 
 from experiments.configs.base import training, variant

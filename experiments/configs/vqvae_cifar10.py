@@ -4,7 +4,7 @@ Data: TFDS `cifar10`.
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017
 (8x8 latents, K = 512, beta = .25, Adam 2e-4,
 250,000 steps of 128).
-Result: not measured. Cost: made for one GPU.
+Result and cost: not measured; made for one GPU.
 """
 
 from experiments.configs.base import training, variant

@@ -2,6 +2,7 @@
 
 Data: built from the font (Debian's package fonts-noto-color-emoji).
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
+Result and cost: not measured.
 """
 
 from experiments.configs.base import training, variant
