@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +46,20 @@ class RecordSource:
         """Reads and stacks the examples at `indices`."""
         examples = [self.decode(self.records[int(i)]) for i in indices]
         return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+@dataclass(frozen=True, eq=False)
+class MappedSource:
+    """Batches of another source after a function of each."""
+
+    source: Source
+    function: Callable[[Batch], Batch]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def take(self, indices: np.ndarray) -> Batch:
+        return self.function(self.source.take(indices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +121,17 @@ class Dataset:
         else:
             num_classes = int(arrays["label"].max()) + 1 if labels is not None and len(images) else None
         return cls(name, split, images.shape[1:], num_classes, names, ArraySource(arrays))
+
+    def map(self, function: Callable[[Batch], Batch]) -> "Dataset":
+        """The set after a function of its batches: at once where it is held in memory, else as they are read.
+
+        Args:
+            function: batch -> batch of as many examples, for example one that adds tokens of the captions. It must
+                depend on nothing but the batch.
+        """
+        if isinstance(self.source, ArraySource):
+            return replace(self, source=ArraySource(function(self.source.arrays)))
+        return replace(self, source=MappedSource(self.source, function))
 
     @property
     def in_memory(self) -> bool:

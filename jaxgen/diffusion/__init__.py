@@ -14,6 +14,7 @@ from jaxgen.diffusion.bound import Bound, variational_bound
 from jaxgen.diffusion.conversions import convert, from_pair, to_pair
 from jaxgen.diffusion.editing import add_noise, inpaint, repaint, sdedit, slerp
 from jaxgen.diffusion.grids import (
+    SPACINGS,
     exponential_sigmas,
     karras_sigmas,
     spaced_sigmas,
@@ -87,6 +88,7 @@ __all__ = [
     "BITS_OFFSET_127_5",
     "BITS_OFFSET_256",
     "MAX_RATIO",
+    "SPACINGS",
     "Bound",
     "Carry",
     "Denoiser",

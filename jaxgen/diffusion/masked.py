@@ -55,10 +55,18 @@ def mask_tokens(
     mask_id: int,
     schedule: MaskSchedule | None = None,
     mask: Bool[Array, "B N"] | None = None,
+    sample_ids: Int[Array, "B"] | None = None,
 ) -> Int[Array, "B N"]:
-    """Tokens at time t: each is replaced by `mask_id` with probability 1 - alpha(t), where `mask` does not keep it."""
+    """Tokens at time t: each is replaced by `mask_id` with probability 1 - alpha(t), where `mask` does not keep it.
+
+    With `sample_ids` the masks of an example depend on the key and on its id alone.
+    """
     schedule = schedule or polynomial_masking()
-    hide = jax.random.uniform(key, tokens.shape) >= schedule.alpha(t)[:, None]
+    if sample_ids is None:
+        draws = jax.random.uniform(key, tokens.shape)
+    else:
+        draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), tokens.shape[1:]))(sample_ids)
+    hide = draws >= schedule.alpha(t)[:, None]
     if mask is not None:
         check_keep_mask(mask, tokens.shape, of="tokens")
         hide = hide & ~mask
@@ -75,6 +83,7 @@ def masked_diffusion_loss(
     schedule: MaskSchedule | None = None,
     mask: Bool[Array, "B N"] | None = None,
     cond: Any = None,
+    sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B"]:
     """rate(t) sum over masked positions of -log p(x0 | xt): the ELBO's integrand at t, in nats per sequence.
 
@@ -87,6 +96,7 @@ def masked_diffusion_loss(
         schedule: `polynomial_masking()` by default.
         mask: [B, N] True where a token is always known, for a network that fills in; not part of the loss.
         cond: passed to the network.
+        sample_ids: see `mask_tokens`.
 
     Returns:
         [B] nats; divide by N log 2 for bits per token.
@@ -96,7 +106,7 @@ def masked_diffusion_loss(
     schedule = schedule or polynomial_masking()
     # At t = 0 nothing is masked and the rate is infinite; float32 draws reach it once in 2^23.
     t = jnp.maximum(jnp.asarray(t, jnp.result_type(float)), 1e-6)
-    xt = mask_tokens(key, tokens, t, mask_id=mask_id, schedule=schedule, mask=mask)
+    xt = mask_tokens(key, tokens, t, mask_id=mask_id, schedule=schedule, mask=mask, sample_ids=sample_ids)
     log_p = clean_log_probs(logits_fn(xt, t, cond), mask_id)
     nats = -jnp.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
     return schedule.rate(t) * jnp.sum(jnp.where(xt == mask_id, nats, 0.0), axis=-1)

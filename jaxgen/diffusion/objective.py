@@ -4,10 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxgen.diffusion.checks import expand_to
 from jaxgen.diffusion.precondition import Denoiser
+from jaxgen.diffusion.sample import sample_noise
 from jaxgen.diffusion.weighting import Weighting, edm_weighting
 
 
@@ -19,6 +20,7 @@ def denoising_loss(
     *,
     cond: Any = None,
     weighting: Weighting | None = None,
+    sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B"]:
     """w(sigma) mean over the sample of |D(x0 + sigma eps, sigma) - x0|²,  eps ~ N(0, I).
 
@@ -29,6 +31,8 @@ def denoising_loss(
         sigma: [B] noise-to-signal ratios above 0: `schedule.ratio(t)` for drawn times, or drawn levels.
         cond: passed to the denoiser.
         weighting: w, EDM's by default.
+        sample_ids: [B] whole numbers: example i's noise then depends on the key and its own number alone, so that
+            devices that each hold a part of the batch draw what one device with all of it draws.
 
     Returns:
         [B] float32 losses; the caller reduces.
@@ -43,6 +47,10 @@ def denoising_loss(
     weighting = edm_weighting() if weighting is None else weighting
     x0 = x0.astype(jnp.promote_types(x0.dtype, jnp.float32))
     sigma = jnp.asarray(sigma, x0.dtype)
-    x = x0 + expand_to(sigma, x0) * jax.random.normal(key, x0.shape, x0.dtype)
+    if sample_ids is None:
+        noise = jax.random.normal(key, x0.shape, x0.dtype)
+    else:
+        noise = sample_noise(key, x0.shape[1:], sample_ids, 0, dtype=x0.dtype)
+    x = x0 + expand_to(sigma, x0) * noise
     error = denoiser(x, sigma, cond).astype(x0.dtype) - x0
     return weighting(sigma) * jnp.mean(error**2, axis=tuple(range(1, x0.ndim)))

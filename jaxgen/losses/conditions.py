@@ -1,0 +1,61 @@
+"""What the objectives of conditional models share: places in the global batch, and leaving conditions out."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+
+def global_positions(count: int, axis_name: str | None) -> tuple[Int[Array, "B"], int]:
+    """([B] the places of this device's examples in the global batch, its size).
+
+    Draws that depend on a key and on these places are the same for one device and for many.
+
+    Args:
+        count: examples on this device.
+        axis_name: the mapped axis of devices; None where the batch is one array.
+    """
+    if axis_name is None:
+        return jnp.arange(count), count
+    return jax.lax.axis_index(axis_name) * count + jnp.arange(count), count * jax.lax.axis_size(axis_name)
+
+
+def drop_conditions(
+    key: Array,
+    batch: Mapping[str, Array],
+    condition: Mapping[str, str] | None,
+    null: Callable[[int], Mapping[str, Array]] | None,
+    probability: float,
+    positions: Int[Array, "B"],
+    total: int,
+) -> dict[str, Any] | None:
+    """The batch's condition, replaced by "no condition" with a probability, per example.
+
+    Args:
+        key: for which ones.
+        batch: holds the entries that `condition` names.
+        condition: {name in cond: entry of the batch}; None for a model without.
+        null: `(count) -> cond` that stands for "no condition".
+        probability: of leaving it out.
+        positions, total: of `global_positions`.
+
+    Returns:
+        cond, or None.
+
+    Raises:
+        ValueError: the batch lacks an entry.
+    """
+    if not condition:
+        return None
+    for entry in condition.values():
+        if entry not in batch:
+            raise ValueError(f"batch must have an entry {entry!r}, got {sorted(batch)}")
+    given = {name: batch[entry] for name, entry in condition.items()}
+    drop = jax.random.bernoulli(key, probability, (total,))[positions]
+
+    def choose(value, none):
+        return jnp.where(drop.reshape(-1, *(1,) * (value.ndim - 1)), none, value)
+
+    return jax.tree.map(choose, given, dict(null(positions.shape[0])))

@@ -1,0 +1,72 @@
+"""The training objective of a conditional diffusion model, as one function of its parameters and a batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgen.diffusion import Weighting, denoising_loss
+from jaxgen.losses.conditions import drop_conditions, global_positions
+
+PyTree = Any
+
+
+def diffusion_loss(
+    params: PyTree,
+    state: PyTree,
+    batch: Mapping[str, Array],
+    key: Array,
+    *,
+    denoise: Callable,
+    draw_sigmas: Callable[[Array, int], Float[Array, "B"]],
+    weighting: Weighting,
+    condition: Mapping[str, str] | None = None,
+    null: Callable[[int], Mapping[str, Array]] | None = None,
+    drop_condition: float = 0.1,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+    """mean of w(sigma) |D(x0 + sigma eps, sigma, cond) - x0|², with the condition left out now and then.
+
+    Levels, noise and drops of example i of the global batch depend on the key and on i, so that one device or eight
+    under `axis_name` compute the same loss.
+
+    Args:
+        params: parameters, differentiated by the caller.
+        state: returned as it is.
+        batch: {"image": [B, H, W, C] in [-1, 1], and what `condition` names}.
+        key: the step's key.
+        denoise: `(params, x, sigma [B], cond, *, key) -> x0_hat`, as `jaxgen.models.DiffusionModel` has it; the key is
+            for dropout.
+        draw_sigmas: `(key, count) -> [count]` noise levels (`jaxgen.diffusion.log_normal_sigmas`, ...).
+        weighting: w (`jaxgen.diffusion.edm_weighting()`, ...).
+        condition: {name in cond: entry of the batch}, for example {"classes": "label"}; None trains without.
+        null: `(count) -> cond` that stands for "no condition"; needed where `condition` is given.
+        drop_condition: the probability of "no condition", which classifier-free guidance needs (Ho & Salimans, 2021).
+        axis_name: the mapped axis of devices, each of which holds a part of the batch.
+
+    Returns:
+        (loss [], (metrics, state)); the metrics have the loss of the lower and of the upper half of the noise levels
+        of this batch too.
+
+    Raises:
+        ValueError: the batch lacks an entry.
+    """
+    if "image" not in batch:
+        raise ValueError(f"batch must have an entry 'image', got {sorted(batch)}")
+    positions, total = global_positions(batch["image"].shape[0], axis_name)
+    level_key, noise_key, drop_key, dropout_key = jax.random.split(key, 4)
+    sigma = draw_sigmas(level_key, total)[positions]
+    cond = drop_conditions(drop_key, batch, condition, null, drop_condition, positions, total)
+
+    def denoiser(x, sigma, cond):
+        return denoise(params, x, sigma, cond, key=jax.random.fold_in(dropout_key, positions[0]))
+
+    losses = denoising_loss(noise_key, denoiser, batch["image"], sigma, cond=cond, weighting=weighting,
+                            sample_ids=positions)
+    loss = jnp.mean(losses)
+    order = jnp.argsort(sigma)
+    half = len(order) // 2
+    low, high = losses[order[: len(order) - half]], losses[order[half:]]
+    return loss, ({"loss": loss, "loss_low_noise": jnp.mean(low), "loss_high_noise": jnp.mean(high)}, state)

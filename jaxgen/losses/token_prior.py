@@ -1,0 +1,66 @@
+"""The training objective of a masked prior over tokens, as one function of its parameters and a batch."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgen.diffusion import MaskSchedule, masked_diffusion_loss, stratified_times
+from jaxgen.losses.conditions import drop_conditions, global_positions
+
+PyTree = Any
+
+
+def masked_prior_loss(
+    params: PyTree,
+    state: PyTree,
+    batch: Mapping[str, Array],
+    key: Array,
+    *,
+    logits: Callable,
+    mask_id: int,
+    schedule: MaskSchedule | None = None,
+    condition: Mapping[str, str] | None = None,
+    null: Callable[[int], Mapping[str, Array]] | None = None,
+    drop_condition: float = 0.1,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+    """The bound of masked diffusion in nats per token, a mean over the batch (Shi et al., 2024).
+
+    Times, masks and drops of example i of the global batch depend on the key and on i, so that one device or eight
+    under `axis_name` compute the same loss.
+
+    Args:
+        params: parameters, differentiated by the caller.
+        state: returned as it is.
+        batch: {"tokens": [B, N], and what `condition` names}.
+        key: the step's key.
+        logits: `(params, tokens, t, cond) -> [B, N, K]`, as `jaxgen.models.TokenPrior` has it.
+        mask_id: the mask token.
+        schedule: `jaxgen.diffusion.polynomial_masking()` by default.
+        condition, null, drop_condition, axis_name: see `diffusion_loss`.
+
+    Returns:
+        (loss [], (metrics, state)); the metrics have the loss in bits per token too.
+
+    Raises:
+        ValueError: the batch lacks an entry.
+    """
+    if "tokens" not in batch:
+        raise ValueError(f"batch must have an entry 'tokens', got {sorted(batch)}")
+    tokens = batch["tokens"]
+    positions, total = global_positions(tokens.shape[0], axis_name)
+    time_key, mask_key, drop_key = jax.random.split(key, 3)
+    t = stratified_times(time_key, total)[positions]
+    cond = drop_conditions(drop_key, batch, condition, null, drop_condition, positions, total)
+
+    nats = masked_diffusion_loss(
+        mask_key, partial(logits, params), tokens, t, mask_id=mask_id, schedule=schedule, cond=cond,
+        sample_ids=positions,
+    )
+    loss = jnp.mean(nats) / math.prod(tokens.shape[1:])
+    return loss, ({"loss": loss, "bits_per_token": loss / math.log(2)}, state)

@@ -1,0 +1,114 @@
+"""The objectives of diffusion models and of token priors, against loops in NumPy, and on many devices."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxgen.diffusion import edm_weighting, log_normal_sigmas, sample_noise, stratified_times
+from jaxgen.losses import diffusion_loss, masked_prior_loss
+
+KEY = jax.random.key(3)
+LABELS = jnp.arange(16) % 4
+IMAGES = jax.random.uniform(jax.random.key(1), (16, 4, 4, 1), minval=-1)
+TOKENS = jax.random.randint(jax.random.key(2), (16, 6), 0, 5)
+NONE, MASK = 9, 5
+
+
+def null(count):
+    return {"classes": jnp.full((count,), NONE)}
+
+
+def denoise(params, x, sigma, cond, *, key):
+    """A denoiser that tells in its answer which condition it saw."""
+    return params * x / (1 + sigma[:, None, None, None]) + 0.01 * cond["classes"][:, None, None, None]
+
+
+def logits(params, tokens, t, cond):
+    wide = jax.nn.one_hot(tokens, 5) * params + t[:, None, None] * jnp.arange(5)
+    return wide + 0.1 * cond["classes"][:, None, None] * jnp.arange(5)[::-1]
+
+
+diffusion = partial(diffusion_loss, denoise=denoise, draw_sigmas=log_normal_sigmas, weighting=edm_weighting(),
+                    condition={"classes": "label"}, null=null, drop_condition=0.3)
+prior = partial(masked_prior_loss, logits=logits, mask_id=MASK, condition={"classes": "label"}, null=null,
+                drop_condition=0.3)
+BATCH = {"image": IMAGES, "tokens": TOKENS, "label": LABELS}
+
+
+def dropped(key):
+    return np.where(jax.random.bernoulli(key, 0.3, (16,)), NONE, LABELS)
+
+
+def test_diffusion_loss_is_the_weighted_error_of_each_example_with_its_own_draws():
+    loss, (metrics, state) = diffusion(jnp.float32(0.9), {"kept": 1}, BATCH, KEY)
+    level_key, noise_key, drop_key, _ = jax.random.split(KEY, 4)
+    sigma, classes = np.asarray(log_normal_sigmas(level_key, 16), np.float64), dropped(drop_key)
+    assert NONE in classes and len(set(classes)) == 5
+    noise = np.asarray(sample_noise(noise_key, (4, 4, 1), jnp.arange(16), 0), np.float64)
+    errors = []
+    for i in range(16):
+        x0 = np.asarray(IMAGES[i], np.float64)
+        answer = 0.9 * (x0 + sigma[i] * noise[i]) / (1 + sigma[i]) + 0.01 * classes[i]
+        weight = (sigma[i] ** 2 + 0.25) / (sigma[i] * 0.5) ** 2
+        errors.append(weight * np.mean((answer - x0) ** 2))
+    assert loss == pytest.approx(np.mean(errors), rel=1e-5)
+    order = np.argsort(sigma)
+    assert metrics["loss_low_noise"] == pytest.approx(np.mean(np.array(errors)[order[:8]]), rel=1e-5)
+    assert metrics["loss_high_noise"] == pytest.approx(np.mean(np.array(errors)[order[8:]]), rel=1e-5)
+    assert state == {"kept": 1}
+
+
+def test_prior_loss_is_the_weighted_cross_entropy_of_masked_tokens_per_token():
+    loss, (metrics, _) = prior(jnp.float32(0.7), {}, BATCH, KEY)
+    time_key, mask_key, drop_key = jax.random.split(KEY, 3)
+    t, classes = np.asarray(stratified_times(time_key, 16), np.float64), dropped(drop_key)
+    total = 0.0
+    for i in range(16):
+        hidden = np.asarray(jax.random.uniform(jax.random.fold_in(mask_key, i), (6,))) >= 1 - t[i]
+        for j in np.flatnonzero(hidden):
+            scores = t[i] * np.arange(5) + 0.1 * classes[i] * np.arange(5)[::-1]  # a mask's own row of one_hot is 0
+            total += (np.log(np.exp(scores).sum()) - scores[int(TOKENS[i, j])]) / t[i]
+    assert loss == pytest.approx(total / (16 * 6), rel=1e-5)
+    assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss_fn", [diffusion, prior], ids=["diffusion", "prior"])
+@pytest.mark.parametrize("devices", [2, 8])
+def test_many_devices_compute_the_loss_of_one(loss_fn, devices):
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("devices",))
+
+    def mapped(params, batch):
+        return jax.lax.pmean(loss_fn(params, {}, batch, KEY, axis_name="devices")[0], "devices")
+
+    def whole(params, batch):
+        return loss_fn(params, {}, batch, KEY)[0]
+
+    parts = jax.shard_map(mapped, mesh=mesh, in_specs=(P(), P("devices")), out_specs=P())
+    actual, expected = (jax.jit(jax.value_and_grad(f))(jnp.float32(0.9), BATCH) for f in (parts, whole))
+    np.testing.assert_allclose(actual, expected, rtol=2e-5)
+
+
+def test_a_model_without_conditions_gets_none():
+    seen = []
+
+    def plain(params, x, sigma, cond, *, key):
+        seen.append(cond)
+        return x
+
+    diffusion_loss({}, {}, {"image": IMAGES}, KEY, denoise=plain, draw_sigmas=log_normal_sigmas,
+                   weighting=edm_weighting())
+    assert seen == [None]
+
+
+def test_what_the_batch_lacks_is_named():
+    with pytest.raises(ValueError, match=r"entry 'label', got \['image'\]"):
+        diffusion({}, {}, {"image": IMAGES}, KEY)
+    with pytest.raises(ValueError, match="entry 'image'"):
+        diffusion({}, {}, {"tokens": TOKENS}, KEY)
+    with pytest.raises(ValueError, match="entry 'tokens'"):
+        prior({}, {}, {"image": IMAGES}, KEY)
