@@ -1,7 +1,8 @@
 """What every script's command line shares: the configuration flag and errors without a traceback."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -30,21 +31,51 @@ def define_config(default: str) -> flags.FlagHolder[ConfigDict]:
         sys.exit(_unknown_value(error))
 
 
-
 def define_workdir(what: str) -> flags.FlagHolder[str]:
     """--workdir=DIRECTORY, without which the script does not run."""
     return flags.DEFINE_string("workdir", None, what, required=True)
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the command line and runs `main`; an expected error becomes one message and exit status 1."""
+def define_sampling() -> list[flags.FlagHolder]:
+    """Options of every script that samples: what is asked for, and changes of the run's `config.sampling`."""
+    return [
+        flags.DEFINE_list("classes", None, "Classes of the samples, in turn: --classes=0,1,2."),
+        flags.DEFINE_multi_string("prompt", None, "Caption of the samples; may be given several times, in turn."),
+        flags.DEFINE_integer("seed", 0, "Seed of the noise."),
+        flags.DEFINE_string("solver", None, "Solver; the run's if not given. Diffusion: heun, dpmpp_2m, unipc, ...; "
+                            "token priors: ancestral, confidence."),
+        flags.DEFINE_integer("steps", None, "Steps of the solver; the run's if not given.", lower_bound=1),
+        flags.DEFINE_string("grid", None, "Noise levels: karras, exponential, uniform, trailing, leading, linspace."),
+        flags.DEFINE_float("guidance", None, "Scale of classifier-free guidance; 1 is the model alone."),
+        flags.DEFINE_float("guidance_low", None, "Guide above this noise level alone."),
+        flags.DEFINE_float("guidance_high", None, "Guide up to this noise level alone."),
+        flags.DEFINE_float("temperature", None, "Of drawn tokens."),
+        flags.DEFINE_float("remask", None, "Share of the largest possible remasking of tokens, in [0, 1]."),
+    ]
+
+
+def values(*holders: flags.FlagHolder) -> dict[str, Any]:
+    """{name: value} of options, to be handed to a function as its keyword arguments."""
+    return {holder.name: holder.value for holder in holders}
+
+
+def run(main: Callable[..., None], *, actions: Sequence[str] = ()) -> None:
+    """Parses the command line and runs `main`; an expected error becomes one message and exit status 1.
+
+    Args:
+        main: called without arguments, or with the action where there are `actions`.
+        actions: what may stand as the first word of the command line, and must where there are any.
+    """
 
     def checked(arguments):
         logging.set_verbosity(logging.WARNING)  # the libraries' notes on each checkpoint are not the user's
-        if len(arguments) > 1:
-            raise app.UsageError(f"unexpected argument {arguments[1]!r}: options are written --name=value")
+        words = arguments[1:]
+        if actions and not words:
+            raise app.UsageError(f"the first word must be one of {', '.join(actions)}")
+        if len(words) > bool(actions):
+            raise app.UsageError(f"unexpected argument {words[-1]!r}: options are written --name=value")
         try:
-            main()
+            main(*words)
         except EXPECTED_ERRORS as error:
             if _DEBUG.value:
                 raise

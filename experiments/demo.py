@@ -17,7 +17,8 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line
-from experiments.evaluate import evaluate_reconstruction, load_run, load_split, reconstruction_pairs
+from experiments.reconstruction import Reconstructor
+from experiments.runs import load_run, load_split
 from experiments.vqvae import train_vqvae
 from jaxgen import data, train
 from jaxgen.metrics import usage
@@ -66,15 +67,17 @@ def main(config, workdir: str) -> None:
     directory = Path(workdir)
     loaded, variables = load_run(directory)
     test_set = load_split(loaded.config)
-    metrics = evaluate_reconstruction(loaded.model, variables, test_set)
+    records = train.read_records(directory / "metrics.jsonl")
+    last = next(record for record in reversed(records) if record["step"] == loaded.step and "eval/psnr" in record)
+    metrics = {name.removeprefix("eval/"): value for name, value in last.items() if name.startswith("eval/")}
     (directory / "evaluation-test.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
     count = min(SHOWN, len(test_set)) // 2 * 2
-    pairs, columns = reconstruction_pairs(loaded.model, variables, test_set, count)
+    pairs, columns = Reconstructor(loaded.model).pairs(variables, test_set, count)
     train.save_grid(directory / "reconstructions.png", pairs, columns=columns, scale=3)
     indices = loaded.model.indices(variables, data.to_float(test_set.images()))
     plot_codebook(directory / "codebook.png", np.asarray(usage(indices, loaded.model.num_codes).histogram))
-    plot_curves(directory / "loss.png", train.read_records(directory / "metrics.jsonl"))
+    plot_curves(directory / "loss.png", records)
     write_page(directory, loaded, metrics)
 
     print(f"{loaded.step} steps; {seconds:.0f} s in this process. On {len(test_set)} held-out pictures:")

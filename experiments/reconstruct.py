@@ -13,9 +13,11 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line
-from experiments.evaluate import load_run, load_split, reconstruction_pairs
+from experiments.reconstruction import Reconstructor
+from experiments.runs import load_run, load_split
 from jaxgen import data, train
 from jaxgen.data.builders.image_folder import find_pictures, read_picture
+from jaxgen.models import DiffusionModel
 
 DEFAULT_COUNT = 32
 MODES = {1: "L", 3: "RGB"}
@@ -25,6 +27,9 @@ def main(
     workdir: str, split: str | None, images: str | None, count: int | None, scale: int, output: str | None
 ) -> None:
     loaded, variables = load_run(workdir)
+    if isinstance(loaded.model, DiffusionModel):
+        raise ValueError(f"the run in {workdir} trained a diffusion model, which has no codes to reconstruct from: "
+                         "see experiments.sample and experiments.edit")
     if images is None:
         dataset = load_split(loaded.config, split)
     else:
@@ -32,7 +37,7 @@ def main(
     count = min(DEFAULT_COUNT, len(dataset)) if count is None else count
     if not 1 <= count <= len(dataset):
         raise ValueError(f"--count={count} must lie between 1 and the {len(dataset)} pictures of {dataset.name}")
-    pairs, columns = reconstruction_pairs(loaded.model, variables, dataset, count)
+    pairs, columns = Reconstructor(loaded.model).pairs(variables, dataset, count)
     path = Path(output) if output else Path(workdir) / f"reconstructions-{dataset.split}.png"
     train.save_grid(path, pairs, columns=columns, scale=scale)
     print(f"wrote {path}: {count} pictures of {dataset.name}/{dataset.split} at step {loaded.step}")

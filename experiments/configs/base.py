@@ -23,7 +23,6 @@ def training(**changes: Any) -> ConfigDict:
             "crop": 0,  # shifts by up to so many pixels
             "options": {"folder": placeholder(str), "font": placeholder(str)},  # of the set, where it takes them
         },
-        "reconstruction": "l2",
         "optimizer": {
             "name": "adamw", "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100, "b1": 0.9, "b2": 0.95,
             "weight_decay": 0.0, "clip_norm": 1.0,
@@ -38,6 +37,42 @@ def training(**changes: Any) -> ConfigDict:
         "parallel": {"mode": "jit", "fsdp": 1, "multihost": False},  # mode: "jit" or "pmap"
     })
     config.update(changes)
+    return config
+
+
+def autoencoding(**changes: Any) -> ConfigDict:
+    """`training`, and how a reconstruction is compared with its picture: "l1", "l2" or "huber"."""
+    config = training(**changes)
+    config.reconstruction = "l2"
+    return config
+
+
+def diffusing(**changes: Any) -> ConfigDict:
+    """`training` of a diffusion model in EDM's manner, and how it is sampled.
+
+    Karras et al., "Elucidating the design space of diffusion-based generative models", 2022.
+    """
+    config = training(**changes)
+    config.condition = "classes"  # "classes", "text" or "none"
+    config.drop_condition = 0.1
+    config.noise = {"name": "log_normal", "mean": -1.2, "std": 1.2}
+    config.weighting = {"name": "edm", "sigma_data": 0.5}
+    config.sampling = {  # these may change on the command line of any run
+        "solver": "heun", "steps": 18, "grid": "karras", "sigma_min": 0.002, "sigma_max": 80.0, "guidance": 1.5,
+        "guidance_low": 0.0, "guidance_high": 1e6,  # guided at noise levels between these two alone
+    }
+    return config
+
+
+def prior(**changes: Any) -> ConfigDict:
+    """`training` of a masked prior over the codes of a trained VQ-VAE, and how it is sampled."""
+    config = training(**changes)
+    config.tokenizer = ""  # the directory of the VQ-VAE's run; its data are the prior's
+    config.condition = "classes"  # or "none"
+    config.drop_condition = 0.1
+    config.sampling = {  # these may change on the command line of any run
+        "solver": "ancestral", "steps": 24, "guidance": 1.5, "temperature": 1.0, "remask": 0.0,
+    }
     return config
 
 

@@ -5,14 +5,14 @@ Paper: Razavi, van den Oord & Vinyals, "Generating Diverse High-Fidelity Images 
 Result and cost: not measured.
 """
 
-from experiments.configs.base import training, variant
+from experiments.configs.base import autoencoding, variant
 
 NETWORK = {"channels": 32, "num_res_blocks": 1, "norm_groups": 8, "middle_attention": False}
 QUANTIZER = {"name": "vq", "num_codes": 512, "ema_decay": 0.99, "kmeans_iterations": 5, "revive_below": 0.05}
 
 
 def get_config(name=None):
-    config = training(num_steps=3000)
+    config = autoencoding(num_steps=3000)
     config.data.update({"name": "noto_emoji", "image_size": 64, "batch_size": 16, "crop": 3, "flip": True})
     config.optimizer.learning_rate = 1e-3
     config.model = {

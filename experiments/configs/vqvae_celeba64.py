@@ -7,13 +7,13 @@ Image Synthesis", 2021.
 Result and cost: not measured; made for one GPU.
 """
 
-from experiments.configs.base import training, variant
+from experiments.configs.base import autoencoding, variant
 
 NETWORK = {"channels": 128, "multipliers": (1, 1, 2), "num_res_blocks": 2}
 
 
 def get_config(name=None):
-    config = training(num_steps=200_000, log_every=100, evaluate_every=10_000, checkpoint_every=10_000)
+    config = autoencoding(num_steps=200_000, log_every=100, evaluate_every=10_000, checkpoint_every=10_000)
     config.data.update({"name": "celeb_a", "image_size": 64, "batch_size": 64, "flip": True})
     config.optimizer.learning_rate = 4e-4
     config.ema_decay = 0.9995

@@ -7,13 +7,13 @@ Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Lear
 Result and cost: not measured; made for one GPU.
 """
 
-from experiments.configs.base import training, variant
+from experiments.configs.base import autoencoding, variant
 
 NETWORK = {"channels": 128, "multipliers": (1, 2, 2), "num_res_blocks": 2}
 
 
 def get_config(name=None):
-    config = training(num_steps=100_000, log_every=100, evaluate_every=5000, checkpoint_every=5000)
+    config = autoencoding(num_steps=100_000, log_every=100, evaluate_every=5000, checkpoint_every=5000)
     config.data.update({"name": "cifar10", "batch_size": 128, "flip": True})
     config.optimizer.learning_rate = 4e-4
     config.ema_decay = 0.9995

@@ -5,13 +5,13 @@ Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Lear
 Result and cost: not measured.
 """
 
-from experiments.configs.base import training, variant
+from experiments.configs.base import autoencoding, variant
 
 NETWORK = {"channels": 64, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 8, "patch_size": 2}
 
 
 def get_config(name=None):
-    config = training(num_steps=3000)
+    config = autoencoding(num_steps=3000)
     config.data.update({"name": "noto_emoji", "image_size": 32, "crop": 2, "flip": True})
     config.optimizer.learning_rate = 2e-3
     config.model = {

@@ -6,13 +6,13 @@ Result: on 500 held-out digits PSNR 27.8 dB, SSIM .975, 99.8% of the codes in us
 Cost: 163 s on 2 CPU cores, evaluations and compilation included.
 """
 
-from experiments.configs.base import training, variant
+from experiments.configs.base import autoencoding, variant
 
 NETWORK = {"channels": 32, "multipliers": (1, 2), "num_res_blocks": 1, "norm": "none", "patch_size": 2}
 
 
 def get_config(name=None):
-    config = training(num_steps=1500, evaluate_every=250)
+    config = autoencoding(num_steps=1500, evaluate_every=250)
     config.data.crop = 2
     config.optimizer.learning_rate = 4e-3
     config.model = {

@@ -3,7 +3,17 @@
 from jaxgen.models.autoencoder import Decoder, Encoder
 from jaxgen.models.build import build, build_quantizer
 from jaxgen.models.conv import Conv, conv
+from jaxgen.models.diffusion import DiffusionModel, diffusion_model
+from jaxgen.models.dit import DiT
+from jaxgen.models.text import TextEncoder, encode_text
+from jaxgen.models.token_prior import TokenPrior, token_prior
+from jaxgen.models.transformer import Transformer
+from jaxgen.models.unet import UNet
 from jaxgen.models.vqvae import VQVAE, vqvae
 from jaxgen.models.vqvae2 import VQVAE2, vqvae2
 
-__all__ = ["VQVAE", "VQVAE2", "Conv", "Decoder", "Encoder", "build", "build_quantizer", "conv", "vqvae", "vqvae2"]
+__all__ = [
+    "VQVAE", "VQVAE2", "Conv", "Decoder", "DiT", "DiffusionModel", "Encoder", "TextEncoder", "TokenPrior",
+    "Transformer", "UNet", "build", "build_quantizer", "conv", "diffusion_model", "encode_text", "token_prior", "vqvae",
+    "vqvae2",
+]

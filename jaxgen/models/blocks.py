@@ -94,17 +94,20 @@ class AttentionBlock(nn.Module):
 class Downsample(nn.Module):
     """Halves height and width by a 3x3 convolution of stride 2; odd sizes round up.
 
-    The padding stands at the bottom and right only, as in the VQGAN code and in diffusers, so that
-    published weights mean the same here.
+    Attributes:
+        features: output channels.
+        symmetric: one pixel of padding on each side; else at the bottom and right only. Published weights need the
+            one that they were trained with: VQGAN's and DDPM's the second, latent diffusion's U-Net the first.
     """
 
     features: int
+    symmetric: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w features"]:
-        padding = tuple((0, 1 + size % 2) for size in x.shape[1:3])
+        padding = ((1, 1), (1, 1)) if self.symmetric else tuple((0, 1 + size % 2) for size in x.shape[1:3])
         return Conv(self.features, (3, 3), strides=2, padding=padding, name="conv",
                     dtype=self.dtype, param_dtype=self.param_dtype)(x)
 
@@ -118,10 +121,14 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W features"]:
-        batch, height, width, channels = x.shape
-        x = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
-        x = x.reshape(batch, 2 * height, 2 * width, channels)
-        return Conv(self.features, (3, 3), name="conv", dtype=self.dtype, param_dtype=self.param_dtype)(x)
+        return Conv(self.features, (3, 3), name="conv", dtype=self.dtype, param_dtype=self.param_dtype)(repeat2(x))
+
+
+def repeat2(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
+    """Each pixel as 2x2 pixels."""
+    batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
+    return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
 def space_to_depth(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B H/size W/size size*size*C"]:

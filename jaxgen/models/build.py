@@ -9,9 +9,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxgen import quantize
+from jaxgen import diffusion, quantize
 from jaxgen.errors import unknown_name
 from jaxgen.models.autoencoder import Decoder, Encoder
+from jaxgen.models.diffusion import DiffusionModel, diffusion_model
+from jaxgen.models.dit import DiT
+from jaxgen.models.text import TextEncoder
+from jaxgen.models.token_prior import TokenPrior, token_prior
+from jaxgen.models.transformer import Transformer
+from jaxgen.models.unet import UNet
 from jaxgen.models.vqvae import VQVAE, vqvae
 from jaxgen.models.vqvae2 import VQVAE2, vqvae2
 from jaxgen.quantize import Quantizer
@@ -19,6 +25,12 @@ from jaxgen.quantize import Quantizer
 QUANTIZERS = {
     "vq": quantize.vq, "fsq": quantize.fsq, "lfq": quantize.lfq, "gumbel": quantize.gumbel, "simvq": quantize.simvq,
     "residual": quantize.residual, "grouped": quantize.grouped, "projected": quantize.projected,
+}
+
+NETWORKS = {"unet": UNet, "dit": DiT}
+SCHEDULES = {
+    "linear": diffusion.linear, "scaled_linear": diffusion.scaled_linear, "cosine": diffusion.cosine,
+    "sigmoid": diffusion.sigmoid, "trigonometric": diffusion.trigonometric, "flow": diffusion.flow,
 }
 
 
@@ -46,7 +58,7 @@ def build_quantizer(name: str, *, axis_name: str | None = None, **kwargs: Any) -
     return _call(f"quantizer {name!r}", function, kwargs)
 
 
-def build(name: str, *, axis_name: str | None = None, **kwargs: Any) -> VQVAE | VQVAE2:
+def build(name: str, *, axis_name: str | None = None, **kwargs: Any) -> VQVAE | VQVAE2 | DiffusionModel | TokenPrior:
     """A model by name from plain values.
 
     Args:
@@ -111,4 +123,53 @@ def _build_vqvae2(
     )
 
 
-MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2}
+def build_schedule(name: str, *, zero_terminal_snr: bool = False, **kwargs: Any) -> diffusion.Schedule:
+    """A noise schedule by name, for example `build_schedule("linear", steps=1000)`.
+
+    Args:
+        name: a key of `SCHEDULES`.
+        zero_terminal_snr: rescale a discrete schedule so that no signal is left at its end.
+        **kwargs: the function's own keyword arguments.
+
+    Raises:
+        ValueError: an unknown name or keyword argument; the message has the nearest one.
+    """
+    if name not in SCHEDULES:
+        raise unknown_name("schedule", name, SCHEDULES)
+    schedule = _call(f"schedule {name!r}", SCHEDULES[name], kwargs)
+    return diffusion.rescale_zero_terminal_snr(schedule) if zero_terminal_snr else schedule
+
+
+def _build_diffusion(
+    *, network: Mapping, image_channels: int, kind: str = "edm", schedule: Mapping | None = None,
+    sigma_data: float = 0.5, num_classes: int = 0, text: Mapping | None = None, dtype: str | None = None,
+    axis_name: str | None = None,
+) -> DiffusionModel:
+    own = dict(network)
+    name = own.pop("name", None)
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    text = dict(text or {})
+    length = text.pop("length", 0)
+    return diffusion_model(
+        _network(NETWORKS[name], {"out_channels": image_channels, "num_classes": num_classes}, own, dtype),
+        kind=kind, schedule=build_schedule(**schedule) if schedule else None, sigma_data=sigma_data,
+        num_classes=num_classes, text_encoder=_network(TextEncoder, {}, text, dtype) if length else None,
+        text_length=length,
+    )
+
+
+def _build_token_prior(
+    *, network: Mapping, tokenizer: Mapping, shape: tuple[int, int], num_classes: int = 0, dtype: str | None = None,
+    axis_name: str | None = None,
+) -> TokenPrior:
+    if tokenizer.get("name") != "vqvae":
+        raise ValueError(f"a token prior needs a tokenizer of the kind 'vqvae', got {tokenizer.get('name')!r}")
+    tokenizer = build(**tokenizer)
+    sizes = {"num_tokens": tokenizer.num_codes + 1, "num_outputs": tokenizer.num_codes, "num_classes": num_classes,
+             "max_length": shape[0] * shape[1], "grid_width": shape[1]}
+    return token_prior(_network(Transformer, sizes, network, dtype), tokenizer, shape=shape)
+
+
+MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2, "diffusion": _build_diffusion,
+          "token_prior": _build_token_prior}

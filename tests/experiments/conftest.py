@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import QUICK_COMPILATION
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -15,7 +17,8 @@ class Scripts:
 
     def __init__(self, cache: Path):
         self.environment = {
-            **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache),
+            **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILATION,
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "TF_CPP_MIN_LOG_LEVEL": "3",
         }
 

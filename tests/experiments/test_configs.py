@@ -5,9 +5,12 @@ import jax
 import pytest
 
 from experiments import configs
+from experiments.diffusion import make_weighting, noise_levels
+from experiments.sampling import DiffusionSampler
 from jaxgen import models
 
-NAMES = sorted(p.stem for p in Path(configs.__file__).parent.glob("[a-z]*_*.py"))
+ALL = sorted(p.stem for p in Path(configs.__file__).parent.glob("[a-z]*_*.py"))
+NAMES = [name for name in ALL if name.startswith("vqvae")]
 # Image shape and the number of indices for one picture, from each file's own header.
 EXPECTED = {
     "vqvae_mnist": ((28, 28, 1), 49), "vqvae_fashion_mnist": ((28, 28, 1), 49), "vqvae_cifar10": ((32, 32, 3), 64),
@@ -15,14 +18,55 @@ EXPECTED = {
 }
 
 
+# Image shape and conditions of the diffusion models.
+DIFFUSION = {
+    "diffusion_mnist": ((28, 28, 1), {"num_classes": 10}),
+    "diffusion_fashion_mnist": ((28, 28, 1), {"num_classes": 10}),
+    "dit_mnist": ((28, 28, 1), {"num_classes": 10}), "diffusion_cifar10": ((32, 32, 3), {"num_classes": 10}),
+    "diffusion_celeba64": ((64, 64, 3), {}), "diffusion_emoji32": ((32, 32, 3), {}),
+}
+PRIORS = {"token_prior_mnist"}
+
+
+def get(name, variant=None):
+    return importlib.import_module(f"experiments.configs.{name}").get_config(variant)
+
+
 def test_every_configuration_is_checked_here():
-    assert set(NAMES) == set(EXPECTED)
+    assert set(ALL) == {*EXPECTED, *DIFFUSION, *PRIORS}
+
+
+@pytest.mark.parametrize("variant", [None, "smoke"])
+@pytest.mark.parametrize("name", DIFFUSION)
+def test_diffusion_configurations_build_a_denoiser_of_pictures(name, variant):
+    config, (image_shape, sizes) = get(name, variant), DIFFUSION[name]
+    model = models.build(**config.model.to_dict(), image_channels=image_shape[-1], **sizes)
+    assert bool(model.num_classes) == (config.condition == "classes")
+    assert bool(model.text_length) == (config.condition == "text")
+
+    def denoised(key):
+        x = jax.numpy.zeros((2, *image_shape))
+        return model.denoise(model.init(key, image_shape).params, x, jax.numpy.ones(2), model.null(2), key=key)
+
+    assert jax.eval_shape(denoised, jax.random.key(0)).shape == (2, *image_shape)
+    noise_levels(model.schedule, **config.noise)(jax.random.key(0), 4)
+    make_weighting(**config.weighting)(jax.numpy.ones(2))
+    DiffusionSampler(model, image_shape, config.sampling)
+    assert config.num_steps <= 4 if variant else config.num_steps >= 1000
+
+
+@pytest.mark.parametrize("variant", [None, "smoke"])
+def test_the_priors_configuration_fits_the_tokenizer_that_it_names(variant):
+    tokenizer = {**get("vqvae_mnist").model.to_dict(), "image_channels": 1}
+    prior = models.build(**get("token_prior_mnist", variant).model.to_dict(), tokenizer=tokenizer, shape=(7, 7),
+                         num_classes=10)
+    assert prior.num_codes == 512
 
 
 @pytest.mark.parametrize("variant", [None, "smoke"])
 @pytest.mark.parametrize("name", NAMES)
 def test_configurations_build_a_model_with_the_codes_that_their_header_states(name, variant):
-    config = importlib.import_module(f"experiments.configs.{name}").get_config(variant)
+    config = get(name, variant)
     image_shape, count = EXPECTED[name]
     model = models.build(**config.model.to_dict(), image_channels=image_shape[-1])
 
@@ -34,7 +78,7 @@ def test_configurations_build_a_model_with_the_codes_that_their_header_states(na
     assert config.num_steps <= 4 if variant else config.num_steps >= 1000
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_an_unknown_variant_is_refused(name):
     with pytest.raises(ValueError, match="Did you mean 'smoke'"):
-        importlib.import_module(f"experiments.configs.{name}").get_config("smok")
+        get(name, "smok")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.evaluate import load_run
+from experiments.runs import load_run
 from jaxgen.train import read_records
 
 SMOKE = "--config=experiments/configs/vqvae_mnist.py:smoke"

@@ -1,0 +1,20 @@
+"""Masked diffusion over the 49 codes of the MNIST VQ-VAE, by class.
+
+Paper: Shi, Han, Wang, Doucet & Titsias, "Simplified and generalized masked diffusion for discrete data", 2024.
+Result and cost: not measured.
+"""
+
+from experiments.configs.base import prior, variant
+
+
+def get_config(name=None):
+    config = prior(num_steps=6000, evaluate_every=1000, checkpoint_every=1000)
+    config.data.update({"batch_size": 64, "crop": 2})
+    config.optimizer.learning_rate = 1e-3
+    config.model = {
+        "name": "token_prior",
+        "network": {"features": 128, "depth": 4, "heads": 4, "positions": "learned"},
+    }
+    return variant(config, name, {
+        "model.network.features": 16, "model.network.depth": 1, "model.network.heads": 2, "sampling.steps": 3,
+    })

@@ -1,0 +1,118 @@
+"""Train a diffusion model on pictures, unconditional, by class or by caption.
+
+    python -m experiments.diffusion --workdir=runs/digits
+    python -m experiments.diffusion --workdir=runs/emoji --config=experiments/configs/diffusion_emoji32.py
+    python -m experiments.sample --workdir=runs/digits --classes=0,1,2 --guidance=2
+
+The same command goes on with a run that was stopped. The run's directory gets config.json, environment.json,
+metrics.jsonl, TensorBoard events, images/ and checkpoints/.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import command_line
+from experiments.conditions import to_condition, with_text
+from experiments.runs import load_split
+from experiments.sampling import DiffusionSampler
+from experiments.training import axis_name, describe_pictures, train_batches, train_model
+from jaxgen import data, diffusion, losses, models, train
+from jaxgen.errors import unknown_name
+
+WEIGHTINGS = {"edm": diffusion.edm_weighting, "min_snr": diffusion.min_snr, "p2": diffusion.p2,
+              "sigmoid": diffusion.sigmoid_weighting, "uniform": diffusion.uniform}
+TIMES = {"uniform": diffusion.uniform_times, "stratified": diffusion.stratified_times,
+         "logit_normal": diffusion.logit_normal_times}
+CONDITIONS = {"classes": {"classes": "label"}, "text": {"text": "text"}, "none": None}
+SHOWN = 64  # samples in the image log
+CHECKED = 512  # held-out pictures whose loss is measured along the way
+
+
+def noise_levels(schedule: diffusion.Schedule | None, name: str, **options):
+    """`(key, count) -> [count]` noise levels: "log_normal", or the ratios of the schedule at drawn times."""
+    if name == "log_normal":
+        return partial(diffusion.log_normal_sigmas, **options)
+    if name not in TIMES:
+        raise unknown_name("config.noise.name", name, ["log_normal", *TIMES])
+    if schedule is None:
+        raise ValueError(f"config.noise.name={name!r} draws times and needs config.model.schedule: use 'log_normal'")
+
+    def draw(key, count):
+        # The draw of exactly 0 would be a level without noise, where the loss of eps is infinite.
+        return jnp.maximum(schedule.ratio(TIMES[name](key, count, end=schedule.end, **options)), 1e-4)
+
+    return draw
+
+
+def make_weighting(name: str, **options) -> diffusion.Weighting:
+    """The loss's weight by name, for example `make_weighting("min_snr", gamma=5)`."""
+    if name not in WEIGHTINGS:
+        raise unknown_name("config.weighting.name", name, WEIGHTINGS)
+    return WEIGHTINGS[name](**options)
+
+
+def train_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
+    """Trains from the configuration, or goes on where the run in `workdir` stopped."""
+    axis = axis_name(config)
+    if config.condition not in CONDITIONS:
+        raise unknown_name("config.condition", config.condition, CONDITIONS)
+
+    # 1. Data, and what of it is the condition.
+    train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
+    shape = train_set.image_shape
+    sizes = {"image_channels": shape[-1]}
+    if config.condition == "classes":
+        if not train_set.num_classes:
+            raise ValueError(f"config.condition='classes' needs labels, and {train_set.name} has none: use 'none'")
+        sizes["num_classes"] = train_set.num_classes
+
+    # 2. The model, as pure functions, and the objective made of them.
+    model = models.build(**config.model.to_dict(), **sizes, axis_name=axis)
+    if (config.condition == "text") != bool(model.text_length):
+        raise ValueError(f"config.condition={config.condition!r} does not fit config.model.text: text needs an encoder")
+    train_set, test_set = (with_text(dataset, model.text_length) for dataset in (train_set, test_set))
+    loss_fn = partial(
+        losses.diffusion_loss, denoise=model.denoise, draw_sigmas=noise_levels(model.schedule, **config.noise),
+        weighting=make_weighting(**config.weighting), condition=CONDITIONS[config.condition], null=model.null,
+        drop_condition=config.drop_condition,
+    )
+
+    # 3. What is measured and shown along the way.
+    sampler = DiffusionSampler(model, shape, config.sampling)
+    held_out = test_set.take(np.linspace(0, len(test_set) - 1, min(CHECKED, len(test_set))).astype(int))
+    held_out = {name: jnp.asarray(value) for name, value in held_out.items() if value.dtype.kind in "iu"}
+    held_out["image"] = data.to_float(held_out["image"])
+    measure = jax.jit(lambda params: loss_fn(params, {}, held_out, jax.random.key(0))[1][0])
+    prompts = None
+    if model.text_length:
+        prompts = [str(c) for c in test_set.take(np.linspace(0, len(test_set) - 1, SHOWN).astype(int))["caption"]]
+
+    def evaluate(logger, variables, step):
+        cond = to_condition(model, SHOWN, prompts=prompts)
+        pictures = sampler.all(variables, jax.random.key(0), cond, SHOWN)
+        columns = model.num_classes if 1 < model.num_classes <= 16 else None
+        logger.images(step, "samples", pictures, columns=columns, scale=2)
+        return measure(variables.params)
+
+    # 4. Training.
+    return train_model(
+        config, workdir, batches=train_batches(config, train_set), init=lambda key: model.init(key, shape),
+        loss_fn=partial(loss_fn, axis_name=axis), evaluate=evaluate, describe=describe_pictures(train_set, test_set),
+        saved={"model": sizes, "image_shape": shape, "class_names": train_set.class_names},
+    )
+
+
+if __name__ == "__main__":
+    CONFIG = command_line.define_config("experiments/configs/diffusion_mnist.py")
+    WORKDIR = command_line.define_workdir("The run's directory, new or of a run to go on with.")
+
+    def main():
+        command_line.start_processes(CONFIG.value.parallel.multihost)
+        train_diffusion(CONFIG.value, WORKDIR.value)
+
+    command_line.run(main)

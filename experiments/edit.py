@@ -1,0 +1,172 @@
+"""Edit pictures with a trained diffusion model, or fill in their codes with a token prior.
+
+    python -m experiments.edit inpaint --workdir=runs/digits                       # held-out pictures, lower half
+    python -m experiments.edit inpaint --workdir=runs/digits --images=my/pictures --mask=mask.png
+    python -m experiments.edit image --workdir=runs/digits --images=scribbles --strength=0.6 --classes=7
+    python -m experiments.edit invert --workdir=runs/digits --classes=3            # to noise, and back as a 3
+    python -m experiments.edit interpolate --workdir=runs/digits
+
+The sheet's rows: what was given, then what became of it. In a mask picture white is kept and black is painted anew;
+kept pixels come back exactly. A token prior keeps the codes of which all pixels are kept, and inpaints alone.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from experiments import command_line
+from experiments.conditions import batch_condition, to_condition, with_text
+from experiments.reconstruct import read_folder
+from experiments.runs import load_split
+from experiments.sampling import DiffusionSampler, TokenSampler, guided, load_sampler
+from jaxgen import data, diffusion, train
+from jaxgen.errors import unknown_name
+
+ACTIONS = ("inpaint", "image", "invert", "interpolate")
+BETWEEN = 8  # pictures from one end of an interpolation to the other
+
+
+def inpaint(sampler: DiffusionSampler, params: Any, key: jax.Array, x0: jax.Array, mask: jax.Array, cond: Mapping, *,
+            resample: int = 4) -> jax.Array:
+    """Pictures x0 [B, H, W, C] painted anew where `mask` [B, H, W, 1] is False: RePaint, `resample` rounds a step."""
+
+    @jax.jit
+    def run(params, x0, mask, cond):
+        solver = diffusion.repaint(sampler.solver, x0, mask, resample=resample)
+        x = diffusion.prior_sample(key, x0.shape, sampler.sigmas[0])
+        denoiser = guided(sampler.model, params, cond, len(x0), sampler.guidance)
+        return diffusion.sample(denoiser, solver, sampler.sigmas, x, key, cond=sampler.model.encode(params, cond))
+
+    return run(params, x0, mask, cond)
+
+
+def fill_in(sampler: TokenSampler, variables: Any, key: jax.Array, x0: jax.Array, mask: jax.Array,
+            cond: Mapping) -> jax.Array:
+    """Pictures from codes, of which those stay whose pixels are all kept."""
+    count, (height, width) = len(x0), sampler.model.shape
+    whole = mask.reshape(count, height, x0.shape[1] // height, width, x0.shape[2] // width).all(axis=(2, 4))
+    known = jax.jit(sampler.model.tokens)(variables.state, x0)
+    return sampler.tokens(variables, key, jnp.arange(count), cond, known=known, mask=whole.reshape(count, -1))[0]
+
+
+def change(sampler: DiffusionSampler, params: Any, key: jax.Array, x0: jax.Array, cond: Mapping, *,
+           strength: float) -> jax.Array:
+    """Image to image (SDEdit): noise up to a share `strength` of the steps, and sample from there."""
+
+    @jax.jit
+    def run(params, x0, cond):
+        denoiser = guided(sampler.model, params, cond, len(x0), sampler.guidance)
+        return diffusion.sdedit(denoiser, sampler.solver, sampler.sigmas, x0, key, strength=strength,
+                                cond=sampler.model.encode(params, cond))
+
+    return run(params, x0, cond)
+
+
+def to_noise(sampler: DiffusionSampler, params: Any, x0: jax.Array, cond: Mapping) -> jax.Array:
+    """The noise, at the grid's first level, from which the model's own path (without guidance) leads to x0."""
+
+    @jax.jit
+    def run(params, x0, cond):
+        denoiser = guided(sampler.model, params, cond, len(x0), None)
+        return diffusion.invert(denoiser, sampler.solver, sampler.sigmas, x0, cond=sampler.model.encode(params, cond))
+
+    return run(params, x0, cond)
+
+
+def from_noise(sampler: DiffusionSampler, params: Any, x: jax.Array, cond: Mapping) -> jax.Array:
+    """The end of the model's own path (without guidance) from noise at the grid's first level."""
+
+    @jax.jit
+    def run(params, x, cond):
+        denoiser = guided(sampler.model, params, cond, len(x), None)
+        return diffusion.sample(denoiser, sampler.solver, sampler.sigmas, x, jax.random.key(0),
+                                cond=sampler.model.encode(params, cond))
+
+    return run(params, x, cond)
+
+
+def read_mask(path: str | None, shape: tuple[int, int, int]) -> np.ndarray:
+    """[1, H, W, 1] True where white: a picture of the model's size, or its upper half without one.
+
+    Raises:
+        ValueError: the picture has another size.
+    """
+    height, width, _ = shape
+    if path is None:
+        return (np.arange(height) < height // 2)[None, :, None, None] & np.ones((1, 1, width, 1), bool)
+    picture = Image.open(path).convert("L")
+    if picture.size != (width, height):
+        raise ValueError(f"--mask={path} has {picture.size[0]}x{picture.size[1]} pixels, but this model's have "
+                         f"{width}x{height}: give a mask of that size")
+    return (np.asarray(picture) >= 128)[None, :, :, None]
+
+
+def main(action: str, *, workdir: str, images: str | None, mask: str | None, count: int, seed: int, classes, prompt,
+         strength: float, resample: int, output: str | None, scale: int, **changes) -> None:
+    if action not in ACTIONS:
+        raise unknown_name("action", action, ACTIONS)
+    sampler, loaded, variables = load_sampler(workdir, changes)
+    model, shape, params = loaded.model, tuple(loaded.config["image_shape"]), variables.params
+    if action != "inpaint" and isinstance(sampler, TokenSampler):
+        raise ValueError(f"the run in {workdir} is a token prior, which can inpaint but not {action}")
+    held_out = images is None
+    dataset = read_folder(Path(images), shape) if images else load_split(loaded.config)
+    dataset = with_text(dataset, getattr(model, "text_length", 0)) if held_out else dataset
+    count = min(count, len(dataset))
+    batch = dataset.take(np.linspace(0, len(dataset) - 1, count).astype(int))
+    x0, key = data.to_float(batch["image"]), jax.random.key(seed)
+    own = batch_condition(model, batch) if held_out else model.null(count)
+    asked = classes is not None or prompt is not None
+    cond = to_condition(model, count, classes=classes, prompts=prompt) if asked else own
+
+    if action == "inpaint":
+        kept = np.broadcast_to(read_mask(mask, shape), (count, *shape[:2], 1))
+        grey = np.where(kept, batch["image"], 128).astype(np.uint8)
+        if isinstance(sampler, TokenSampler):
+            rows = [batch["image"], grey, fill_in(sampler, variables, key, x0, kept, cond)]
+        else:
+            rows = [batch["image"], grey, inpaint(sampler, params, key, x0, kept, cond, resample=resample)]
+    elif action == "image":
+        rows = [batch["image"], change(sampler, params, key, x0, cond, strength=strength)]
+    elif action == "invert":
+        noise = to_noise(sampler, params, x0, own)
+        rows = [batch["image"], noise / sampler.sigmas[0] / 3, from_noise(sampler, params, noise, own)]
+        rows += [from_noise(sampler, params, noise, cond)] if asked else []
+    else:
+        rows = interpolate(sampler, params, x0, own)
+    pictures = np.concatenate([train.to_uint8(row) for row in rows])
+    path = Path(output) if output else Path(workdir) / f"edit-{action}.png"
+    train.save_grid(path, pictures, columns=len(rows[0]), scale=scale)
+    print(f"wrote {path}: {len(rows)} rows of {len(rows[0])} pictures, step {loaded.step}")
+
+
+def interpolate(sampler: DiffusionSampler, params: Any, x0: jax.Array, cond: Mapping) -> list[jax.Array]:
+    """Rows from one picture to the next one of its pair, through their noises, in the condition of the first."""
+    noise, rows = to_noise(sampler, params, x0, cond), []
+    shares = jnp.linspace(0, 1, BETWEEN)
+    for i in range(0, len(x0) - 1, 2):
+        first, second = (jnp.broadcast_to(noise[j], (BETWEEN, *noise.shape[1:])) for j in (i, i + 1))
+        here = {name: jnp.broadcast_to(value[i], (BETWEEN, *value.shape[1:])) for name, value in cond.items()}
+        rows.append(from_noise(sampler, params, diffusion.slerp(first, second, shares), here))
+    return rows
+
+
+if __name__ == "__main__":
+    OPTIONS = [
+        command_line.define_workdir("The directory of a run of experiments.diffusion."),
+        *command_line.define_sampling(),
+        flags.DEFINE_string("images", None, "A folder of your own pictures; held-out ones if not given."),
+        flags.DEFINE_string("mask", None, "inpaint: a picture, white is kept; the upper half if not given."),
+        flags.DEFINE_integer("count", 10, "How many pictures.", lower_bound=1),
+        flags.DEFINE_float("strength", 0.6, "image: share of the steps taken; 1 forgets the picture."),
+        flags.DEFINE_integer("resample", 4, "inpaint: rounds per step, so that old and new agree.", lower_bound=1),
+        flags.DEFINE_integer("scale", 3, "Enlargement of each pixel.", lower_bound=1),
+        flags.DEFINE_string("output", None, "The PNG file; edit-ACTION.png in the run if not given."),
+    ]
+    command_line.run(lambda action: main(action, **command_line.values(*OPTIONS)), actions=ACTIONS)

@@ -1,0 +1,78 @@
+"""Judge the samples of a run by class with a classifier that has nothing to do with the model.
+
+    python -m experiments.judge --workdir=runs/digits
+
+A scikit-learn classifier is trained on the run's real training pictures and asked what the samples show: "agreement" is
+the share where it says the class that was asked for (its own accuracy on real held-out pictures stands beside it).
+Copies show in the distance to the nearest training picture, compared with that of held-out pictures, and in
+judge.png: samples, each above its nearest training picture.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from experiments import command_line
+from experiments.conditions import to_condition
+from experiments.runs import load_split
+from experiments.sampling import load_sampler
+from jaxgen import train
+
+SHOWN = 20
+
+
+def main(*, workdir: str, count: int, seed: int, classes, prompt, output: str | None, **changes) -> None:
+    sampler, loaded, variables = load_sampler(workdir, changes)
+    config = loaded.config
+    if not loaded.model.num_classes:
+        raise ValueError(f"the run in {workdir} has no classes, so there is nothing to agree with: see "
+                         "experiments.sample")
+    asked = to_condition(loaded.model, count, classes=classes, prompts=prompt)
+    pictures = train.to_uint8(sampler.all(variables, jax.random.key(seed), asked, count, bar=True))
+    train_set, test_set = load_split(config, config["data"]["train_split"]), load_split(config)
+
+    classifier = make_pipeline(StandardScaler(with_std=False), SVC(C=10.0, gamma="scale"))
+    classifier.fit(_flat(train_set.images()), train_set.labels())
+    agrees = classifier.predict(_flat(pictures)) == asked["classes"]
+    neighbours = NearestNeighbors(n_neighbors=1).fit(_flat(train_set.images()))
+    distance, nearest = neighbours.kneighbors(_flat(pictures))
+    real, _ = neighbours.kneighbors(_flat(test_set.images()))
+    result = {
+        "step": loaded.step, "samples": count, "agreement": float(agrees.mean()),
+        "agreement_by_class": {int(c): float(agrees[asked["classes"] == c].mean()) for c in set(asked["classes"])},
+        "classifier_accuracy": float(classifier.score(_flat(test_set.images()), test_set.labels())),
+        "distance_to_training_median": float(np.median(distance)),
+        "distance_to_training_least": float(distance.min()),
+        "held_out_distance_to_training_median": float(np.median(real)),
+        "held_out_distance_to_training_least": float(real.min()),
+    }
+    path = Path(output) if output else Path(workdir) / "judge.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    shown = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
+    sheet = np.concatenate([pictures[shown], train_set.images()[nearest[shown, 0]]])
+    train.save_grid(path.with_suffix(".png"), sheet, columns=len(shown), scale=2)
+    for name, value in result.items():
+        print(f"{name:38} {value:.5g}" if isinstance(value, float) else f"{name:38} {value}")
+    print(f"wrote {path} and {path.with_suffix('.png')}")
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    """[B, H * W * C] in [0, 1], so that distances are root sums of squares of pixels."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+if __name__ == "__main__":
+    OPTIONS = [
+        command_line.define_workdir("The directory of a run of experiments.diffusion or experiments.token_prior."),
+        *command_line.define_sampling(),
+        flags.DEFINE_integer("count", 500, "How many samples.", lower_bound=1),
+        flags.DEFINE_string("output", None, "The JSON file, and its PNG; judge.json in the run if not given."),
+    ]
+    command_line.run(lambda: main(**command_line.values(*OPTIONS)))

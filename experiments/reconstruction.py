@@ -1,0 +1,88 @@
+"""An autoencoder on held-out pictures: its reconstructions, and the use of its codes."""
+
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import data, metrics
+from jaxgen.quantize import Variables, usage_of
+
+EXACT = 100.0  # dB
+
+
+class Reconstructor:
+    """Measures and shows what a model makes of pictures; its two programs are compiled once for all calls.
+
+    Pictures are rounded to bytes before they are compared, as a file would hold them.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self._reconstruct = jax.jit(lambda variables, x: data.to_uint8(model.reconstruct(variables, x)))
+        self._measure = jax.jit(self._measure_batch)
+
+    def pairs(self, variables: Variables, dataset: data.Dataset, count: int) -> tuple[np.ndarray, int]:
+        """Rows of originals, each above the row of its reconstructions: [2 * count, H, W, C] uint8, and the columns.
+
+        An even count makes two rows of originals, an odd one makes one.
+        """
+        images = dataset.take(np.linspace(0, len(dataset) - 1, count).astype(int))["image"]
+        restored = np.asarray(self._reconstruct(variables, data.to_float(images)))
+        columns = count if count % 2 else count // 2
+        rows = [(images[i : i + columns], restored[i : i + columns]) for i in range(0, count, columns)]
+        return np.concatenate([part for pair in rows for part in pair]), columns
+
+    def measure(self, variables: Variables, dataset: data.Dataset, batch_size: int = 100) -> dict:
+        """Metrics of the reconstructions and of the codes over a whole data set.
+
+        Returns:
+            "psnr" [dB], "ssim", "mse" (pictures in [0, 1]), "bits_per_pixel" of the fixed-length indices and
+            "entropy_bits_per_pixel" at the codes' measured entropy; for each index map (prefix "top_" and the like,
+            and the level of a residual quantizer, where there are several) "perplexity" and "used", the share of its
+            codes that occur.
+        """
+        totals = None
+        for batch in data.evaluation_batches(dataset, min(batch_size, len(dataset))):
+            found = jax.device_get(self._measure(variables, {"image": batch["image"], "mask": batch["mask"]}))
+            totals = found if totals is None else jax.tree.map(np.add, totals, found)
+        values, histograms = totals
+        result = {name: float(value) / len(dataset) for name, value in values.items()}
+        bits, entropy_bits, codes = 0.0, 0.0, {}
+        for level, maps in histograms.items():
+            for depth, histogram in enumerate(maps):
+                name = (f"{level}_" if level else "") + (f"{depth}_" if len(maps) > 1 else "")
+                found = usage_of(jnp.asarray(histogram))
+                codes |= {f"{name}perplexity": float(found.perplexity), f"{name}used": float(found.used)}
+                per_picture = histogram.sum() / len(dataset)
+                bits += per_picture * math.log2(len(histogram))
+                entropy_bits += per_picture * math.log2(codes[f"{name}perplexity"])
+        pixels = math.prod(dataset.image_shape[:2])
+        rates = {"bits_per_pixel": bits / pixels, "entropy_bits_per_pixel": entropy_bits / pixels}
+        return {**result, **codes, **{name: float(rate) for name, rate in rates.items()}}
+
+    def _measure_batch(self, variables, batch):
+        x = data.to_float(batch["image"])
+        x_r, outputs, _ = self.model.forward(variables, x)
+        levels = outputs if isinstance(outputs, Mapping) else {"": outputs}
+        restored = data.to_uint8(x_r)
+        found = {name: function(batch["image"], restored, value_range=(0, 255))
+                 for name, function in (("mse", metrics.mse), ("psnr", metrics.psnr), ("ssim", metrics.ssim))}
+        found["psnr"] = jnp.minimum(found["psnr"], EXACT)
+        values = {name: jnp.sum(jnp.where(batch["mask"], value, 0)) for name, value in found.items()}
+        return values, {level: _histograms(output.indices, _codes(self.model, level), batch["mask"])
+                        for level, output in levels.items()}
+
+
+def _codes(model, level: str) -> int:
+    return model.num_codes[level] if level else model.num_codes
+
+
+def _histograms(indices, num_codes: int, mask):
+    """[depth, num_codes]: how often each code occurs in the pictures that count; indices are [B, h, w, ...]."""
+    indices = indices.reshape(*indices.shape[:3], -1)  # combinators add axes at the end
+    weights = jnp.broadcast_to(mask[:, None, None], indices.shape[:3]).reshape(-1).astype(jnp.float32)
+    flat = jnp.moveaxis(indices, -1, 0).reshape(indices.shape[-1], -1)
+    return jax.vmap(lambda i: jnp.zeros(num_codes).at[i].add(weights))(flat)

@@ -1,0 +1,89 @@
+"""Train a prior over the codes of a trained VQ-VAE, by class or without, as a masked diffusion model.
+
+    python -m experiments.vqvae --workdir=runs/codes
+    python -m experiments.token_prior --workdir=runs/prior --config.tokenizer=runs/codes
+    python -m experiments.sample --workdir=runs/prior --classes=0,1,2
+    python -m experiments.edit inpaint --workdir=runs/prior
+
+The data are those of the VQ-VAE's run. Its weights go into the prior's checkpoints, which are then complete. The same
+command goes on with a run that was stopped.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import command_line
+from experiments.conditions import to_condition
+from experiments.runs import load_run, load_split
+from experiments.sampling import TokenSampler
+from experiments.training import axis_name, describe_pictures, train_batches, train_model
+from jaxgen import data, losses, models, train
+
+SHOWN = 64  # samples in the image log
+CHECKED = 512  # held-out pictures whose loss is measured along the way
+
+
+def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResult:
+    """Trains from the configuration, or goes on where the run in `workdir` stopped."""
+    # 1. The tokenizer, and the data it was trained on.
+    if not config.tokenizer:
+        raise ValueError("config.tokenizer is empty: give the directory of a run of experiments.vqvae")
+    loaded, tokenizer = load_run(config.tokenizer)
+    if loaded.config["model"]["name"] != "vqvae":
+        raise ValueError(f"config.tokenizer={config.tokenizer} is a run of {loaded.config['model']['name']!r}: "
+                         "give one of experiments.vqvae")
+    for name in ("name", "image_size", "train_split", "test_split", "options"):
+        config.data[name] = loaded.config["data"][name]
+    train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
+    image_shape = train_set.image_shape
+
+    # 2. The prior, as pure functions, and the objective made of them.
+    indices = jax.eval_shape(loaded.model.indices, tokenizer, jnp.zeros((1, *image_shape)))
+    sizes = {"tokenizer": loaded.config["model"], "shape": indices.shape[1:3]}
+    if config.condition == "classes":
+        sizes["num_classes"] = train_set.num_classes or 0
+    model = models.build(**config.model.to_dict(), **sizes, axis_name=axis_name(config))
+
+    def loss_fn(params, state, batch, key, **options):
+        tokens = jax.lax.stop_gradient(model.tokens(state, batch["image"]))
+        return losses.masked_prior_loss(
+            params, state, {**batch, "tokens": tokens}, key, logits=model.logits, mask_id=model.mask_id,
+            condition={"classes": "label"} if model.num_classes else None, null=model.null,
+            drop_condition=config.drop_condition, **options)
+
+    # 3. What is measured and shown along the way.
+    sampler = TokenSampler(model, image_shape, config.sampling)
+    held_out = test_set.take(np.linspace(0, len(test_set) - 1, min(CHECKED, len(test_set))).astype(int))
+    held_out = {"image": data.to_float(held_out["image"]),
+                **{name: jnp.asarray(held_out[name]) for name in ("label",) if name in held_out}}
+    measure = jax.jit(lambda variables: loss_fn(*variables, held_out, jax.random.key(0))[1][0])
+
+    def evaluate(logger, variables, step):
+        pictures = sampler.all(variables, jax.random.key(0), to_condition(model, SHOWN), SHOWN)
+        columns = model.num_classes if 1 < model.num_classes <= 16 else None
+        logger.images(step, "samples", pictures, columns=columns, scale=2)
+        return measure(variables)
+
+    # 4. Training.
+    return train_model(
+        config, workdir, batches=train_batches(config, train_set), init=lambda key: model.init(key, image_shape),
+        model_state=tokenizer, loss_fn=partial(loss_fn, axis_name=axis_name(config)), evaluate=evaluate,
+        describe=describe_pictures(train_set, test_set),
+        saved={"model": sizes, "image_shape": image_shape, "class_names": train_set.class_names},
+    )
+
+
+if __name__ == "__main__":
+    CONFIG = command_line.define_config("experiments/configs/token_prior_mnist.py")
+    WORKDIR = command_line.define_workdir("The run's directory, new or of a run to go on with.")
+
+    def main():
+        command_line.start_processes(CONFIG.value.parallel.multihost)
+        train_token_prior(CONFIG.value, WORKDIR.value)
+
+    command_line.run(main)

@@ -1,0 +1,117 @@
+"""Diffusion models and token priors as tuples of functions: conditions, text, and what goes through whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import models
+from jaxgen.diffusion import edm_coefficients
+from jaxgen.models import encode_text
+
+NETWORK = {"name": "unet", "channels": (8, 8), "layers": 1, "down": ("plain", "plain"), "norm_groups": 4}
+SHAPE = (8, 8, 1)
+
+
+def made(seed=0, **kwargs):
+    """A model and parameters that are random everywhere, so that nothing hides behind a zero."""
+    model = models.build("diffusion", image_channels=SHAPE[-1], **kwargs)
+    params = jax.jit(lambda key: model.init(key, SHAPE).params)(jax.random.key(seed))
+    leaves, tree = jax.tree.flatten(params)
+    generator = np.random.default_rng(seed)
+    return model, jax.tree.unflatten(tree, [0.3 * generator.standard_normal(a.shape).astype(np.float32)
+                                            for a in leaves])
+
+
+X = jax.random.normal(jax.random.key(5), (3, *SHAPE))
+SIGMA = jnp.asarray([0.1, 1.0, 20.0])
+
+
+def test_the_denoiser_is_edms_combination_of_input_and_network():
+    model, params = made(network=NETWORK)
+    network = models.UNet(out_channels=1, **{k: v for k, v in NETWORK.items() if k != "name"})
+    c_skip, c_out, c_in, c_noise = (np.asarray(c) for c in edm_coefficients(SIGMA))
+    wide = (slice(None), None, None, None)
+    seen = network.apply({"params": params["network"]}, c_in[wide] * X, jnp.asarray(c_noise))
+    expected = c_skip[wide] * X + c_out[wide] * seen
+    np.testing.assert_allclose(jax.jit(model.denoise)(params, X, SIGMA), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(seen).max() > 0.1
+
+
+def test_classes_change_the_answer_and_none_is_a_class_of_its_own():
+    model, params = made(network=NETWORK, num_classes=4)
+    denoise = jax.jit(model.denoise)
+    answers = [denoise(params, X, SIGMA, {"classes": jnp.full(3, c)}) for c in range(5)]
+    for i in range(5):
+        assert all(np.abs(answers[i] - answers[j]).max() > 1e-3 for j in range(i))
+    np.testing.assert_array_equal(denoise(params, X, SIGMA, model.null(3)), answers[4])
+    with pytest.raises(ValueError, match="class 5 is out of range: this model has classes 0 to 3"):
+        model.denoise(params, X, SIGMA, {"classes": np.array([0, 5, 1])})
+    with pytest.raises(ValueError, match=r"'text', but this model takes 'classes'"):
+        model.denoise(params, X, SIGMA, {"text": np.zeros((3, 4), int)})
+
+
+def test_text_acts_through_its_encoding_once_or_every_time():
+    network = {**NETWORK, "down": ("plain", "cross_attention"), "middle": "cross_attention", "heads": 2}
+    text = {"length": 12, "features": 8, "depth": 1, "heads": 2}
+    model, params = made(network=network, text=text)
+    denoise = jax.jit(model.denoise)
+    cond = {"text": jnp.asarray(encode_text(["red heart", "cat", ""], 12))}
+    answer = denoise(params, X, SIGMA, cond)
+    np.testing.assert_allclose(denoise(params, X, SIGMA, model.encode(params, cond)), answer, rtol=1e-5, atol=1e-6)
+    none = denoise(params, X, SIGMA, model.null(3))
+    np.testing.assert_allclose(none[2], answer[2], rtol=1e-5, atol=1e-6)  # "" is "no condition"
+    assert np.abs(none[:2] - answer[:2]).max() > 1e-4
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(model.denoise(p, X, SIGMA, cond) ** 2)))(params)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+    assert max(np.abs(g).max() for g in jax.tree.leaves(gradient["text"])) > 1e-3
+
+
+def test_dropout_acts_with_a_key_alone():
+    model, params = made(network={**NETWORK, "dropout": 0.5})
+    plain, again, dropped = (model.denoise(params, X, SIGMA, key=key) for key in (None, None, jax.random.key(0)))
+    np.testing.assert_array_equal(plain, again)
+    assert np.abs(plain - dropped).max() > 1e-3
+
+
+@pytest.mark.parametrize(("kwargs", "message"), [
+    ({"network": {"name": "unett"}}, "Did you mean 'unet'"),
+    ({"network": NETWORK, "kind": "eps"}, "needs the schedule"),
+    ({"network": NETWORK, "kind": "v", "schedule": {"name": "cosin"}}, "Did you mean 'cosine'"),
+    ({"network": NETWORK, "num_classes": 3, "text": {"length": 4}}, "classes or on text"),
+    ({"network": {**NETWORK, "layer": 1}}, "Did you mean 'layers'"),
+])
+def test_mistakes_in_a_description_name_themselves(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        model = models.build("diffusion", image_channels=1, **kwargs)
+        model.denoise({}, X, SIGMA)
+
+
+TOKENIZER = {"name": "vqvae", "latent_channels": 4, "image_channels": 1, "quantizer": {"name": "vq", "num_codes": 7},
+             **{side: {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "middle_attention": False,
+                       "norm_groups": 4} for side in ("encoder", "decoder")}}
+
+
+def test_a_prior_holds_its_tokenizer_and_gives_its_pictures():
+    prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), num_classes=2,
+                         network={"features": 16, "depth": 1, "heads": 2})
+    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
+    tokenizer = models.build(**TOKENIZER)
+    tokens = jax.jit(prior.tokens)(state, X)
+    np.testing.assert_array_equal(tokens, tokenizer.indices(state, X).reshape(3, 16))
+    np.testing.assert_allclose(prior.pictures(state, tokens), tokenizer.reconstruct(state, X), rtol=1e-5, atol=1e-6)
+    masked = tokens.at[:, ::2].set(prior.mask_id)
+    logits = prior.logits(params, masked, jnp.full(3, 0.5), {"classes": jnp.array([0, 1, 2])})
+    assert logits.shape == (3, 16, 7) and np.isfinite(logits).all()
+
+
+def test_a_prior_over_another_codebook_or_map_is_refused():
+    network = models.Transformer(num_tokens=9, num_outputs=8)
+    with pytest.raises(ValueError, match="the tokenizer has 7 codes"):
+        models.token_prior(network, models.build(**TOKENIZER), shape=(4, 4))
+    prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(2, 2), network={"features": 16, "depth": 1})
+    state = jax.eval_shape(lambda: models.build(**TOKENIZER).init(jax.random.key(0), SHAPE))
+    with pytest.raises(ValueError, match=r"index maps \(4, 4\), but this prior is over \(2, 2\)"):
+        jax.eval_shape(prior.tokens, state, X)
+    with pytest.raises(ValueError, match="tokenizer of the kind 'vqvae'"):
+        models.build("token_prior", tokenizer={"name": "diffusion"}, shape=(2, 2), network={})
