@@ -1,9 +1,16 @@
-"""Losses as plain functions on arrays; reconstruction losses return one number per example."""
+"""Losses as plain functions on arrays, one number per example, and whole-model objectives made of them."""
 
+from jaxgen.losses.adversarial import GanLoss, hinge, least_squares, non_saturating, vanilla, wasserstein
+from jaxgen.losses.augment import diffaugment
+from jaxgen.losses.balance import adaptive_weight, ramp
 from jaxgen.losses.diffusion import diffusion_loss
+from jaxgen.losses.penalties import LecamState, gradient_penalty, lazy, lecam, lecam_init, r1
 from jaxgen.losses.reconstruction import huber, l1, l2, logit_laplace, logit_laplace_mean
 from jaxgen.losses.token_prior import masked_prior_loss
 from jaxgen.losses.vqvae import vqvae_loss
 
-__all__ = ["diffusion_loss", "huber", "l1", "l2", "logit_laplace", "logit_laplace_mean", "masked_prior_loss",
-           "vqvae_loss"]
+__all__ = [
+    "GanLoss", "LecamState", "adaptive_weight", "diffaugment", "diffusion_loss", "gradient_penalty", "hinge", "huber",
+    "l1", "l2", "lazy", "least_squares", "lecam", "lecam_init", "logit_laplace", "logit_laplace_mean",
+    "masked_prior_loss", "non_saturating", "r1", "ramp", "vanilla", "vqvae_loss", "wasserstein",
+]

@@ -1,0 +1,73 @@
+"""DiffAugment: random changes of the pictures that a discriminator sees, through which gradients flow.
+
+Zhao et al., "Differentiable augmentation for data-efficient GAN training" (2020).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgen.errors import unknown_name
+
+POLICIES = ("color", "translation", "cutout")
+
+
+def diffaugment(
+    key: Array, images: Float[Array, "B H W C"], *, policy: Sequence[str] = POLICIES
+) -> Float[Array, "B H W C"]:
+    """Augments pictures in [-1, 1]; real and fake ones take keys of their own.
+
+        color         + U(-1/2, 1/2); then saturation times U(0, 2) about the pixel's grey; then contrast times
+                      U(1/2, 3/2) about the picture's mean
+        translation   by up to an eighth of the size, zeros coming in
+        cutout        a square of half the size set to zero, anywhere
+
+    Args:
+        key: for all of it; each example has draws of its own.
+        images: [B, H, W, C].
+        policy: which of `POLICIES`, in their order.
+
+    Raises:
+        ValueError: an unknown policy.
+    """
+    for name in policy:
+        if name not in POLICIES:
+            raise unknown_name("policy", name, POLICIES)
+    keys = jax.random.split(key, images.shape[0])
+    for index, (name, change) in enumerate((("color", _color), ("translation", _translate), ("cutout", _cut_out))):
+        if name in policy:
+            images = jax.vmap(lambda k, x, i=index, change=change: change(jax.random.fold_in(k, i), x))(keys, images)
+    return images
+
+
+def _color(key: Array, x: Array) -> Array:
+    brightness, saturation, contrast = jax.random.uniform(key, (3,), x.dtype)
+    x = x + brightness - 0.5
+    grey = jnp.mean(x, axis=-1, keepdims=True)
+    x = (x - grey) * 2 * saturation + grey
+    mean = jnp.mean(x)
+    return (x - mean) * (contrast + 0.5) + mean
+
+
+def _translate(key: Array, x: Array) -> Array:
+    limits = jnp.array([round(size / 8) for size in x.shape[:2]])
+    shift = jax.random.randint(key, (2,), -limits, limits + 1)
+    inside = []
+    for axis, size in enumerate(x.shape[:2]):
+        source = jnp.arange(size) - shift[axis]
+        x = jnp.take(x, jnp.clip(source, 0, size - 1), axis=axis)
+        inside.append((source >= 0) & (source < size))
+    return jnp.where((inside[0][:, None] & inside[1])[..., None], x, 0)
+
+
+def _cut_out(key: Array, x: Array) -> Array:
+    sizes = [(size + 1) // 2 for size in x.shape[:2]]
+    # The centre lies anywhere, so that the square may reach over the edge.
+    centre = jax.random.randint(key, (2,), 0, jnp.array(x.shape[:2]) + jnp.array([1 - s % 2 for s in sizes]))
+    hit = []
+    for axis, size in enumerate(x.shape[:2]):
+        first = centre[axis] - sizes[axis] // 2
+        hit.append((jnp.arange(size) >= first) & (jnp.arange(size) < first + sizes[axis]))
+    return jnp.where((hit[0][:, None] & hit[1])[..., None], 0, x)

@@ -1,0 +1,37 @@
+"""How much a GAN loss counts beside a reconstruction loss, and from when on."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+PyTree = Any
+
+
+def adaptive_weight(
+    nll_grad: PyTree, gan_grad: PyTree, max_weight: float = 1e4, *, axis_name: str | None = None
+) -> Float[Array, ""]:
+    """clip(|grad nll| / (|grad gan| + 1e-4), 0, max_weight), without gradient.
+
+    Args:
+        nll_grad, gan_grad: gradients of the two mean losses in the kernel of the decoder's last layer.
+        max_weight: the largest weight.
+        axis_name: the mapped axis of devices, over which the gradients are averaged first; the norm of a mean is not
+            the mean of norms, so that a weight for each device would differ from the one of the whole batch.
+
+    Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis" (2021), equation 7.
+    """
+    if axis_name is not None:
+        nll_grad, gan_grad = jax.lax.pmean((nll_grad, gan_grad), axis_name)
+
+    def norm(tree):
+        return jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)))
+
+    return jax.lax.stop_gradient(jnp.clip(norm(nll_grad) / (norm(gan_grad) + 1e-4), 0.0, max_weight))
+
+
+def ramp(step: Int[Array, ""], start: int, length: int = 0) -> Float[Array, ""]:
+    """0 before step `start`, then rising to 1 over `length` steps (at once for 0)."""
+    progress = jnp.asarray(step, jnp.float32) - start
+    return jnp.where(progress < 0, 0.0, jnp.clip((progress + 1) / (length + 1), 0.0, 1.0))

@@ -1,0 +1,148 @@
+"""GAN losses, penalties, balance and augmentation against pinned values, NumPy and their own definitions."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxgen import losses
+
+REAL, FAKE = jnp.array([0.3]), jnp.array([-0.2])
+SOFTPLUS = lambda v: np.log1p(np.exp(v))  # noqa: E731
+
+
+@pytest.mark.parametrize(("name", "discriminator", "generator"), [
+    ("hinge", 0.75, 0.2), ("vanilla", 0.576247, -SOFTPLUS(-0.2)),
+    ("non_saturating", SOFTPLUS(-0.3) + SOFTPLUS(-0.2), SOFTPLUS(0.2)),
+    ("least_squares", (0.49 + 0.04) / 2, 1.44 / 2), ("wasserstein", -0.5, 0.2),
+])
+def test_losses_have_their_values_and_the_right_signs(name, discriminator, generator):
+    loss = getattr(losses, name)()
+    assert loss.discriminator(REAL, FAKE)[0] == pytest.approx(discriminator, abs=2e-6)
+    assert loss.generator(FAKE)[0] == pytest.approx(generator, abs=1e-6)
+    # Real logits are pushed up and fake ones down by the discriminator, fake ones up by the generator.
+    real, fake = jax.grad(lambda r, f: loss.discriminator(r, f)[0], (0, 1))(REAL, -FAKE)
+    assert real[0] < 0 < fake[0] and jax.grad(lambda f: loss.generator(f)[0])(FAKE)[0] < 0
+
+
+def test_patches_are_averaged_per_example_in_float32():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 5, 1)), jnp.bfloat16)
+    result = losses.hinge().discriminator(logits, -logits)
+    wide = np.asarray(logits, np.float64)
+    expected = np.maximum(0, 1 - wide).mean((1, 2, 3))  # both halves are the same here
+    assert result.shape == (3,) and result.dtype == jnp.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+IMAGES = jax.random.normal(jax.random.key(0), (4, 3, 3, 2))
+
+
+def quadratic(x):
+    """D(x) = 1/2 sum x², as two patches: its gradient is x."""
+    half = jnp.sum(x**2, axis=(1, 2, 3)) / 2
+    return jnp.stack([half - 1, half + 1], axis=1)
+
+
+def test_r1_is_the_squared_norm_of_the_input_gradient_and_has_a_gradient_itself():
+    np.testing.assert_allclose(losses.r1(quadratic, IMAGES), np.sum(IMAGES**2, axis=(1, 2, 3)), rtol=1e-5)
+    slope = jax.grad(lambda w: jnp.sum(losses.r1(lambda x: w * quadratic(x), IMAGES)))(3.0)
+    assert slope == pytest.approx(2 * 3 * float(jnp.sum(IMAGES**2)), rel=1e-5)
+
+
+def test_a_lazy_penalty_counts_every_times_and_is_not_computed_between():
+    calls = []
+
+    def penalty():
+        jax.debug.callback(lambda: calls.append(1))
+        return losses.r1(quadratic, IMAGES)
+
+    lazy = jax.jit(lambda step: losses.lazy(step, 4, penalty))
+    values = [lazy(step) for step in range(8)]
+    jax.effects_barrier()
+    assert len(calls) == 2
+    np.testing.assert_allclose(np.mean(values, axis=0), losses.r1(quadratic, IMAGES), rtol=1e-5)
+
+
+def test_the_gradient_penalty_lies_between_the_pictures_and_is_finite_at_zero():
+    linear = lambda x: x @ jnp.array([3.0, 4.0])  # noqa: E731  its gradient per pixel, over 9 mean logits
+    np.testing.assert_allclose(losses.gradient_penalty(jax.random.key(0), linear, IMAGES, -IMAGES),
+                               np.full(4, (np.sqrt(9 * 25) / 9 - 1) ** 2), rtol=1e-5)
+    at = losses.gradient_penalty(jax.random.key(0), quadratic, jnp.ones_like(IMAGES), jnp.zeros_like(IMAGES))
+    share = jax.random.uniform(jax.random.key(0), (4,))
+    np.testing.assert_allclose(at, (share * np.sqrt(18) - 1) ** 2, rtol=1e-4)
+    zero = jax.grad(lambda w: jnp.sum(losses.gradient_penalty(jax.random.key(0), lambda x: w * linear(x), IMAGES,
+                                                              IMAGES)))(0.0)
+    assert np.isfinite(zero)
+
+
+def test_lecam_follows_its_averages_on_one_device_and_on_many():
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(1, 1, (5, 8)), rng.normal(-1, 1, (5, 8))
+    mesh = Mesh(np.array(jax.devices()[:4]), ("d",))
+    state, ema_real, ema_fake = losses.lecam_init(), 0.0, 0.0
+    mapped = jax.jit(jax.shard_map(partial(losses.lecam, decay=0.9, axis_name="d"), mesh=mesh,
+                                   in_specs=(P(), P("d"), P("d")), out_specs=(P("d"), P())))
+    divided = state
+    for r, f in zip(real, fake):
+        penalty, state = losses.lecam(state, jnp.asarray(r), jnp.asarray(f), decay=0.9)
+        parts, divided = mapped(divided, jnp.asarray(r, jnp.float32), jnp.asarray(f, jnp.float32))
+        ema_real, ema_fake = 0.9 * ema_real + 0.1 * r.mean(), 0.9 * ema_fake + 0.1 * f.mean()
+        expected = np.maximum(0, r - ema_fake) ** 2 + np.maximum(0, ema_real - f) ** 2
+        np.testing.assert_allclose(penalty, expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(parts, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_adaptive_weight_has_its_pinned_values_bounds_and_no_gradient():
+    assert losses.adaptive_weight(jnp.array([0.03, 0.04]), jnp.array([0.01])) == pytest.approx(4.950495)
+    assert losses.adaptive_weight({"a": jnp.array([0.03]), "b": jnp.array([0.04])}, jnp.zeros(3)) == pytest.approx(500)
+    assert losses.adaptive_weight(jnp.full(3, 10.0), jnp.zeros(3)) == 1e4
+    assert jax.grad(lambda g: losses.adaptive_weight(g, g))(jnp.ones(3)).tolist() == [0, 0, 0]
+
+
+def test_the_adaptive_weight_of_many_devices_is_that_of_the_whole_batch():
+    nll, gan = jax.random.normal(jax.random.key(1), (2, 4, 6))
+    mesh = Mesh(np.array(jax.devices()[:4]), ("d",))
+    mapped = jax.shard_map(partial(losses.adaptive_weight, axis_name="d"), mesh=mesh, in_specs=(P("d"), P("d")),
+                           out_specs=P())
+    expected = np.linalg.norm(nll.mean(0)) / (np.linalg.norm(gan.mean(0)) + 1e-4)
+    assert mapped(nll, gan) == pytest.approx(expected, rel=1e-5)
+    mean_of_norms = np.mean(np.linalg.norm(nll, axis=1) / (np.linalg.norm(gan, axis=1) + 1e-4))
+    assert abs(mean_of_norms - expected) > 0.01
+
+
+def test_a_ramp_is_zero_before_its_start_and_one_after_its_length():
+    assert [float(losses.ramp(step, 3)) for step in range(6)] == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_allclose([losses.ramp(step, 3, 4) for step in range(9)], [0, 0, 0, 0.2, 0.4, 0.6, 0.8, 1, 1],
+                               rtol=1e-6)
+
+
+def test_augmentations_are_what_they_say_and_let_gradients_through():
+    images = jax.random.uniform(jax.random.key(2), (64, 16, 16, 3), minval=-1)
+    augment = jax.jit(losses.diffaugment, static_argnames="policy")
+    moved = np.asarray(augment(jax.random.key(3), images, policy=("translation",)))
+    shifts = set()
+    for x, y in zip(np.asarray(images), moved):
+        fits = []
+        for dy in range(-2, 3):
+            for dx in range(-2, 3):
+                expected = np.zeros_like(x)
+                expected[max(dy, 0) : 16 + min(dy, 0), max(dx, 0) : 16 + min(dx, 0)] = (
+                    x[max(-dy, 0) : 16 - max(dy, 0), max(-dx, 0) : 16 - max(dx, 0)])
+                fits += [(dy, dx)] * bool(np.array_equal(expected, y))
+        assert len(fits) == 1
+        shifts |= set(fits)
+    assert {s for s, _ in shifts} == {s for _, s in shifts} == {-2, -1, 0, 1, 2}
+    cut = np.asarray(augment(jax.random.key(4), images, policy=("cutout",)))
+    missing = (cut == 0).all(-1).sum((1, 2))
+    assert missing.max() == 64 and missing.min() < 64 and ((cut == 0) | (cut == images)).all()
+    colour = np.asarray(augment(jax.random.key(5), images, policy=("color",)))
+    change = colour.mean((1, 2, 3)) - np.asarray(images).mean((1, 2, 3))
+    assert np.abs(change).max() <= 0.5 and np.std(change) == pytest.approx(np.sqrt(1 / 12), rel=0.3)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(losses.diffaugment(jax.random.key(3), x) ** 2)))(images)
+    assert np.isfinite(slope).all() and np.mean(slope != 0) > 0.5
+    with pytest.raises(ValueError, match="Did you mean 'cutout'"):
+        losses.diffaugment(jax.random.key(0), images, policy=("cutuot",))
