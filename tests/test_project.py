@@ -23,7 +23,7 @@ def test_requirements_are_those_of_setup_cfg():
     assert lines((ROOT / "requirements.txt").read_text()) == declared
 
 
-@pytest.mark.parametrize("package", ["jaxgen.quantize", "jaxgen.losses", "jaxgen.diffusion"])
+@pytest.mark.parametrize("package", ["jaxgen.quantize", "jaxgen.losses", "jaxgen.diffusion", "jaxgen.priors"])
 def test_maths_loads_no_framework(package):
     code = f"import sys, {package}; print(*[m for m in {HEAVY} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -19,7 +19,7 @@ def mask_times(n: int) -> Float[Array, "n+1"]:
     return 1 - jnp.arange(n + 1) / n
 
 
-def _start(shape, known, mask, mask_id) -> tuple[Array, Array]:
+def start_tokens(shape, known, mask, mask_id) -> tuple[Array, Array]:
     """(tokens, keep): masks everywhere but where known."""
     if (known is None) != (mask is None):
         raise ValueError("known and mask belong together: give both, or neither")
@@ -97,7 +97,7 @@ def masked_sample(
     check_fraction("remask", remask)
     _check_times(times)
     schedule = schedule or polynomial_masking()
-    tokens, keep = _start(shape, known, mask, mask_id)
+    tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = _ids(sample_ids, shape[0])
     times = jnp.asarray(times)
 
@@ -147,7 +147,7 @@ def confidence_sample(
     """
     _check_times(times)
     schedule = schedule or polynomial_masking()
-    tokens, keep = _start(shape, known, mask, mask_id)
+    tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = _ids(sample_ids, shape[0])
     unknown = jnp.sum(~keep, axis=-1)
     times = jnp.asarray(times)

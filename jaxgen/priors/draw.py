@@ -1,0 +1,68 @@
+"""Drawing tokens from logits: temperature, the k likeliest, the nucleus; a key for each sample."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxgen.diffusion.checks import check_fraction, check_positive, concrete
+
+
+def filter_logits(
+    logits: Float[Array, "... K"], *, top_k: Any = None, top_p: Any = None
+) -> Float[Array, "... K"]:
+    """Logits with -inf for what may not be drawn.
+
+    Args:
+        logits: [..., K].
+        top_k: keep the k likeliest tokens (and those as likely as the k-th); None keeps all. May be traced.
+        top_p: keep the fewest likeliest tokens whose probabilities sum up to at least p ("nucleus"); None keeps all.
+            May be traced.
+
+    Returns:
+        float32 [..., K]; the likeliest token always stays.
+
+    Raises:
+        ValueError: top_k below 1, or top_p outside [0, 1].
+
+    Fan et al. (2018); Holtzman et al., "The curious case of neural text degeneration" (2020).
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    count = concrete(top_k) if top_k is not None else None
+    if count is not None and not (count >= 1).all():
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_p is not None:
+        check_fraction("top_p", top_p)
+    ordered = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
+    least = ordered[..., -1:]
+    if top_k is not None:
+        last = jnp.clip(jnp.asarray(top_k) - 1, 0, logits.shape[-1] - 1)
+        least = jnp.maximum(least, jnp.take(ordered, last, axis=-1)[..., None])
+    if top_p is not None:
+        before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
+        kept = jnp.sum(before < top_p, axis=-1, keepdims=True)
+        least = jnp.maximum(least, jnp.take_along_axis(ordered, jnp.maximum(kept - 1, 0), axis=-1))
+    return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def draw_tokens(
+    key: Array, logits: Float[Array, "B ... K"], sample_ids: Int[Array, "B"], step: Any, *, temperature: Any = 1.0,
+    top_k: Any = None, top_p: Any = None,
+) -> Int[Array, "B ..."]:
+    """Tokens from softmax(logits / temperature) after `filter_logits`.
+
+    Sample i draws from fold_in(fold_in(key, i), step).
+
+    Args:
+        temperature: above 0; may be traced. For the likeliest token use top_k=1.
+    """
+    check_positive("temperature", temperature)
+    logits = filter_logits(logits / temperature, top_k=top_k, top_p=top_p)
+
+    def one(sample_id, logits):
+        folded = jax.random.fold_in(jax.random.fold_in(key, sample_id), step)
+        # The float32 default is biased for probabilities below 1e-7, which a large vocabulary has many of.
+        return jax.random.categorical(folded, logits, mode="high")
+
+    return jax.vmap(one)(sample_ids, logits)
