@@ -158,7 +158,7 @@ class TransformerBlock(nn.Module):
     def __call__(self, x: Float[Array, "B N D"], context: Array, context_mask: Array | None) -> Float[Array, "B N D"]:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features = x.shape[-1]
-        norm1, norm2, norm3 = (nn.LayerNorm(epsilon=1e-6, name=f"norm{i}", **types) for i in (1, 2, 3))
+        norm1, norm2, norm3 = (nn.LayerNorm(epsilon=1e-5, name=f"norm{i}", **types) for i in (1, 2, 3))
         x = x + Attention(self.heads, name="attn1", **types)(norm1(x))
         x = x + Attention(self.heads, name="attn2", **types)(norm2(x), context, context_mask)
         value, gate = jnp.split(nn.Dense(8 * features, name="ff_net_0_proj", **types)(norm3(x)), 2, axis=-1)

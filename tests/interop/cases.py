@@ -1,0 +1,23 @@
+"""U-Nets that the tests of this folder save and load."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.models.unet import UNet
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+TINY = {"channels": (8, 16), "layers": 1, "norm_groups": 4, "down": ("plain", "attention")}
+SINGLE = {"channels": (8,), "layers": 1, "norm_groups": 4, "down": ("plain",), "middle": "none"}
+CROSSED = {**TINY, "down": ("cross_attention", "plain"), "middle": "cross_attention", "heads": 2}
+KEY = jax.random.key(0)
+
+
+def make(options, *, classes=None, seed=0):
+    """A U-Net for pictures of 3 channels with random parameters; its context has 6 features."""
+    model = UNet(**options)
+    context = jnp.ones((1, 2, 6)) if "cross_attention" in (*model.down, model.middle) else None
+    init = lambda key: model.init(key, jnp.ones((1, 8, 8, 3)), jnp.ones(1), classes=classes, context=context)  # noqa: E731
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(init, KEY)["params"]
+    return model, jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
