@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -11,14 +12,18 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 def test_the_examples_run_in_order_and_give_what_they_say():
     namespace = {}
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
+    namespace |= {"saved": namespace["params"]["network"], "read": namespace["loaded"].params}
     assert namespace["output"].indices.shape == (4, 7, 7, 2)
     assert namespace["output"].losses["commitment"].shape == (4, 7, 7)
     assert np.isfinite(namespace["loss"]) and namespace["images"].shape == (2, 32, 32, 3)
     # The example's data have a standard deviation of 0.5, and so must the samples.
     assert abs(float(np.std(namespace["x0"])) - 0.5) < 0.05
+    assert namespace["pictures"].shape == (4, 16, 16, 3) and np.isfinite(namespace["pictures"]).all()
+    for before, after in zip(*(jax.tree.leaves(namespace[n]) for n in ("saved", "read"))):
+        np.testing.assert_array_equal(before, after)
 
 
 def test_nothing_was_left_to_fill_in():

@@ -224,7 +224,10 @@ class UNet(nn.Module):
         emb = Embedding(4 * width, name="time_embedding", **types)(features(time))
         if self.class_embedding == "table" and self.num_classes:
             classes = jnp.full(time.shape, self.num_classes) if classes is None else classes
-            return emb + nn.Embed(self.num_classes + 1, 4 * width, name="class_embedding", **types)(classes)
+            # Of unit size, as the time's features are: smaller classes go unheard for thousands of steps.
+            table = nn.Embed(self.num_classes + 1, 4 * width, embedding_init=nn.initializers.normal(1.0),
+                             name="class_embedding", **types)
+            return emb + table(classes)
         if classes is None:
             return emb
         if self.class_embedding == "time":
