@@ -5,11 +5,8 @@ other in turn, so that neither's threads disturb the other and a machine's moods
 """
 
 import argparse
-import json
-import statistics
-from pathlib import Path
 
-from experiments.benchmarks.measure import Worker, WorkerError
+from experiments.benchmarks import steps
 
 MODULE = "experiments.benchmarks.autoencoder"
 
@@ -79,12 +76,9 @@ def _peer(case: dict) -> dict:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark autoencoder`."""
-    parser.add_argument("--size", type=int, default=32, help="height and width of the pictures")
+    steps.add_arguments(parser)
     parser.add_argument("--batch", type=int, default=32, help="pictures per step")
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128], help="features of each level")
-    parser.add_argument("--rounds", type=int, default=7, help="alternated rounds")
-    parser.add_argument("--threads", type=int, default=2, help="PyTorch's threads; JAX takes the machine's cores")
-    parser.add_argument("--json", type=Path, help="write the rows here")
 
 
 def run(args: argparse.Namespace) -> list[dict]:
@@ -93,31 +87,8 @@ def run(args: argparse.Namespace) -> list[dict]:
               "codes": 512, "threads": args.threads}
     cases = {"jaxgen": {"library": "jaxgen"}, "diffusers, NCHW": {"library": "diffusers", "layout": "nchw"},
              "diffusers, NHWC": {"library": "diffusers", "layout": "nhwc"}}
-    workers = {}
-    for name, case in cases.items():
-        try:
-            workers[name] = Worker(MODULE, {**common, **case})
-        except WorkerError as error:
-            print(f"left out {name}: {error}")
-    compile_seconds = {name: worker.seconds("compile") for name, worker in workers.items()}
-    for worker in workers.values():
-        worker.seconds("step")
-    times = {name: [] for name in workers}
-    for _ in range(args.rounds):
-        for name, worker in workers.items():
-            times[name].append(worker.seconds("step"))
-    rows = []
-    print(f"training step, {args.batch} pictures of {args.size}x{args.size}x3, levels of {args.channels} channels")
-    print("| library | median ms | least ms | over jaxgen | compilation s |")
-    print("|---|---|---|---|---|")
-    for name, worker in workers.items():
-        row = {"library": name, "median": statistics.median(times[name]), "least": min(times[name]),
-               "compile": compile_seconds[name]}
-        row["over_jaxgen"] = row["median"] / rows[0]["median"] if rows else 1.0
-        rows.append(row)
-        print(f"| {name} | {1e3 * row['median']:.0f} | {1e3 * row['least']:.0f} | {row['over_jaxgen']:.2f} | "
-              f"{row['compile']:.1f} |", flush=True)
-        worker.close()
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
-    return rows
+    return steps.compare(
+        MODULE, {name: {**common, **case} for name, case in cases.items()}, ["step"], rounds=args.rounds,
+        title=f"{args.batch} pictures of {args.size}x{args.size}x3, levels of {args.channels} channels",
+        json_file=args.json,
+    )

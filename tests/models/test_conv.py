@@ -137,6 +137,28 @@ def test_one_by_one_is_a_matrix_product():
     assert_all_passes_equal(conv, native, x, kernel)
 
 
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(batch=st.sampled_from([1, 3, 8]), height=st.integers(3, 12), width=st.integers(3, 12),
+       window=st.tuples(st.integers(1, 4), st.integers(1, 4)), few=st.integers(1, 4), many=st.sampled_from([5, 8, 20]),
+       padding=st.tuples(pads, pads))
+def test_few_channels_on_either_side_equal_the_native_convolution(batch, height, width, window, few, many, padding):
+    for cin, cout in ((few, many), (many, few)):
+        x, kernel = draw((batch, height + 3, width + 3, cin), (*window, cin, cout))
+        assert_all_passes_equal(lambda x, k: conv(x, k, padding=padding), lambda x, k: native(x, k, (1, 1), padding),
+                                x, kernel)
+
+
+@pytest.mark.parametrize("shape", [(8, 12, 12, 3, 16), (16, 9, 12, 16, 2)])
+def test_few_channels_take_products_in_chunks_of_pictures(monkeypatch, shape):
+    batch, height, width, cin, cout = shape
+    x, kernel = draw((batch, height, width, cin), (3, 3, cin, cout))
+    monkeypatch.setattr(cpu, "COLUMN_BYTES", 20_000)
+    gradient = jax.jit(jax.grad(lambda k: jnp.sum(conv(x, k) ** 2)))
+    text = gradient.lower(kernel).as_text()
+    assert "dot_general" in text and ("while" in text) == (batch > 8)
+    assert_close(gradient(kernel), jax.grad(lambda k: jnp.sum(native(x, k) ** 2))(kernel))
+
+
 def scalar(function):
     return lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel)))
 

@@ -41,6 +41,10 @@ LEAST_OPERATIONS = 100e6
 # With fewer tiles than this the kernel's own transform costs more than the products save.
 LEAST_TILES = 16
 LEAST_CHANNELS = 16
+# Up to this many channels on one side, columns and one matrix product beat the compiler's convolution: the kernel
+# gradient of [32,32,32,3]->64 takes 4.5 ms for 12.2, a convolution to 3 channels 2.9 ms for 3.6 (two cores).
+MOST_FEW_CHANNELS = 4
+COLUMN_BYTES = 16 << 20
 
 
 def _plan(batch: int, size: tuple[int, int], channels: int, budget: int) -> tuple[int, int]:
@@ -96,6 +100,47 @@ def _winograd_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
     return winograd.transpose_kernel_transform(lax.fori_loop(0, xs.shape[1], step, du))
 
 
+def _columns(x: Array, geometry) -> Array:
+    """The pixels under each tap, `[b, h, w, kh * kw * C]`."""
+    (height, width), (kh, kw) = geometry.output(), geometry.kernel
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in geometry.pads), (0, 0, 0)])
+    return jnp.concatenate([x[:, u : u + height, v : v + width] for u in range(kh) for v in range(kw)], axis=-1)
+
+
+def _column_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
+    """The kernel gradient where the input has few channels, as one product per chunk of images."""
+    batch, taps = x.shape[0], prod(geometry.kernel)
+    image_bytes = 4 * prod(dy.shape[1:3]) * taps * x.shape[3]
+    least = gcd(batch, 8)
+    chunk = max((d for d in range(least, batch + 1, least) if batch % d == 0 and d * image_bytes <= COLUMN_BYTES),
+                default=least)
+    xs, dys = _split(x, chunk), _split(dy, chunk)
+
+    def product(i):
+        return lax.dot_general(_columns(_pick(xs, i), geometry), _pick(dys, i), (((0, 1, 2), (0, 1, 2)), ((), ())))
+
+    if chunk == batch:
+        dk = product(0)
+    else:
+        zeros = winograd.zeros((taps * x.shape[3], dy.shape[3]), x)
+        dk = lax.fori_loop(0, xs.shape[1], lambda i, dk: dk + product(i), zeros)
+    return dk.reshape(*geometry.kernel, x.shape[3], dy.shape[3])
+
+
+def _shifted_sum_conv(x: Array, kernel: Array, geometry) -> Array:
+    """The convolution to few channels: one product for all taps, whose results are shifted and summed."""
+    (height, width), (kh, kw), features = geometry.output(), geometry.kernel, kernel.shape[3]
+    taps = jnp.moveaxis(kernel, 2, 0).reshape(x.shape[3], kh * kw * features)
+    parts = lax.dot_general(x, taps, (((3,), (0,)), ((), ())))
+    parts = lax.pad(parts, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in geometry.pads), (0, 0, 0)])
+    y = 0.0
+    for u in range(kh):
+        for v in range(kw):
+            first = (u * kw + v) * features
+            y = y + parts[:, u : u + height, v : v + width, first : first + features]
+    return y
+
+
 def _is_dot(geometry) -> bool:
     return geometry.plain and geometry.kernel == (1, 1) and geometry.pads == ((0, 0), (0, 0))
 
@@ -126,6 +171,8 @@ def conv(native: Callable, x: Array, kernel: Array, *, geometry) -> Array:
         return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if _takes_winograd(x, kernel.shape[3], geometry):
         return _in_float32(_winograd_conv, x, kernel, geometry)
+    if geometry.plain and kernel.shape[3] <= MOST_FEW_CHANNELS < x.shape[3]:
+        return _in_float32(_shifted_sum_conv, x, kernel, geometry)
     return native(x, kernel, geometry=geometry)
 
 
@@ -136,7 +183,9 @@ def kernel_gradient(native: Callable, x: Array, dy: Array, *, geometry) -> Array
     if _takes_winograd(x, dy.shape[3], geometry):
         return _in_float32(_winograd_kernel_gradient, x, dy, geometry)
     if geometry.plain and dy.shape[3] < x.shape[3]:
-        # The compiler is three times faster where the first argument has the fewer channels (2.5 ms for 7.8).
-        dk = native(dy, x, geometry=geometry.transpose())
+        # With few channels first the columns are small, and the compiler is three times faster (2.5 ms for 7.8).
+        dk = kernel_gradient(native, dy, x, geometry=geometry.transpose())
         return jnp.swapaxes(lax.rev(dk, (0, 1)), 2, 3)
+    if geometry.plain and x.shape[3] <= MOST_FEW_CHANNELS < dy.shape[3]:
+        return _in_float32(_column_kernel_gradient, x, dy, geometry)
     return native(x, dy, geometry=geometry)
