@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxgen.errors import unknown_name
 from jaxgen.models.conv import Conv
+from jaxgen.models.norm import GroupNorm
 
 NORMS = ("group", "none")
 
@@ -39,8 +40,7 @@ class Norm(nn.Module):
         if self.kind == "none":
             return x
         groups = math.gcd(self.groups, x.shape[-1])
-        return nn.GroupNorm(groups, epsilon=self.epsilon, dtype=self.dtype, param_dtype=self.param_dtype,
-                            name="norm")(x)
+        return GroupNorm(groups, epsilon=self.epsilon, dtype=self.dtype, param_dtype=self.param_dtype, name="norm")(x)
 
 
 class ResBlock(nn.Module):

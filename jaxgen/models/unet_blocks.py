@@ -14,11 +14,12 @@ from jaxtyping import Array, Bool, Float
 
 from jaxgen.models.blocks import repeat2
 from jaxgen.models.conv import Conv
+from jaxgen.models.norm import GroupNorm
 
 
 def group_norm(channels: int, groups: int, epsilon: float, name: str, dtype: Any, param_dtype: Any) -> nn.Module:
     """Group normalisation with at most `groups` groups, as many as divide the channels."""
-    return nn.GroupNorm(math.gcd(groups, channels), epsilon=epsilon, dtype=dtype, param_dtype=param_dtype, name=name)
+    return GroupNorm(math.gcd(groups, channels), epsilon=epsilon, dtype=dtype, param_dtype=param_dtype, name=name)
 
 
 def halve(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
