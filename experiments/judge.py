@@ -3,7 +3,8 @@
     python -m experiments.judge --workdir=runs/digits
 
 A scikit-learn classifier is trained on the run's real training pictures and asked what the samples show: "agreement" is
-the share where it says the class that was asked for (its own accuracy on real held-out pictures stands beside it).
+the share where it says the class that was asked for (its own accuracy on real held-out pictures stands beside it). A
+model that was trained on shifted pictures (`config.data.crop`) makes such; all pictures are centred before it looks.
 Copies show in the distance to the nearest training picture, compared with that of held-out pictures, and in
 judge.png: samples, each above its nearest training picture.
 """
@@ -38,16 +39,18 @@ def main(*, workdir: str, count: int, seed: int, classes, prompt, output: str | 
     pictures = train.to_uint8(sampler.all(variables, jax.random.key(seed), asked, count, bar=True))
     train_set, test_set = load_split(config, config["data"]["train_split"]), load_split(config)
 
+    # MNIST's own pictures are centred by their mass, and a classifier of pixels knows nothing of shifts.
+    look = centred if config["data"]["crop"] else _flat
     classifier = make_pipeline(StandardScaler(with_std=False), SVC(C=10.0, gamma="scale"))
-    classifier.fit(_flat(train_set.images()), train_set.labels())
-    agrees = classifier.predict(_flat(pictures)) == asked["classes"]
+    classifier.fit(look(train_set.images()), train_set.labels())
+    agrees = classifier.predict(look(pictures)) == asked["classes"]
     neighbours = NearestNeighbors(n_neighbors=1).fit(_flat(train_set.images()))
     distance, nearest = neighbours.kneighbors(_flat(pictures))
     real, _ = neighbours.kneighbors(_flat(test_set.images()))
     result = {
         "step": loaded.step, "samples": count, "agreement": float(agrees.mean()),
         "agreement_by_class": {int(c): float(agrees[asked["classes"] == c].mean()) for c in set(asked["classes"])},
-        "classifier_accuracy": float(classifier.score(_flat(test_set.images()), test_set.labels())),
+        "classifier_accuracy": float(classifier.score(look(test_set.images()), test_set.labels())),
         "distance_to_training_median": float(np.median(distance)),
         "distance_to_training_least": float(distance.min()),
         "held_out_distance_to_training_median": float(np.median(real)),
@@ -61,6 +64,19 @@ def main(*, workdir: str, count: int, seed: int, classes, prompt, output: str | 
     for name, value in result.items():
         print(f"{name:38} {value:.5g}" if isinstance(value, float) else f"{name:38} {value}")
     print(f"wrote {path} and {path.with_suffix('.png')}")
+
+
+def centred(images: np.ndarray) -> np.ndarray:
+    """`_flat` after each picture's centre of mass has been shifted to its middle, by whole pixels."""
+    shifted = []
+    for image in images:
+        mass = image.astype(np.float64).sum(-1) + 1e-9
+        shifts = []
+        for axis, size in enumerate(mass.shape):
+            along = mass.sum(axis=1 - axis)
+            shifts.append(round((size - 1) / 2 - float((along * np.arange(size)).sum() / along.sum())))
+        shifted.append(np.roll(image, shifts, axis=(0, 1)))
+    return _flat(np.stack(shifted))
 
 
 def _flat(images: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from jaxgen import data, diffusion
 from jaxgen.models import DiffusionModel
 
 
-def bits_per_dim(model: DiffusionModel, params: Any, dataset: data.Dataset, *, levels: int = 250, batch: int = 100,
+def bits_per_dim(model: DiffusionModel, params: Any, dataset: data.Dataset, *, levels: int = 128, batch: int = 100,
                  seed: int = 0, bar: bool = False) -> dict[str, float]:
     """The variational bound on the code length of a set's pictures given their conditions, in bits per number.
 

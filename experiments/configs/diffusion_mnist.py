@@ -14,6 +14,7 @@ def get_config(name=None):
     config.data.update({"batch_size": 64, "crop": 2})
     config.optimizer.learning_rate = 1e-3
     config.ema_decay = 0.999
+    config.sampling.guidance = 2.0
     config.model = {
         "name": "diffusion",
         "kind": "edm",
