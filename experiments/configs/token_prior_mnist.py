@@ -8,7 +8,7 @@ from experiments.configs.base import prior, variant
 
 
 def get_config(name=None):
-    config = prior(num_steps=3000, evaluate_every=1000, checkpoint_every=500)
+    config = prior(num_steps=1600, evaluate_every=800, checkpoint_every=500)
     config.data.update({"batch_size": 64, "crop": 2})
     config.optimizer.learning_rate = 1e-3
     config.model = {
