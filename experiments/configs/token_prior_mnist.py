@@ -1,7 +1,9 @@
 """Masked diffusion over the 49 codes of the MNIST VQ-VAE, by class.
 
 Paper: Shi, Han, Wang, Doucet & Titsias, "Simplified and generalized masked diffusion for discrete data", 2024.
-Result and cost: not measured.
+Result: mostly readable digits of the class asked for (experiments/gallery/token_prior_mnist.png); agreement of a
+classifier not measured. More steps would clean them: the loss still falls.
+Cost: about 15 minutes of CPU time on 2 cores.
 """
 
 from experiments.configs.base import prior, variant
