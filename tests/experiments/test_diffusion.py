@@ -110,23 +110,3 @@ def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, argument
     Image.new("L", (5, 5)).save(tmp_path / "small.png")
     arguments = [a.format(tmp_path) for a in arguments]
     assert message in scripts.run(*arguments, f"--workdir={digits}", fails=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("config", ["diffusion_fashion_mnist", "diffusion_emoji32", "dit_mnist"])
-def test_every_configuration_trains_resumes_and_samples(scripts, tmp_path, config):
-    arguments = (f"--workdir={tmp_path / 'run'}", f"--config=experiments/configs/{config}.py:smoke")
-    scripts.run("diffusion", *arguments)
-    assert "resuming" in scripts.run("diffusion", *arguments, "--config.num_steps=6")
-    scripts.run("sample", f"--workdir={tmp_path / 'run'}", "--count=4")
-    scripts.run("edit", "inpaint", f"--workdir={tmp_path / 'run'}", "--count=2")
-
-
-@pytest.mark.slow
-def test_pmap_and_a_mesh_of_devices_train_diffusion_as_one_device_does(scripts, digits, tmp_path):
-    flags = "--xla_force_host_platform_device_count=4"
-    reference = [r["loss"] for r in read_records(digits / "metrics.jsonl") if "loss" in r]
-    for name, option in (("pmap", "--config.parallel.mode=pmap"), ("fsdp", "--config.parallel.fsdp=2")):
-        scripts.run("diffusion", f"--workdir={tmp_path / name}", DIGITS, option, XLA_FLAGS=flags)
-        losses = [r["loss"] for r in read_records(tmp_path / name / "metrics.jsonl") if "loss" in r]
-        np.testing.assert_allclose(losses, reference, rtol=1e-4)
