@@ -11,17 +11,16 @@ metrics.jsonl, TensorBoard events, images/ and checkpoints/.
 from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import to_condition, with_text
+from experiments.conditions import with_text
+from experiments.progress import SHOWN, make_evaluate, spread
 from experiments.runs import load_split
 from experiments.sampling import DiffusionSampler
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
-from jaxgen import data, diffusion, losses, models, train
+from jaxgen import diffusion, losses, models, train
 from jaxgen.errors import unknown_name
 
 WEIGHTINGS = {"edm": diffusion.edm_weighting, "min_snr": diffusion.min_snr, "p2": diffusion.p2,
@@ -29,8 +28,6 @@ WEIGHTINGS = {"edm": diffusion.edm_weighting, "min_snr": diffusion.min_snr, "p2"
 TIMES = {"uniform": diffusion.uniform_times, "stratified": diffusion.stratified_times,
          "logit_normal": diffusion.logit_normal_times}
 CONDITIONS = {"classes": {"classes": "label"}, "text": {"text": "text"}, "none": None}
-SHOWN = 64  # samples in the image log
-CHECKED = 512  # held-out pictures whose loss is measured along the way
 
 
 def noise_levels(schedule: diffusion.Schedule | None, name: str, **options):
@@ -84,20 +81,8 @@ def train_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
 
     # 3. What is measured and shown along the way.
     sampler = DiffusionSampler(model, shape, config.sampling)
-    held_out = test_set.take(np.linspace(0, len(test_set) - 1, min(CHECKED, len(test_set))).astype(int))
-    held_out = {name: jnp.asarray(value) for name, value in held_out.items() if value.dtype.kind in "iu"}
-    held_out["image"] = data.to_float(held_out["image"])
-    measure = jax.jit(lambda params: loss_fn(params, {}, held_out, jax.random.key(0))[1][0])
-    prompts = None
-    if model.text_length:
-        prompts = [str(c) for c in test_set.take(np.linspace(0, len(test_set) - 1, SHOWN).astype(int))["caption"]]
-
-    def evaluate(logger, variables, step):
-        cond = to_condition(model, SHOWN, prompts=prompts)
-        pictures = sampler.all(variables, jax.random.key(0), cond, SHOWN)
-        columns = model.num_classes if 1 < model.num_classes <= 16 else None
-        logger.images(step, "samples", pictures, columns=columns, scale=2)
-        return measure(variables.params)
+    prompts = [str(caption) for caption in spread(test_set, SHOWN)["caption"]] if model.text_length else None
+    evaluate = make_evaluate(loss_fn, sampler, test_set, prompts=prompts)
 
     # 4. Training.
     return train_model(

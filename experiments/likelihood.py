@@ -1,6 +1,7 @@
 """How many bits a diffusion model needs for the pictures of a set."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from tqdm import tqdm
 
 from experiments.conditions import batch_condition
 from jaxgen import data, diffusion
+from jaxgen.cpu import compiler_options
 from jaxgen.models import DiffusionModel
 
 
@@ -23,7 +25,7 @@ def bits_per_dim(model: DiffusionModel, params: Any, dataset: data.Dataset, *, l
     dims = math.prod(dataset.image_shape)
     sigmas = diffusion.exponential_sigmas(levels, 0.001, 80.0)[:-1]
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     def bound(params, key, images, cond, ids):
         found = diffusion.variational_bound(
             key, lambda x, sigma, cond: model.denoise(params, x, sigma, cond), sigmas, data.to_float(images),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import data, metrics
+from jaxgen.cpu import compiler_options
 from jaxgen.quantize import Variables, usage_of
 
 EXACT = 100.0  # dB
@@ -21,8 +22,9 @@ class Reconstructor:
 
     def __init__(self, model):
         self.model = model
-        self._reconstruct = jax.jit(lambda variables, x: data.to_uint8(model.reconstruct(variables, x)))
-        self._measure = jax.jit(self._measure_batch)
+        self._reconstruct = jax.jit(lambda variables, x: data.to_uint8(model.reconstruct(variables, x)),
+                                    compiler_options=compiler_options())
+        self._measure = jax.jit(self._measure_batch, compiler_options=compiler_options())
 
     def pairs(self, variables: Variables, dataset: data.Dataset, count: int) -> tuple[np.ndarray, int]:
         """Rows of originals, each above the row of its reconstructions: [2 * count, H, W, C] uint8, and the columns.

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from experiments.runs import load_run
 from jaxgen import diffusion
+from jaxgen.cpu import compiler_options
 from jaxgen.diffusion import Denoiser
 from jaxgen.errors import unknown_name
 from jaxgen.models import DiffusionModel, TokenPrior
@@ -112,7 +113,7 @@ class DiffusionSampler(Sampler):
             return diffusion.sample(denoiser, self.solver, sigmas, x, key, cond=model.encode(params, cond),
                                     sample_ids=ids, save_every=save_every)
 
-        self._run = jax.jit(run)
+        self._run = jax.jit(run, compiler_options=compiler_options())
 
     def __call__(self, variables, key, ids, cond):
         return self._run(variables.params, key, ids, cond, self.sigmas, self.guidance)
@@ -148,7 +149,7 @@ class TokenSampler(Sampler):
                 tokens = diffusion.confidence_sample(key, logits, self.times, shape, **options)
             return model.pictures(state, tokens), tokens
 
-        self._run = jax.jit(run)
+        self._run = jax.jit(run, compiler_options=compiler_options())
 
     def __call__(self, variables, key, ids, cond):
         return self.tokens(variables, key, ids, cond)[0]

@@ -14,18 +14,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import to_condition
+from experiments.progress import make_evaluate
 from experiments.runs import load_run, load_split
 from experiments.sampling import TokenSampler
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
-from jaxgen import data, losses, models, train
-
-SHOWN = 64  # samples in the image log
-CHECKED = 512  # held-out pictures whose loss is measured along the way
+from jaxgen import losses, models, train
 
 
 def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResult:
@@ -57,17 +53,7 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
             drop_condition=config.drop_condition, **options)
 
     # 3. What is measured and shown along the way.
-    sampler = TokenSampler(model, image_shape, config.sampling)
-    held_out = test_set.take(np.linspace(0, len(test_set) - 1, min(CHECKED, len(test_set))).astype(int))
-    held_out = {"image": data.to_float(held_out["image"]),
-                **{name: jnp.asarray(held_out[name]) for name in ("label",) if name in held_out}}
-    measure = jax.jit(lambda variables: loss_fn(*variables, held_out, jax.random.key(0))[1][0])
-
-    def evaluate(logger, variables, step):
-        pictures = sampler.all(variables, jax.random.key(0), to_condition(model, SHOWN), SHOWN)
-        columns = model.num_classes if 1 < model.num_classes <= 16 else None
-        logger.images(step, "samples", pictures, columns=columns, scale=2)
-        return measure(variables)
+    evaluate = make_evaluate(loss_fn, TokenSampler(model, image_shape, config.sampling), test_set)
 
     # 4. Training.
     return train_model(

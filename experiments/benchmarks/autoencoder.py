@@ -22,6 +22,7 @@ def _ours(case: dict) -> dict:
     import jax
 
     from jaxgen import losses, models, train
+    from jaxgen.cpu import compiler_options
 
     network = {"channels": case["channels"][0], "multipliers": [c // case["channels"][0] for c in case["channels"]]}
     model = models.build(
@@ -32,7 +33,8 @@ def _ours(case: dict) -> dict:
     )
     loss_fn = partial(losses.vqvae_loss, forward=model.forward)
     optimizer = train.make_optimizer("adam", learning_rate=1e-4)
-    step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0)
+    step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0,
+                   compiler_options=compiler_options())
     variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (case["size"], case["size"], 3))
     holder = {"state": train.init_state(*variables, optimizer)}
     batch = {"image": jax.random.uniform(jax.random.key(1), (case["batch"], case["size"], case["size"], 3), minval=-1)}

@@ -1,5 +1,7 @@
 """Times one convolution, forward and both gradients: ours, native JAX and PyTorch, alternated in one run.
 
+Both JAX programs are compiled with the options that training has on CPU (`jaxgen.cpu`).
+
 The floor counts the operations of the direct sum over the matrix-product ceiling; tiles need up to four times fewer,
 so the share can pass 100%. PyTorch's threads wait for each other: on a busy machine its time grows more than ours, and
 one core each (`taskset -c 0 ... --threads 1`) is the fairer comparison.
@@ -18,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxgen.cpu import compiler_options
 from jaxgen.models.conv import conv
 
 # (batch, height, width, channels in, channels out, kernel, stride)
@@ -64,7 +67,7 @@ def _pads(size):
 def _jax_step(function, stride, arrays):
     x, kernel, dy = (jnp.asarray(a) for a in arrays)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     def step(x, kernel, dy):
         y, backward = jax.vjp(partial(function, stride=stride), x, kernel)
         return y, backward(dy)
@@ -100,13 +103,15 @@ def _torch(threads):
 
 
 def alternate(steps, rounds):
-    """Milliseconds of each of `steps` in `rounds` rounds; each round runs them all once, in turn."""
+    """Milliseconds of each of `steps` in `rounds` rounds; each round runs them all in turn.
+
+    The second of two runs is timed: after one of another library the first one finds that library's threads spinning
+    in wait for more work, and its memory taken.
+    """
     times = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-        step()
     for _ in range(rounds):
         for name, step in steps.items():
+            step()
             start = time.perf_counter()
             step()
             times[name].append(1e3 * (time.perf_counter() - start))
@@ -116,7 +121,7 @@ def alternate(steps, rounds):
 def ceiling(rounds=9, size=2048):
     """The best measured rate of a float32 matrix product, in operations per second."""
     a = jnp.ones((size, size))
-    product = jax.jit(jnp.dot)
+    product = jax.jit(jnp.dot, compiler_options=compiler_options())
     times = alternate({"product": lambda: product(a, a).block_until_ready()}, rounds)["product"]
     return 2 * size**3 / (1e-3 * min(times))
 

@@ -22,6 +22,7 @@ def _ours(case: dict) -> dict:
 
     from experiments.benchmarks.unet import network
     from jaxgen import diffusion, models
+    from jaxgen.cpu import compiler_options
 
     model = models.diffusion_model(network(case), kind="eps", schedule=diffusion.linear())
     shape = (case["size"], case["size"], 3)
@@ -34,8 +35,9 @@ def _ours(case: dict) -> dict:
     def denoiser(params):
         return lambda x, sigma, cond=None: model.denoise(params, x, sigma, cond)
 
-    run = jax.jit(lambda p, s, x: diffusion.sample(denoiser(p), solver, s, x, jax.random.key(2)))
-    once = jax.jit(lambda p, x, s: denoiser(p)(x, s))
+    run = jax.jit(lambda p, s, x: diffusion.sample(denoiser(p), solver, s, x, jax.random.key(2)),
+                  compiler_options=compiler_options())
+    once = jax.jit(lambda p, x, s: denoiser(p)(x, s), compiler_options=compiler_options())
     holder = {}
 
     def compile_both():

@@ -45,6 +45,7 @@ def _ours(case: dict) -> dict:
     import jax.numpy as jnp
 
     from jaxgen import diffusion, losses, models, train
+    from jaxgen.cpu import compiler_options
 
     model = models.diffusion_model(network(case), kind="eps", schedule=diffusion.linear())
     loss_fn = partial(
@@ -52,13 +53,14 @@ def _ours(case: dict) -> dict:
         draw_sigmas=lambda key, count: model.schedule.ratio(diffusion.uniform_times(key, count, end=999.0)),
     )
     optimizer = train.make_optimizer("adam", learning_rate=1e-4)
-    step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0)
+    step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0,
+                   compiler_options=compiler_options())
     shape = (case["size"], case["size"], 3)
     variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), shape)
     batch = {"image": jax.random.uniform(jax.random.key(1), (case["batch"], *shape), minval=-1)}
     params = jax.tree.map(jnp.copy, variables.params["network"])
     holder = {"state": train.init_state(*variables, optimizer)}
-    forward = jax.jit(lambda p, x, t: network(case).apply({"params": p}, x, t))
+    forward = jax.jit(lambda p, x, t: network(case).apply({"params": p}, x, t), compiler_options=compiler_options())
     inputs = (params, batch["image"], jnp.full(case["batch"], 500.0))
 
     def compile_both():

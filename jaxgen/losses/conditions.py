@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from jaxgen.diffusion.checks import check_fraction
+
 
 def global_positions(count: int, axis_name: str | None) -> tuple[Int[Array, "B"], int]:
     """([B] the places of this device's examples in the global batch, its size).
@@ -45,10 +47,14 @@ def drop_conditions(
         cond, or None.
 
     Raises:
-        ValueError: the batch lacks an entry.
+        ValueError: the batch lacks an entry, there is no `null`, or the probability is none.
     """
     if not condition:
         return None
+    check_fraction("drop_condition", probability)
+    if null is None:
+        raise ValueError(f"condition={dict(condition)} needs null, (count) -> cond that stands for no condition: for "
+                         "example the model's own null")
     for entry in condition.values():
         if entry not in batch:
             raise ValueError(f"batch must have an entry {entry!r}, got {sorted(batch)}")

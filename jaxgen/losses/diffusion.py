@@ -25,6 +25,7 @@ def diffusion_loss(
     condition: Mapping[str, str] | None = None,
     null: Callable[[int], Mapping[str, Array]] | None = None,
     drop_condition: float = 0.1,
+    train: bool = True,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """mean of w(sigma) |D(x0 + sigma eps, sigma, cond) - x0|², with the condition left out now and then.
@@ -44,29 +45,33 @@ def diffusion_loss(
         condition: {name in cond: entry of the batch}, for example {"classes": "label"}; None trains without.
         null: `(count) -> cond` that stands for "no condition"; needed where `condition` is given.
         drop_condition: the probability of "no condition", which classifier-free guidance needs (Ho & Salimans, 2021).
+        train: False measures the conditional model: without dropout and without leaving conditions out.
         axis_name: the mapped axis of devices, each of which holds a part of the batch.
 
     Returns:
         (loss [], (metrics, state)); the metrics have the loss of the lower and of the upper half of the noise levels
-        of this batch too.
+        of the global batch too.
 
     Raises:
-        ValueError: the batch lacks an entry.
+        ValueError: the batch lacks an entry, or a setting is out of its bounds.
     """
     if "image" not in batch:
         raise ValueError(f"batch must have an entry 'image', got {sorted(batch)}")
     positions, total = global_positions(batch["image"].shape[0], axis_name)
     level_key, noise_key, drop_key, dropout_key = jax.random.split(key, 4)
-    sigma = draw_sigmas(level_key, total)[positions]
-    cond = drop_conditions(drop_key, batch, condition, null, drop_condition, positions, total)
+    levels = draw_sigmas(level_key, total)
+    sigma = levels[positions]
+    cond = drop_conditions(drop_key, batch, condition, null, drop_condition if train else 0.0, positions, total)
 
     def denoiser(x, sigma, cond):
-        return denoise(params, x, sigma, cond, key=jax.random.fold_in(dropout_key, positions[0]))
+        return denoise(params, x, sigma, cond, key=jax.random.fold_in(dropout_key, positions[0]) if train else None)
 
     losses = denoising_loss(noise_key, denoiser, batch["image"], sigma, cond=cond, weighting=weighting,
                             sample_ids=positions)
     loss = jnp.mean(losses)
-    order = jnp.argsort(sigma)
-    half = len(order) // 2
-    low, high = losses[order[: len(order) - half]], losses[order[half:]]
-    return loss, ({"loss": loss, "loss_low_noise": jnp.mean(low), "loss_high_noise": jnp.mean(high)}, state)
+    middle = jnp.median(levels)
+    # Devices average what they return: each gives its part of the sum over the global batch's half.
+    parts = {"loss_low_noise": lambda s: s <= middle, "loss_high_noise": lambda s: s >= middle}
+    halves = {name: jnp.mean(jnp.where(inside(sigma), losses, 0)) * total / jnp.sum(inside(levels))
+              for name, inside in parts.items()}
+    return loss, ({"loss": loss, **halves}, state)

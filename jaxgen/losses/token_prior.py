@@ -27,6 +27,7 @@ def masked_prior_loss(
     condition: Mapping[str, str] | None = None,
     null: Callable[[int], Mapping[str, Array]] | None = None,
     drop_condition: float = 0.1,
+    train: bool = True,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """The bound of masked diffusion in nats per token, a mean over the batch (Shi et al., 2024).
@@ -42,13 +43,13 @@ def masked_prior_loss(
         logits: `(params, tokens, t, cond) -> [B, N, K]`, as `jaxgen.models.TokenPrior` has it.
         mask_id: the mask token.
         schedule: `jaxgen.diffusion.polynomial_masking()` by default.
-        condition, null, drop_condition, axis_name: see `diffusion_loss`.
+        condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
 
     Returns:
         (loss [], (metrics, state)); the metrics have the loss in bits per token too.
 
     Raises:
-        ValueError: the batch lacks an entry.
+        ValueError: the batch lacks an entry, or a setting is out of its bounds.
     """
     if "tokens" not in batch:
         raise ValueError(f"batch must have an entry 'tokens', got {sorted(batch)}")
@@ -56,7 +57,7 @@ def masked_prior_loss(
     positions, total = global_positions(tokens.shape[0], axis_name)
     time_key, mask_key, drop_key = jax.random.split(key, 3)
     t = stratified_times(time_key, total)[positions]
-    cond = drop_conditions(drop_key, batch, condition, null, drop_condition, positions, total)
+    cond = drop_conditions(drop_key, batch, condition, null, drop_condition if train else 0.0, positions, total)
 
     nats = masked_diffusion_loss(
         mask_key, partial(logits, params), tokens, t, mask_id=mask_id, schedule=schedule, cond=cond,

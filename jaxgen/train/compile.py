@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgen.cpu import compiler_options
 from jaxgen.train.sharding import batch_sharding, check_divisible, make_mesh, shard_batch, state_sharding
 from jaxgen.train.state import TrainState
 
@@ -49,6 +50,7 @@ def compile_step(
                 in_shardings=(targets, batch_sharding(mesh)),
                 out_shardings=(targets, NamedSharding(mesh, PartitionSpec())),
                 donate_argnums=(0,) if donate else (),
+                compiler_options=compiler_options(mesh.devices.flat[0].platform),
             )
         targets, function = compiled[signature]
         if not all(map(_is_at, jax.tree.leaves(state), jax.tree.leaves(targets))):

@@ -30,25 +30,24 @@ from math import gcd, prod
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxgen.models.conv import winograd
+from jaxgen.models.conv import narrow, winograd
 
-# Bytes of transformed inputs and outputs in one product: beyond these they leave the cache and time doubles.
-FORWARD_BYTES = 10 << 20
-GRADIENT_BYTES = 5 << 20
-# Each pass of a new shape costs half a second to a second of compiling, and saves about half of the native time:
-# at this size about half a millisecond a step, so that smaller convolutions would not win it back in 1,000 steps.
-LEAST_OPERATIONS = 100e6
+# Bytes of transformed inputs and outputs in one product: with twice as many they leave a cache of 32 MB, with a third
+# the loop's steps are too short to divide over cores. The same for all passes, which then share compiled transforms.
+PRODUCT_BYTES = 16 << 20
+# Each pass of a new shape costs a third of a second of compiling, and saves about a third of the native time: at this
+# size one or two milliseconds a step.
+LEAST_OPERATIONS = 500e6
 # With fewer tiles than this the kernel's own transform costs more than the products save.
 LEAST_TILES = 16
 LEAST_CHANNELS = 16
-# Up to this many channels on one side, columns and one matrix product beat the compiler's convolution: the kernel
-# gradient of [32,32,32,3]->64 takes 4.5 ms for 12.2, a convolution to 3 channels 2.9 ms for 3.6 (two cores).
-MOST_FEW_CHANNELS = 4
-COLUMN_BYTES = 16 << 20
+# From or to so few channels a product of windows takes half of the time of the compiler's convolution, or less.
+FEW_CHANNELS = 4
+LEAST_NARROW_OPERATIONS = 50e6
 
 
-def _plan(batch: int, size: tuple[int, int], channels: int, budget: int) -> tuple[int, int]:
-    """Images per step and tile rows per product, as many as fit the budget.
+def _plan(batch: int, size: tuple[int, int], channels: int) -> tuple[int, int]:
+    """Images per step and tile rows per product, as many as fit PRODUCT_BYTES.
 
     Images go in multiples of eight where the batch is one: a batch that lies on up to eight devices then stays
     where it is, each step taking as many images from each. Rows are divided only where so few images are too many.
@@ -56,9 +55,9 @@ def _plan(batch: int, size: tuple[int, int], channels: int, budget: int) -> tupl
     rows, columns = winograd.tile_counts(size)
     row_bytes = 4 * winograd.WINDOW**2 * columns * channels
     least = gcd(batch, 8)
-    chunks = [d for d in range(least, batch + 1, least) if batch % d == 0 and d * rows * row_bytes <= budget]
+    chunks = [d for d in range(least, batch + 1, least) if batch % d == 0 and d * rows * row_bytes <= PRODUCT_BYTES]
     chunk = max(chunks, default=least)
-    return chunk, min(rows, max(1, budget // (chunk * row_bytes)))
+    return chunk, min(rows, max(1, PRODUCT_BYTES // (chunk * row_bytes)))
 
 
 def _split(x: Array, chunk: int) -> Array:
@@ -72,7 +71,7 @@ def _pick(x: Array, step) -> Array:
 
 def _winograd_conv(x: Array, kernel: Array, geometry) -> Array:
     size, batch, features = geometry.output(), x.shape[0], kernel.shape[3]
-    chunk, rows = _plan(batch, size, x.shape[3] + features, FORWARD_BYTES)
+    chunk, rows = _plan(batch, size, x.shape[3] + features)
     u = winograd.transform_kernel(kernel)
     if chunk == batch:
         return winograd.forward(x, u, geometry.pads, size, rows)
@@ -88,7 +87,7 @@ def _winograd_conv(x: Array, kernel: Array, geometry) -> Array:
 
 def _winograd_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
     batch, cin, cout = x.shape[0], x.shape[3], dy.shape[3]
-    chunk, rows = _plan(batch, dy.shape[1:3], cin + cout, GRADIENT_BYTES)
+    chunk, rows = _plan(batch, dy.shape[1:3], cin + cout)
     if chunk == batch:
         return winograd.transpose_kernel_transform(winograd.kernel_gradient(x, dy, geometry.pads, rows))
     xs, dys = _split(x, chunk), _split(dy, chunk)
@@ -100,65 +99,46 @@ def _winograd_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
     return winograd.transpose_kernel_transform(lax.fori_loop(0, xs.shape[1], step, du))
 
 
-def _columns(x: Array, geometry) -> Array:
-    """The pixels under each tap, `[b, h, w, kh * kw * C]`."""
-    (height, width), (kh, kw) = geometry.output(), geometry.kernel
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in geometry.pads), (0, 0, 0)])
-    return jnp.concatenate([x[:, u : u + height, v : v + width] for u in range(kh) for v in range(kw)], axis=-1)
-
-
-def _column_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
-    """The kernel gradient where the input has few channels, as one product per chunk of images."""
-    batch, taps = x.shape[0], prod(geometry.kernel)
-    image_bytes = 4 * prod(dy.shape[1:3]) * taps * x.shape[3]
-    least = gcd(batch, 8)
-    chunk = max((d for d in range(least, batch + 1, least) if batch % d == 0 and d * image_bytes <= COLUMN_BYTES),
-                default=least)
-    xs, dys = _split(x, chunk), _split(dy, chunk)
-
-    def product(i):
-        return lax.dot_general(_columns(_pick(xs, i), geometry), _pick(dys, i), (((0, 1, 2), (0, 1, 2)), ((), ())))
-
-    if chunk == batch:
-        dk = product(0)
-    else:
-        zeros = winograd.zeros((taps * x.shape[3], dy.shape[3]), x)
-        dk = lax.fori_loop(0, xs.shape[1], lambda i, dk: dk + product(i), zeros)
-    return dk.reshape(*geometry.kernel, x.shape[3], dy.shape[3])
-
-
-def _shifted_sum_conv(x: Array, kernel: Array, geometry) -> Array:
-    """The convolution to few channels: one product for all taps, whose results are shifted and summed."""
-    (height, width), (kh, kw), features = geometry.output(), geometry.kernel, kernel.shape[3]
-    taps = jnp.moveaxis(kernel, 2, 0).reshape(x.shape[3], kh * kw * features)
-    parts = lax.dot_general(x, taps, (((3,), (0,)), ((), ())))
-    parts = lax.pad(parts, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in geometry.pads), (0, 0, 0)])
-    y = 0.0
-    for u in range(kh):
-        for v in range(kw):
-            first = (u * kw + v) * features
-            y = y + parts[:, u : u + height, v : v + width, first : first + features]
-    return y
-
-
 def _is_dot(geometry) -> bool:
     return geometry.plain and geometry.kernel == (1, 1) and geometry.pads == ((0, 0), (0, 0))
+
+
+def _operations(x: Array, features: int, geometry) -> int:
+    return 2 * x.shape[0] * prod(geometry.output()) * prod(geometry.kernel) * x.shape[3] * features
 
 
 def _takes_winograd(x: Array, features: int, geometry) -> bool:
     """Winograd pays where channels, tiles and work suffice and the tiles do not overhang the picture by much."""
     size = geometry.output()
     tiles = prod(winograd.tile_counts(size))
-    operations = 2 * x.shape[0] * prod(size) * prod(geometry.kernel) * x.shape[3] * features
     return (
         geometry.plain
         and geometry.kernel == (3, 3)
         and min(x.shape[3], features) >= LEAST_CHANNELS
-        and operations >= LEAST_OPERATIONS
+        and _operations(x, features, geometry) >= LEAST_OPERATIONS
         and x.shape[0] * tiles >= LEAST_TILES
         and tiles * winograd.TILE**2 <= 2 * prod(size)
         and x.dtype in (jnp.float32, jnp.bfloat16)
     )
+
+
+def _is_narrow(x: Array, features: int, geometry) -> bool:
+    return (
+        geometry.plain
+        and 1 < geometry.kernel[1] <= narrow.TILE + 1
+        and min(x.shape[3], features) <= FEW_CHANNELS
+        and _operations(x, features, geometry) >= LEAST_NARROW_OPERATIONS
+        and x.dtype in (jnp.float32, jnp.bfloat16)
+    )
+
+
+def _narrow_conv(x: Array, kernel: Array, geometry) -> Array:
+    function = narrow.from_few if x.shape[3] <= FEW_CHANNELS else narrow.to_few
+    return function(x, kernel, geometry.pads, geometry.output())
+
+
+def _narrow_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
+    return narrow.kernel_gradient(x, dy, geometry.pads, geometry.kernel)
 
 
 def _in_float32(function: Callable, x: Array, other: Array, geometry) -> Array:
@@ -171,8 +151,8 @@ def conv(native: Callable, x: Array, kernel: Array, *, geometry) -> Array:
         return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if _takes_winograd(x, kernel.shape[3], geometry):
         return _in_float32(_winograd_conv, x, kernel, geometry)
-    if geometry.plain and kernel.shape[3] <= MOST_FEW_CHANNELS < x.shape[3]:
-        return _in_float32(_shifted_sum_conv, x, kernel, geometry)
+    if _is_narrow(x, kernel.shape[3], geometry):
+        return _in_float32(_narrow_conv, x, kernel, geometry)
     return native(x, kernel, geometry=geometry)
 
 
@@ -183,9 +163,10 @@ def kernel_gradient(native: Callable, x: Array, dy: Array, *, geometry) -> Array
     if _takes_winograd(x, dy.shape[3], geometry):
         return _in_float32(_winograd_kernel_gradient, x, dy, geometry)
     if geometry.plain and dy.shape[3] < x.shape[3]:
-        # With few channels first the columns are small, and the compiler is three times faster (2.5 ms for 7.8).
+        # Both the product of windows and the compiler's own form gather the windows of the first argument: three
+        # times faster where it has the fewer channels.
         dk = kernel_gradient(native, dy, x, geometry=geometry.transpose())
         return jnp.swapaxes(lax.rev(dk, (0, 1)), 2, 3)
-    if geometry.plain and x.shape[3] <= MOST_FEW_CHANNELS < dy.shape[3]:
-        return _in_float32(_column_kernel_gradient, x, dy, geometry)
+    if _is_narrow(x, dy.shape[3], geometry):
+        return _in_float32(_narrow_kernel_gradient, x, dy, geometry)
     return native(x, dy, geometry=geometry)

@@ -1,0 +1,48 @@
+"""What the training of a generative model measures and shows along the way: a held-out loss, and samples."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.conditions import to_condition
+from experiments.sampling import Sampler
+from jaxgen import data, train
+from jaxgen.cpu import compiler_options
+from jaxgen.quantize import Variables
+
+SHOWN = 64  # samples in the image log
+CHECKED = 512  # held-out pictures whose loss is measured
+
+
+def spread(dataset: data.Dataset, count: int) -> dict[str, np.ndarray]:
+    """`count` records from all over a set, or the whole set if it has fewer."""
+    return dataset.take(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+
+
+def make_evaluate(
+    loss_fn: Callable, sampler: Sampler, held_out: data.Dataset, *, prompts: Sequence[str] | None = None
+) -> Callable[[train.Logger, Variables, int], Mapping[str, Any]]:
+    """`evaluate(logger, variables, step) -> metrics` for `train_model`; the samples go to the logger.
+
+    Args:
+        loss_fn: the training's objective, which takes `train=False`.
+        sampler: of the model.
+        held_out: the set.
+        prompts: captions to sample; of a model of classes it shows all classes in turn.
+    """
+    model = sampler.model
+    batch = {name: jnp.asarray(value) for name, value in spread(held_out, CHECKED).items() if value.dtype.kind in "iu"}
+    batch["image"] = data.to_float(batch["image"])
+    measure = jax.jit(lambda variables, batch: loss_fn(*variables, batch, jax.random.key(0), train=False)[1][0],
+                      compiler_options=compiler_options())
+    columns = model.num_classes if 1 < model.num_classes <= 16 else None
+
+    def evaluate(logger, variables, step):
+        pictures = sampler.all(variables, jax.random.key(0), to_condition(model, SHOWN, prompts=prompts), SHOWN)
+        logger.images(step, "samples", pictures, columns=columns, scale=2)
+        return measure(variables, batch)
+
+    return evaluate
