@@ -12,6 +12,8 @@ from jaxgen.train import DamagedCheckpointError, NonFiniteError
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, ImportError, DamagedCheckpointError, NonFiniteError)
 
+flags.disclaim_key_flags()  # --help shows what is defined here as the script's own options
+
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
 
 
@@ -36,10 +38,16 @@ def define_workdir(what: str) -> flags.FlagHolder[str]:
     return flags.DEFINE_string("workdir", None, what, required=True)
 
 
+def define_step() -> flags.FlagHolder[int]:
+    """--step=NUMBER of a checkpoint."""
+    return flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if not given.", lower_bound=0)
+
+
 def define_sampling() -> list[flags.FlagHolder]:
     """Options of every script that samples: what is asked for, and changes of the run's `config.sampling`."""
     return [
-        flags.DEFINE_list("classes", None, "Classes of the samples, in turn: --classes=0,1,2."),
+        define_step(),
+        flags.DEFINE_list("classes", None, "Classes of the samples by number or name, in turn: --classes=0,1,2."),
         flags.DEFINE_multi_string("prompt", None, "Caption of the samples; may be given several times, in turn."),
         flags.DEFINE_integer("seed", 0, "Seed of the noise."),
         flags.DEFINE_string("solver", None, "Solver; the run's if not given. Diffusion: heun, dpmpp_2m, unipc, ...; "

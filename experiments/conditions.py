@@ -8,15 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import data
+from jaxgen.errors import unknown_name
 from jaxgen.models import DiffusionModel, TokenPrior, encode_text
+from jaxgen.models.diffusion import check_condition
 
 
 def to_condition(model: DiffusionModel | TokenPrior, count: int, *, classes: Sequence[int | str] | None = None,
-                 prompts: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+                 prompts: Sequence[str] | None = None, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The condition of `count` samples: the given classes or prompts in turn; all of the model's classes by default.
 
+    Args:
+        model: the model.
+        count: samples.
+        classes: numbers, or names where there are `names`.
+        prompts: captions.
+        names: of the classes, where the data have them.
+
     Raises:
-        ValueError: a class out of range, or a condition that the model does not take.
+        ValueError: an unknown class, or a condition that the model does not take.
     """
     text_length = getattr(model, "text_length", 0)
     takes = "classes" if model.num_classes else "text" if text_length else "nothing"
@@ -24,20 +33,27 @@ def to_condition(model: DiffusionModel | TokenPrior, count: int, *, classes: Seq
         if given is not None and takes != name:
             raise ValueError(f"this run's model is conditioned on {takes}, so it cannot be asked for {name}")
     if model.num_classes:
-        try:
-            chosen = list(range(model.num_classes)) if classes is None else [int(label) for label in classes]
-        except ValueError as error:
-            raise ValueError(f"classes must be whole numbers with commas between them: {error}") from None
-        for label in chosen:
-            if not 0 <= label <= model.num_classes:
-                raise ValueError(f"class {label} is out of range: this model has classes 0 to {model.num_classes - 1}, "
-                                 f"and {model.num_classes} for none")
+        chosen = range(model.num_classes) if classes is None else [_class_number(c, names) for c in classes]
+        if not len(chosen):
+            raise ValueError(f"classes is empty: give some of 0 to {model.num_classes - 1}, or leave it out for all")
+        check_condition({"classes": np.asarray(chosen)}, model.num_classes, has_text=False)
         return {"classes": np.resize(np.asarray(chosen, np.int32), count)}
     if text_length:
         chosen = [""] if prompts is None else list(prompts)
         tokens = encode_text(chosen, text_length)
         return {"text": tokens[np.arange(count) % len(chosen)]}
     return {}
+
+
+def _class_number(given: int | str, names: Sequence[str] | None) -> int:
+    try:
+        return int(given)
+    except ValueError:
+        if not names:
+            raise ValueError(f"class {given!r} is not a whole number, and this run's classes have no names") from None
+        if given not in names:
+            raise unknown_name("class", given, names) from None
+        return list(names).index(given)
 
 
 def batch_condition(model: DiffusionModel | TokenPrior, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
@@ -48,7 +64,14 @@ def batch_condition(model: DiffusionModel | TokenPrior, batch: Mapping[str, Any]
 
 
 def with_text(dataset: data.Dataset, length: int) -> data.Dataset:
-    """The set with its captions as bytes, "text" [B, length]; as it is where length is 0."""
+    """The set with its captions as bytes, "text" [B, length]; as it is where length is 0.
+
+    Raises:
+        ValueError: the set has no captions.
+    """
     if not length:
         return dataset
+    if "caption" not in dataset.take(np.arange(1)):
+        raise ValueError(f"a model of text needs captions, and {dataset.name} has none: use config.condition='classes' "
+                         "or 'none', or a set with captions such as noto_emoji")
     return dataset.map(lambda batch: {**batch, "text": encode_text([str(c) for c in batch["caption"]], length)})

@@ -10,7 +10,9 @@ The sheet's rows: what was given, then what became of it. In a mask picture whit
 kept pixels come back exactly. A token prior keeps the codes of which all pixels are kept, and inpaints alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,73 +24,65 @@ from PIL import Image
 
 from experiments import command_line
 from experiments.conditions import batch_condition, to_condition, with_text
-from experiments.reconstruct import read_folder
-from experiments.runs import load_split
+from experiments.runs import load_split, read_folder
 from experiments.sampling import DiffusionSampler, TokenSampler, guided, load_sampler
 from jaxgen import data, diffusion, train
+from jaxgen.cpu import compiler_options
 from jaxgen.errors import unknown_name
 
 ACTIONS = ("inpaint", "image", "invert", "interpolate")
 BETWEEN = 8  # pictures from one end of an interpolation to the other
 
 
+def compiled(edit: Callable, sampler: DiffusionSampler, **settings: Any) -> Callable:
+    """One of the diffusion edits below, for one sampler and these settings: one program for pictures of one shape."""
+    return jax.jit(partial(edit, sampler, **settings), compiler_options=compiler_options())
+
+
 def inpaint(sampler: DiffusionSampler, params: Any, key: jax.Array, x0: jax.Array, mask: jax.Array, cond: Mapping, *,
-            resample: int = 4) -> jax.Array:
+            resample: int) -> jax.Array:
     """Pictures x0 [B, H, W, C] painted anew where `mask` [B, H, W, 1] is False: RePaint, `resample` rounds a step."""
-
-    @jax.jit
-    def run(params, x0, mask, cond):
-        solver = diffusion.repaint(sampler.solver, x0, mask, resample=resample)
-        x = diffusion.prior_sample(key, x0.shape, sampler.sigmas[0])
-        denoiser = guided(sampler.model, params, cond, len(x0), sampler.guidance)
-        return diffusion.sample(denoiser, solver, sampler.sigmas, x, key, cond=sampler.model.encode(params, cond))
-
-    return run(params, x0, mask, cond)
-
-
-def fill_in(sampler: TokenSampler, variables: Any, key: jax.Array, x0: jax.Array, mask: jax.Array,
-            cond: Mapping) -> jax.Array:
-    """Pictures from codes, of which those stay whose pixels are all kept."""
-    count, (height, width) = len(x0), sampler.model.shape
-    whole = mask.reshape(count, height, x0.shape[1] // height, width, x0.shape[2] // width).all(axis=(2, 4))
-    known = jax.jit(sampler.model.tokens)(variables.state, x0)
-    return sampler.tokens(variables, key, jnp.arange(count), cond, known=known, mask=whole.reshape(count, -1))[0]
+    solver = diffusion.repaint(sampler.solver, x0, mask, resample=resample)
+    x = diffusion.prior_sample(key, x0.shape, sampler.sigmas[0])
+    denoiser = guided(sampler.model, params, cond, len(x0), sampler.guidance)
+    return diffusion.sample(denoiser, solver, sampler.sigmas, x, key, cond=sampler.model.encode(params, cond))
 
 
 def change(sampler: DiffusionSampler, params: Any, key: jax.Array, x0: jax.Array, cond: Mapping, *,
            strength: float) -> jax.Array:
     """Image to image (SDEdit): noise up to a share `strength` of the steps, and sample from there."""
-
-    @jax.jit
-    def run(params, x0, cond):
-        denoiser = guided(sampler.model, params, cond, len(x0), sampler.guidance)
-        return diffusion.sdedit(denoiser, sampler.solver, sampler.sigmas, x0, key, strength=strength,
-                                cond=sampler.model.encode(params, cond))
-
-    return run(params, x0, cond)
+    denoiser = guided(sampler.model, params, cond, len(x0), sampler.guidance)
+    return diffusion.sdedit(denoiser, sampler.solver, sampler.sigmas, x0, key, strength=strength,
+                            cond=sampler.model.encode(params, cond))
 
 
 def to_noise(sampler: DiffusionSampler, params: Any, x0: jax.Array, cond: Mapping) -> jax.Array:
     """The noise, at the grid's first level, from which the model's own path (without guidance) leads to x0."""
-
-    @jax.jit
-    def run(params, x0, cond):
-        denoiser = guided(sampler.model, params, cond, len(x0), None)
-        return diffusion.invert(denoiser, sampler.solver, sampler.sigmas, x0, cond=sampler.model.encode(params, cond))
-
-    return run(params, x0, cond)
+    denoiser = guided(sampler.model, params, cond, len(x0), None)
+    return diffusion.invert(denoiser, sampler.solver, sampler.sigmas, x0, cond=sampler.model.encode(params, cond))
 
 
 def from_noise(sampler: DiffusionSampler, params: Any, x: jax.Array, cond: Mapping) -> jax.Array:
     """The end of the model's own path (without guidance) from noise at the grid's first level."""
+    denoiser = guided(sampler.model, params, cond, len(x), None)
+    return diffusion.sample(denoiser, sampler.solver, sampler.sigmas, x, jax.random.key(0),
+                            cond=sampler.model.encode(params, cond))
 
-    @jax.jit
-    def run(params, x, cond):
-        denoiser = guided(sampler.model, params, cond, len(x), None)
-        return diffusion.sample(denoiser, sampler.solver, sampler.sigmas, x, jax.random.key(0),
-                                cond=sampler.model.encode(params, cond))
 
-    return run(params, x, cond)
+def fill_in(sampler: TokenSampler, variables: Any, key: jax.Array, x0: jax.Array, mask: jax.Array,
+            cond: Mapping) -> jax.Array:
+    """Pictures from codes, of which those stay whose pixels are all kept.
+
+    The codes are those of the pictures with the median of the kept pixels in place of the others: codes of the whole
+    picture would know what is to be painted anew.
+    """
+    shape, count = sampler.model.shape, len(x0)
+    background = jnp.nanmedian(jnp.where(mask, x0, jnp.nan), axis=(1, 2), keepdims=True)
+    encode = jax.jit(sampler.model.tokens, compiler_options=compiler_options())
+    known = encode(variables.state, jnp.where(mask, x0, jnp.nan_to_num(background)))
+    whole = mask.reshape(count, shape[0], x0.shape[1] // shape[0], shape[1], x0.shape[2] // shape[1]).all(axis=(2, 4))
+    kept = jnp.repeat(whole.reshape(count, -1), prod(shape[2:]), axis=1)
+    return sampler.tokens(variables, key, jnp.arange(count), cond, known=known, mask=kept)[0]
 
 
 def read_mask(path: str | None, shape: tuple[int, int, int]) -> np.ndarray:
@@ -107,39 +101,47 @@ def read_mask(path: str | None, shape: tuple[int, int, int]) -> np.ndarray:
     return (np.asarray(picture) >= 128)[None, :, :, None]
 
 
-def main(action: str, *, workdir: str, images: str | None, mask: str | None, count: int, seed: int, classes, prompt,
-         strength: float, resample: int, output: str | None, scale: int, **changes) -> None:
+def main(action: str, *, workdir: str, step: int | None, images: str | None, mask: str | None, count: int, seed: int,
+         classes, prompt, strength: float, resample: int, output: str | None, scale: int, **changes) -> None:
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
-    sampler, loaded, variables = load_sampler(workdir, changes)
-    model, shape, params = loaded.model, tuple(loaded.config["image_shape"]), variables.params
+    if mask is not None and action != "inpaint":
+        raise ValueError(f"--mask={mask} belongs to inpaint, not to {action}")
+    sampler, loaded, variables = load_sampler(workdir, changes, step=step)
     if action != "inpaint" and isinstance(sampler, TokenSampler):
         raise ValueError(f"the run in {workdir} is a token prior, which can inpaint but not {action}")
-    held_out = images is None
+
+    # 1. The pictures: held-out ones with their own conditions, or the user's without. Those asked for come before both.
+    model, shape, params = loaded.model, tuple(loaded.config["image_shape"]), variables.params
     dataset = read_folder(Path(images), shape) if images else load_split(loaded.config)
-    dataset = with_text(dataset, getattr(model, "text_length", 0)) if held_out else dataset
+    dataset = dataset if images else with_text(dataset, getattr(model, "text_length", 0))
     count = min(count, len(dataset))
+    if action == "interpolate" and count < 2:
+        raise ValueError(f"interpolate goes from one picture to another and needs two, got {count}")
     batch = dataset.take(np.linspace(0, len(dataset) - 1, count).astype(int))
     x0, key = data.to_float(batch["image"]), jax.random.key(seed)
-    own = batch_condition(model, batch) if held_out else model.null(count)
+    own = model.null(count) if images else batch_condition(model, batch)
     asked = classes is not None or prompt is not None
-    cond = to_condition(model, count, classes=classes, prompts=prompt) if asked else own
+    names = loaded.config["class_names"]
+    cond = to_condition(model, count, classes=classes, prompts=prompt, names=names) if asked else own
 
+    # 2. The rows of the sheet.
     if action == "inpaint":
         kept = np.broadcast_to(read_mask(mask, shape), (count, *shape[:2], 1))
-        grey = np.where(kept, batch["image"], 128).astype(np.uint8)
+        rows = [batch["image"], np.where(kept, batch["image"], 128).astype(np.uint8)]
         if isinstance(sampler, TokenSampler):
-            rows = [batch["image"], grey, fill_in(sampler, variables, key, x0, kept, cond)]
+            rows += [fill_in(sampler, variables, key, x0, kept, cond)]
         else:
-            rows = [batch["image"], grey, inpaint(sampler, params, key, x0, kept, cond, resample=resample)]
+            rows += [compiled(inpaint, sampler, resample=resample)(params, key, x0, kept, cond)]
     elif action == "image":
-        rows = [batch["image"], change(sampler, params, key, x0, cond, strength=strength)]
+        rows = [batch["image"], compiled(change, sampler, strength=strength)(params, key, x0, cond)]
     elif action == "invert":
-        noise = to_noise(sampler, params, x0, own)
-        rows = [batch["image"], noise / sampler.sigmas[0] / 3, from_noise(sampler, params, noise, own)]
-        rows += [from_noise(sampler, params, noise, cond)] if asked else []
+        noise, back = compiled(to_noise, sampler)(params, x0, own), compiled(from_noise, sampler)
+        rows = [batch["image"], noise / sampler.sigmas[0] / 3, back(params, noise, own)]
+        rows += [back(params, noise, cond)] if asked else []
     else:
-        rows = interpolate(sampler, params, x0, own)
+        rows = interpolate(sampler, params, x0, cond)
+
     pictures = np.concatenate([train.to_uint8(row) for row in rows])
     path = Path(output) if output else Path(workdir) / f"edit-{action}.png"
     train.save_grid(path, pictures, columns=len(rows[0]), scale=scale)
@@ -148,12 +150,12 @@ def main(action: str, *, workdir: str, images: str | None, mask: str | None, cou
 
 def interpolate(sampler: DiffusionSampler, params: Any, x0: jax.Array, cond: Mapping) -> list[jax.Array]:
     """Rows from one picture to the next one of its pair, through their noises, in the condition of the first."""
-    noise, rows = to_noise(sampler, params, x0, cond), []
-    shares = jnp.linspace(0, 1, BETWEEN)
+    noise, rows = compiled(to_noise, sampler)(params, x0, cond), []
+    back, shares = compiled(from_noise, sampler), jnp.linspace(0, 1, BETWEEN)
     for i in range(0, len(x0) - 1, 2):
         first, second = (jnp.broadcast_to(noise[j], (BETWEEN, *noise.shape[1:])) for j in (i, i + 1))
         here = {name: jnp.broadcast_to(value[i], (BETWEEN, *value.shape[1:])) for name, value in cond.items()}
-        rows.append(from_noise(sampler, params, diffusion.slerp(first, second, shares), here))
+        rows.append(back(params, diffusion.slerp(first, second, shares), here))
     return rows
 
 

@@ -6,7 +6,8 @@
 Of an autoencoder: PSNR, SSIM, MSE, use of the codebook, bits per pixel. Pictures are rounded to bytes before they are
 compared, as a file would hold them; numbers are means over pictures; one that comes back exactly counts as 100 dB.
 Of a diffusion model: the variational bound on the code length of the pictures given their classes or captions, in bits
-per number (a grey pixel is one number, a colour pixel three).
+per number (a grey pixel is one number, a colour pixel three). Of a token prior: the bound on the code length of the
+pictures' tokens.
 """
 
 import json
@@ -16,10 +17,10 @@ from absl import flags
 
 from experiments import command_line
 from experiments.conditions import with_text
-from experiments.likelihood import bits_per_dim
+from experiments.likelihood import bits_per_dim, bits_per_token
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_run, load_split
-from jaxgen.models import DiffusionModel
+from jaxgen.models import DiffusionModel, TokenPrior
 
 
 def main(workdir: str, split: str | None, step: int | None, output: str | None) -> None:
@@ -29,6 +30,8 @@ def main(workdir: str, split: str | None, step: int | None, output: str | None) 
     if isinstance(loaded.model, DiffusionModel):
         dataset = with_text(dataset, loaded.model.text_length)
         result |= bits_per_dim(loaded.model, variables.params, dataset, bar=True)
+    elif isinstance(loaded.model, TokenPrior):
+        result |= bits_per_token(loaded.model, variables, dataset, bar=True)
     else:
         result |= Reconstructor(loaded.model).measure(variables, dataset)
     path = Path(output) if output else Path(workdir) / f"evaluation-{dataset.split}.json"
@@ -41,6 +44,6 @@ def main(workdir: str, split: str | None, step: int | None, output: str | None) 
 if __name__ == "__main__":
     WORKDIR = command_line.define_workdir("The directory of a trained run.")
     SPLIT = flags.DEFINE_string("split", None, "The split to measure on; the run's held-out split if not given.")
-    STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if not given.")
+    STEP = command_line.define_step()
     OUTPUT = flags.DEFINE_string("output", None, "The JSON file; evaluation-SPLIT.json in the run if not given.")
     command_line.run(lambda: main(WORKDIR.value, SPLIT.value, STEP.value, OUTPUT.value))

@@ -29,13 +29,14 @@ from jaxgen import train
 SHOWN = 20
 
 
-def main(*, workdir: str, count: int, seed: int, classes, prompt, output: str | None, **changes) -> None:
-    sampler, loaded, variables = load_sampler(workdir, changes)
+def main(*, workdir: str, step: int | None, count: int, seed: int, classes, prompt, output: str | None,
+         **changes) -> None:
+    sampler, loaded, variables = load_sampler(workdir, changes, step=step)
     config = loaded.config
     if not loaded.model.num_classes:
         raise ValueError(f"the run in {workdir} has no classes, so there is nothing to agree with: see "
                          "experiments.sample")
-    asked = to_condition(loaded.model, count, classes=classes, prompts=prompt)
+    asked = to_condition(loaded.model, count, classes=classes, prompts=prompt, names=config["class_names"])
     pictures = train.to_uint8(sampler.all(variables, jax.random.key(seed), asked, count, bar=True))
     train_set, test_set = load_split(config, config["data"]["train_split"]), load_split(config)
 
@@ -44,9 +45,9 @@ def main(*, workdir: str, count: int, seed: int, classes, prompt, output: str | 
     classifier = make_pipeline(StandardScaler(with_std=False), SVC(C=10.0, gamma="scale"))
     classifier.fit(look(train_set.images()), train_set.labels())
     agrees = classifier.predict(look(pictures)) == asked["classes"]
-    neighbours = NearestNeighbors(n_neighbors=1).fit(_flat(train_set.images()))
-    distance, nearest = neighbours.kneighbors(_flat(pictures))
-    real, _ = neighbours.kneighbors(_flat(test_set.images()))
+    neighbours = NearestNeighbors(n_neighbors=1).fit(look(train_set.images()))
+    distance, nearest = neighbours.kneighbors(look(pictures))
+    real, _ = neighbours.kneighbors(look(test_set.images()))
     result = {
         "step": loaded.step, "samples": count, "agreement": float(agrees.mean()),
         "agreement_by_class": {int(c): float(agrees[asked["classes"] == c].mean()) for c in set(asked["classes"])},

@@ -9,27 +9,25 @@ Each row of originals stands above the row of their reconstructions.
 
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from experiments import command_line
 from experiments.reconstruction import Reconstructor
-from experiments.runs import load_run, load_split
-from jaxgen import data, train
-from jaxgen.data.builders.image_folder import find_pictures, read_picture
-from jaxgen.models import DiffusionModel
+from experiments.runs import load_run, load_split, read_folder
+from jaxgen import train
+from jaxgen.models import DiffusionModel, TokenPrior
 
 DEFAULT_COUNT = 32
-MODES = {1: "L", 3: "RGB"}
 
 
 def main(
-    workdir: str, split: str | None, images: str | None, count: int | None, scale: int, output: str | None
+    workdir: str, step: int | None, split: str | None, images: str | None, count: int | None, scale: int,
+    output: str | None,
 ) -> None:
-    loaded, variables = load_run(workdir)
-    if isinstance(loaded.model, DiffusionModel):
-        raise ValueError(f"the run in {workdir} trained a diffusion model, which has no codes to reconstruct from: "
-                         "see experiments.sample and experiments.edit")
+    loaded, variables = load_run(workdir, step)
+    if isinstance(loaded.model, (DiffusionModel, TokenPrior)):
+        raise ValueError(f"the run in {workdir} trained a {loaded.config['model']['name']!r}, which has no codes of "
+                         "its own: give the run of an autoencoder, or see experiments.sample and experiments.edit")
     if images is None:
         dataset = load_split(loaded.config, split)
     else:
@@ -43,22 +41,14 @@ def main(
     print(f"wrote {path}: {count} pictures of {dataset.name}/{dataset.split} at step {loaded.step}")
 
 
-def read_folder(folder: Path, image_shape: list[int]) -> data.Dataset:
-    """A folder's pictures, cut to the central square, in the size and colour that the model takes."""
-    size, _, channels = image_shape
-    if channels not in MODES:
-        raise ValueError(f"--images needs a model of grey or RGB pictures, but this one takes {channels} channels")
-    pictures = [np.asarray(read_picture(file, size).convert(MODES[channels])) for file in find_pictures(folder)]
-    return data.Dataset.from_arrays(np.stack(pictures).reshape(-1, *image_shape), name=folder.name, split="all")
-
-
 if __name__ == "__main__":
     WORKDIR = command_line.define_workdir("The directory of a trained run.")
     SPLIT = flags.DEFINE_string("split", None, "The split to show; the run's held-out split if not given.")
     IMAGES = flags.DEFINE_string("images", None, "A folder of your own pictures instead of the run's data.")
+    STEP = command_line.define_step()
     COUNT = flags.DEFINE_integer("count", None, "How many pictures; 32, or all if there are fewer.")
     SCALE = flags.DEFINE_integer("scale", 2, "Enlargement of each pixel.")
     OUTPUT = flags.DEFINE_string("output", None, "The PNG file; reconstructions-SPLIT.png in the run if not given.")
     command_line.run(
-        lambda: main(WORKDIR.value, SPLIT.value, IMAGES.value, COUNT.value, SCALE.value, OUTPUT.value)
+        lambda: main(WORKDIR.value, STEP.value, SPLIT.value, IMAGES.value, COUNT.value, SCALE.value, OUTPUT.value)
     )

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxgen import data
+from jaxgen.data.builders.image_folder import find_pictures, read_picture
 from jaxgen.quantize import Variables
 from jaxgen.train import checkpoint
+
+MODES = {1: "L", 3: "RGB"}
 
 
 def load_run(workdir: str | Path, step: int | None = None) -> tuple[checkpoint.Loaded, Variables]:
@@ -21,3 +26,12 @@ def load_split(config: Mapping[str, Any], split: str | None = None) -> data.Data
     options = {name: value for name, value in config["data"]["options"].items() if value is not None}
     return data.load(config["data"]["name"], split or config["data"]["test_split"],
                      image_size=config["data"]["image_size"] or None, **options)
+
+
+def read_folder(folder: Path, image_shape: list[int]) -> data.Dataset:
+    """A folder's pictures, cut to the central square, in the size and colour that the model takes."""
+    size, _, channels = image_shape
+    if channels not in MODES:
+        raise ValueError(f"--images needs a model of grey or RGB pictures, but this one takes {channels} channels")
+    pictures = [np.asarray(read_picture(file, size).convert(MODES[channels])) for file in find_pictures(folder)]
+    return data.Dataset.from_arrays(np.stack(pictures).reshape(-1, *image_shape), name=folder.name, split="all")

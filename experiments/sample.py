@@ -24,14 +24,15 @@ from jaxgen import train
 FRAME_SECONDS = 0.1
 
 
-def main(*, workdir: str, count: int, batch: int, seed: int, classes, prompt, output: str | None, npz: str | None,
-         gif: str | None, columns: int | None, scale: int, **changes) -> None:
-    sampler, loaded, variables = load_sampler(workdir, changes)
+def main(*, workdir: str, step: int | None, count: int, batch: int, seed: int, classes, prompt, output: str | None,
+         npz: str | None, gif: str | None, columns: int | None, scale: int, **changes) -> None:
+    sampler, loaded, variables = load_sampler(workdir, changes, step=step)
     if gif:
         if not isinstance(sampler, DiffusionSampler):
             raise ValueError("--gif shows the way from noise to picture, which a token prior has not")
         sampler = DiffusionSampler(loaded.model, sampler.image_shape, sampler.sampling, save_every=1)
-    cond = to_condition(loaded.model, count, classes=classes, prompts=prompt)
+    names = loaded.config["class_names"]
+    cond = to_condition(loaded.model, count, classes=classes, prompts=prompt, names=names)
     start, parts = time.monotonic(), []
     for part in sampler.many(variables, jax.random.key(seed), cond, count, batch=batch, bar=True):
         parts.append(part if gif else (part, None))

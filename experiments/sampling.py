@@ -1,6 +1,7 @@
 """From a trained model to pictures: grid, solver, guidance, batches; for diffusion models and for token priors."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from experiments.runs import load_run
 from jaxgen import diffusion
 from jaxgen.cpu import compiler_options
 from jaxgen.diffusion import Denoiser
+from jaxgen.diffusion.checks import check_fraction, check_positive
 from jaxgen.errors import unknown_name
 from jaxgen.models import DiffusionModel, TokenPrior
 from jaxgen.quantize import Variables
@@ -106,6 +108,12 @@ class DiffusionSampler(Sampler):
         self.solver = diffusion.get_solver(sampling["solver"])
         scale = sampling["guidance"]
         self.guidance = None if scale == 1 else (scale, sampling["guidance_low"], sampling["guidance_high"])
+        if sampling["guidance_low"] > sampling["guidance_high"]:
+            raise ValueError(f"guidance_low={sampling['guidance_low']} must not be above "
+                             f"guidance_high={sampling['guidance_high']}: nothing would be guided")
+        if sampling["solver"] in ("heun", "rk4") and self.sigmas[0] >= diffusion.MAX_RATIO:
+            raise ValueError(f"solver {sampling['solver']!r} overshoots in its first step from pure noise, where grid "
+                             f"{sampling['grid']!r} starts: use 'dpmpp_2m', 'unipc' or 'euler', or another grid")
 
         def run(params, key, ids, cond, sigmas, guidance):
             denoiser = guided(model, params, cond, len(ids), guidance)
@@ -130,6 +138,10 @@ class TokenSampler(Sampler):
         super().__init__(model, image_shape, sampling)
         if sampling["solver"] not in TOKEN_SOLVERS:
             raise unknown_name("solver of a token prior", sampling["solver"], TOKEN_SOLVERS)
+        check_positive("temperature", sampling["temperature"])
+        check_fraction("remask", sampling["remask"])
+        if sampling["remask"] and sampling["solver"] != "ancestral":
+            raise ValueError(f"remask={sampling['remask']} belongs to solver 'ancestral', not {sampling['solver']!r}")
         self.times = diffusion.mask_times(sampling["steps"])
 
         def run(variables, key, ids, cond, settings, known):
@@ -142,7 +154,7 @@ class TokenSampler(Sampler):
             if cond and scale is not None:
                 logits = diffusion.cfg(scale, model.null(len(ids)))(logits)
             options = {"mask_id": model.mask_id, "temperature": temperature, "cond": cond, "sample_ids": ids, **known}
-            shape = (len(ids), model.shape[0] * model.shape[1])
+            shape = (len(ids), prod(model.shape))
             if sampling["solver"] == "ancestral":
                 tokens = diffusion.masked_sample(key, logits, self.times, shape, remask=remask, **options)
             else:
@@ -167,18 +179,19 @@ class TokenSampler(Sampler):
 
 
 def load_sampler(
-    workdir: str | Path, changes: Mapping[str, Any] | None = None
+    workdir: str | Path, changes: Mapping[str, Any] | None = None, *, step: int | None = None
 ) -> tuple[DiffusionSampler | TokenSampler, Loaded, Variables]:
     """The sampler of a run, the run, and its (averaged) weights.
 
     Args:
         workdir: of the run.
         changes: values of `config.sampling` to replace; None leaves one as it is.
+        step: of the checkpoint; None for the newest.
 
     Raises:
         ValueError: the run trained nothing that samples, or has no such setting.
     """
-    loaded, variables = load_run(workdir)
+    loaded, variables = load_run(workdir, step)
     if not isinstance(loaded.model, (DiffusionModel, TokenPrior)):
         raise ValueError(f"the run in {workdir} trained a {loaded.config['model']['name']!r}, which has no samples of "
                          "its own: give a run of experiments.diffusion or experiments.token_prior")
@@ -186,7 +199,8 @@ def load_sampler(
     for name, value in (changes or {}).items():
         if value is not None and name not in sampling:
             raise ValueError(f"--{name}={value} does not apply to a {loaded.config['model']['name']!r}: "
-                             f"its settings are {', '.join(sampling)}")
-        sampling[name] = sampling.get(name) if value is None else value
+                             f"its settings are {', '.join(loaded.config['sampling'])}")
+        if value is not None:
+            sampling[name] = value
     kind = TokenSampler if isinstance(loaded.model, TokenPrior) else DiffusionSampler
     return kind(loaded.model, loaded.config["image_shape"], sampling), loaded, variables

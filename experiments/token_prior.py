@@ -22,27 +22,54 @@ from experiments.runs import load_run, load_split
 from experiments.sampling import TokenSampler
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
 from jaxgen import losses, models, train
+from jaxgen.errors import unknown_name
+from jaxgen.quantize import Variables
+from jaxgen.train import checkpoint, manifest
+
+CONDITIONS = ("classes", "none")
+
+
+def find_tokenizer(directory: str, workdir: Path) -> tuple[dict, dict, Variables]:
+    """(its model's configuration, its data's, its weights): a started run's own, else those of the VQ-VAE's run.
+
+    Raises:
+        ValueError: no directory is given, or it holds another kind of run.
+    """
+    if manifest.find_steps(workdir / "checkpoints"):
+        started = checkpoint.load(workdir)
+        if started.config["model"]["name"] == "token_prior":
+            return started.config["model"]["tokenizer"], started.config["data"], started.model_state
+    if not directory:
+        raise ValueError("config.tokenizer is empty: give the directory of a run of experiments.vqvae")
+    loaded, variables = load_run(directory)
+    if loaded.config["model"]["name"] != "vqvae":
+        raise ValueError(f"config.tokenizer={directory} is a run of {loaded.config['model']['name']!r}: "
+                         "give one of experiments.vqvae")
+    return loaded.config["model"], loaded.config["data"], variables
 
 
 def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
     # 1. The tokenizer, and the data it was trained on.
-    if not config.tokenizer:
-        raise ValueError("config.tokenizer is empty: give the directory of a run of experiments.vqvae")
-    loaded, tokenizer = load_run(config.tokenizer)
-    if loaded.config["model"]["name"] != "vqvae":
-        raise ValueError(f"config.tokenizer={config.tokenizer} is a run of {loaded.config['model']['name']!r}: "
-                         "give one of experiments.vqvae")
+    if config.condition not in CONDITIONS:
+        raise unknown_name("config.condition", config.condition, CONDITIONS)
+    tokenizer_config, data_config, tokenizer = find_tokenizer(config.tokenizer, Path(workdir))
+    if config.data.name not in ("", data_config["name"]):
+        raise ValueError(f"config.data.name={config.data.name!r}, but the tokenizer was trained on "
+                         f"{data_config['name']!r}, which are the prior's data too: leave it out")
     for name in ("name", "image_size", "train_split", "test_split", "options"):
-        config.data[name] = loaded.config["data"][name]
+        config.data[name] = data_config[name]
     train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
     image_shape = train_set.image_shape
 
     # 2. The prior, as pure functions, and the objective made of them.
-    indices = jax.eval_shape(loaded.model.indices, tokenizer, jnp.zeros((1, *image_shape)))
-    sizes = {"tokenizer": loaded.config["model"], "shape": indices.shape[1:3]}
+    encoder = models.build(**tokenizer_config)
+    indices = jax.eval_shape(encoder.indices, tokenizer, jnp.zeros((1, *image_shape)))
+    sizes = {"tokenizer": tokenizer_config, "shape": indices.shape[1:]}
     if config.condition == "classes":
-        sizes["num_classes"] = train_set.num_classes or 0
+        if not train_set.num_classes:
+            raise ValueError(f"config.condition='classes' needs labels, and {train_set.name} has none: use 'none'")
+        sizes["num_classes"] = train_set.num_classes
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis_name(config))
 
     def loss_fn(params, state, batch, key, **options):

@@ -67,7 +67,8 @@ def diffusing(**changes: Any) -> ConfigDict:
 def prior(**changes: Any) -> ConfigDict:
     """`training` of a masked prior over the codes of a trained VQ-VAE, and how it is sampled."""
     config = training(**changes)
-    config.tokenizer = ""  # the directory of the VQ-VAE's run; its data are the prior's
+    config.tokenizer = ""  # the directory of the VQ-VAE's run
+    config.data.name = ""  # its data are the prior's
     config.condition = "classes"  # or "none"
     config.drop_condition = 0.1
     config.sampling = {  # these may change on the command line of any run

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_sigmas
+from jaxgen.diffusion.checks import check_sigmas, numbered
 from jaxgen.diffusion.grids import positive_levels
 from jaxgen.diffusion.precondition import Denoiser
-from jaxgen.diffusion.sample import _ids, sample_noise
+from jaxgen.diffusion.sample import sample_noise
 
 
 class Bound(NamedTuple):
@@ -70,7 +70,7 @@ def variational_bound(
     check_sigmas(sigmas)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     sigmas = positive_levels(jnp.asarray(sigmas, x.dtype))
-    ids = _ids(sample_ids, x.shape[0])
+    ids = numbered(sample_ids, x.shape[0])
     axes = tuple(range(1, x.ndim))
     dims = int(np.prod(x.shape[1:]))
 

@@ -53,6 +53,16 @@ def check_positive(name: str, value) -> None:
         raise ValueError(f"{name} must be positive, got {value}")
 
 
+def numbered(sample_ids, batch: int) -> Array:
+    """The samples' ids [B], 0 .. B - 1 where None is given; refuses another number of them."""
+    if sample_ids is None:
+        return jax.numpy.arange(batch)
+    if np.shape(sample_ids) != (batch,):
+        raise ValueError(f"sample_ids must name each of the {batch} samples, shape ({batch},); got "
+                         f"{np.shape(sample_ids)}")
+    return jax.numpy.asarray(sample_ids)
+
+
 def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
     """Refuses a mask that is not boolean or does not broadcast to `shape`."""
     dtype = jax.numpy.asarray(mask).dtype

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_keep_mask, check_sigmas, expand_to
+from jaxgen.diffusion.checks import check_keep_mask, check_sigmas, expand_to, numbered
 from jaxgen.diffusion.grids import truncate
 from jaxgen.diffusion.precondition import Denoiser
-from jaxgen.diffusion.sample import PostStep, _ids, sample, sample_noise
+from jaxgen.diffusion.sample import PostStep, sample, sample_noise
 from jaxgen.diffusion.solvers.base import Carry, Solver, safe_sqrt
 
 
@@ -84,7 +84,7 @@ def add_noise(
     key: PRNGKeyArray, x0: Float[Array, "B ..."], sigma: Any, *, sample_ids: Int[Array, "B"] | None = None
 ) -> Float[Array, "B ..."]:
     """x0 + sigma eps, with noise per sample id; sigma [] or [B]."""
-    noise = sample_noise(key, x0.shape[1:], _ids(sample_ids, x0.shape[0]), (1 << 31) - 1)
+    noise = sample_noise(key, x0.shape[1:], numbered(sample_ids, x0.shape[0]), (1 << 31) - 1)
     return (x0 + expand_to(sigma, x0) * noise).astype(x0.dtype)
 
 

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_fraction, check_keep_mask, concrete
+from jaxgen.diffusion.checks import check_fraction, check_keep_mask, check_positive, concrete, numbered
 from jaxgen.diffusion.masked import LogitsFn, MaskSchedule, clean_log_probs, polynomial_masking
-from jaxgen.diffusion.sample import _ids
 
 
 def mask_times(n: int) -> Float[Array, "n+1"]:
@@ -84,7 +83,7 @@ def masked_sample(
         mask_id: the mask token.
         schedule: `polynomial_masking()` by default.
         remask: in [0, 1], the share of the largest possible remasking; may be traced.
-        temperature: of the drawn tokens.
+        temperature: of the drawn tokens, above 0.
         known, mask: [B, N] tokens to keep where `mask` is True; they come back exactly.
         cond: passed to the network.
         sample_ids: [B], 0 .. B - 1 by default.
@@ -92,13 +91,17 @@ def masked_sample(
     Returns:
         [B, N] int32 tokens.
 
+    Raises:
+        ValueError: a setting out of its bounds, or times, known tokens or a mask that do not fit.
+
     Shi et al. (2024), section 4; remasking: Wang et al., "Remasking discrete diffusion models" (2025).
     """
     check_fraction("remask", remask)
+    check_positive("temperature", temperature)
     _check_times(times)
     schedule = schedule or polynomial_masking()
     tokens, keep = start_tokens(shape, known, mask, mask_id)
-    ids = _ids(sample_ids, shape[0])
+    ids = numbered(sample_ids, shape[0])
     times = jnp.asarray(times)
 
     def advance(tokens, inputs):
@@ -145,10 +148,11 @@ def confidence_sample(
 
     Chang et al., "MaskGIT" (2022), with the time of masked diffusion.
     """
+    check_positive("temperature", temperature)
     _check_times(times)
     schedule = schedule or polynomial_masking()
     tokens, keep = start_tokens(shape, known, mask, mask_id)
-    ids = _ids(sample_ids, shape[0])
+    ids = numbered(sample_ids, shape[0])
     unknown = jnp.sum(~keep, axis=-1)
     times = jnp.asarray(times)
 

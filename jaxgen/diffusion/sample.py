@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_sigmas
+from jaxgen.diffusion.checks import check_sigmas, numbered
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.solvers.base import NoiseFn, Solver
 
@@ -51,7 +51,7 @@ def prior_sample(
             `sqrt(1 + sigma**2)` here; at the levels where sampling starts the two hardly differ.
         sample_ids: [B], 0 .. B - 1 by default.
     """
-    ids = _ids(sample_ids, shape[0])
+    ids = numbered(sample_ids, shape[0])
     return sigma * sample_noise(key, tuple(shape[1:]), ids, (1 << 31) - 1)
 
 
@@ -144,7 +144,7 @@ def sample(
     check_sigmas(sigmas)
     if save_every is not None and save_every < 1:
         raise ValueError(f"save_every must be at least 1, or None to store nothing; got {save_every}")
-    ids = _ids(sample_ids, x.shape[0])
+    ids = numbered(sample_ids, x.shape[0])
     wide = jnp.promote_types(x.dtype, jnp.float32)
     noise = partial(_keyed_noise, key, x.shape[1:], ids, wide)
     return integrate(
@@ -154,12 +154,3 @@ def sample(
 
 def _keyed_noise(key, shape, ids, dtype, step, stream):
     return sample_noise(key, shape, ids, step, stream, dtype)
-
-
-def _ids(sample_ids, batch: int) -> Array:
-    if sample_ids is None:
-        return jnp.arange(batch)
-    if jnp.shape(sample_ids) != (batch,):
-        got = jnp.shape(sample_ids)
-        raise ValueError(f"sample_ids must name each of the {batch} samples, shape ({batch},); got {got}")
-    return jnp.asarray(sample_ids)

@@ -54,7 +54,8 @@ def load_unet(directory: str | Path, *, dtype: Any = None) -> LoadedUNet:
     Args:
         directory: with `config.json` and the weights, or a pipeline's, with `unet/`.
         dtype: of parameters and computation, for example bfloat16; None for float32, to which weights in half
-            precision are widened. (`model.clone(dtype=...)` changes the computation alone.)
+            precision are widened. Fourier frequencies stay float32. (`model.clone(dtype=...)` changes the computation
+            alone.)
 
     Returns:
         `LoadedUNet(model, params, config)`; the parameters are on the default device.
@@ -69,7 +70,7 @@ def load_unet(directory: str | Path, *, dtype: Any = None) -> LoadedUNet:
     arguments, inputs = unet_arguments(config)
     param_dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
     model = UNet(**arguments, dtype=None if dtype is None else param_dtype, param_dtype=param_dtype)
-    tensors = read_safetensors(file.with_name(WEIGHTS), dtype=param_dtype)
+    tensors = read_safetensors(file.with_name(WEIGHTS), dtype=None)
     return LoadedUNet(model, to_params(tensors, expected_params(model, inputs), str(file.with_name(WEIGHTS))), config)
 
 

@@ -81,16 +81,18 @@ def to_params(tensors: Mapping[str, np.ndarray], expected: PyTree, source: str) 
         source: where the tensors are from, for the error.
 
     Returns:
-        jax arrays of the tensors' own dtypes, on the default device.
+        jax arrays of the expected dtypes, on the default device.
 
     Raises:
         ValueError: tensors are missing, left over or of the wrong shape; names them.
     """
-    wanted = {tensor_name(path): path for path in traverse_util.flatten_dict(expected)}
+    flat = traverse_util.flatten_dict(expected)
+    wanted = {tensor_name(path): path for path in flat}
     found = {name: tensors[key] for name in wanted if (key := _key(name, tensors)) is not None}
     left_over = set(tensors) - {_key(name, tensors) for name in wanted}
     _check_fit({**found, **{name: tensors[name] for name in left_over}}, _shapes(expected), source)
-    params = {path: jnp.asarray(_transposed(path, found[name], TO_PARAM)) for name, path in wanted.items()}
+    params = {path: jnp.asarray(_transposed(path, found[name], TO_PARAM), flat[path].dtype)
+              for name, path in wanted.items()}
     return traverse_util.unflatten_dict(params)
 
 

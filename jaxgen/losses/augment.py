@@ -7,15 +7,17 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from jaxgen.diffusion.checks import numbered
 from jaxgen.errors import unknown_name
 
 POLICIES = ("color", "translation", "cutout")
 
 
 def diffaugment(
-    key: Array, images: Float[Array, "B H W C"], *, policy: Sequence[str] = POLICIES
+    key: Array, images: Float[Array, "B H W C"], *, policy: Sequence[str] = POLICIES,
+    sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B H W C"]:
     """Augments pictures in [-1, 1]; real and fake ones take keys of their own.
 
@@ -25,9 +27,10 @@ def diffaugment(
         cutout        a square of half the size set to zero, anywhere
 
     Args:
-        key: for all of it; each example has draws of its own.
+        key: example i draws from fold_in(key, i).
         images: [B, H, W, C].
         policy: which of `POLICIES`, in their order.
+        sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
 
     Raises:
         ValueError: an unknown policy.
@@ -35,7 +38,7 @@ def diffaugment(
     for name in policy:
         if name not in POLICIES:
             raise unknown_name("policy", name, POLICIES)
-    keys = jax.random.split(key, images.shape[0])
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, images.shape[0]))
     for index, (name, change) in enumerate((("color", _color), ("translation", _translate), ("cutout", _cut_out))):
         if name in policy:
             images = jax.vmap(lambda k, x, i=index, change=change: change(jax.random.fold_in(k, i), x))(keys, images)

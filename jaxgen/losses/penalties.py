@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgen.diffusion.checks import numbered
 from jaxgen.losses.adversarial import per_example
 
 Discriminator = Callable[[Array], Array]
@@ -18,12 +19,17 @@ def _input_gradient(discriminator: Discriminator, images: Array) -> Array:
     return jax.grad(lambda x: jnp.sum(per_example(discriminator(x))))(images)
 
 
+def _square(gradient: Array) -> Array:
+    """[B] the sum of squares, in float32 or wider."""
+    return jnp.sum(jnp.square(gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))), axis=(1, 2, 3))
+
+
 def r1(discriminator: Discriminator, real: Float[Array, "B H W C"]) -> Float[Array, "B"]:
     """|grad_x D(x)|², summed over pixels, at real pictures. Mescheder, Geiger & Nowozin (2018).
 
     The usual loss has gamma / 2 times its mean.
     """
-    return jnp.sum(_input_gradient(discriminator, real) ** 2, axis=(1, 2, 3))
+    return _square(_input_gradient(discriminator, real))
 
 
 def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B"]]) -> Float[Array, "B"]:
@@ -45,11 +51,20 @@ def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B
 
 def gradient_penalty(
     key: Array, discriminator: Discriminator, real: Float[Array, "B H W C"], fake: Float[Array, "B H W C"], *,
-    target: float = 1.0,
+    target: float = 1.0, sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B"]:
-    """(|grad_x D(x)| - target)² at x = u real + (1 - u) fake, one u ~ U[0, 1) per example. Gulrajani et al. (2017)."""
-    share = jax.random.uniform(key, (real.shape[0], 1, 1, 1), real.dtype)
-    squares = jnp.sum(_input_gradient(discriminator, share * real + (1 - share) * fake) ** 2, axis=(1, 2, 3))
+    """(|grad_x D(x)| - target)² at x = u real + (1 - u) fake, one u ~ U[0, 1) per example. Gulrajani et al. (2017).
+
+    Args:
+        key: example i draws from fold_in(key, i).
+        discriminator: see this module.
+        real, fake: pictures.
+        target: 1, which bounds the slope; 0 is a penalty on its size.
+        sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
+    """
+    ids = numbered(sample_ids, real.shape[0])
+    share = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (1, 1, 1), real.dtype))(ids)
+    squares = _square(_input_gradient(discriminator, share * real + (1 - share) * fake))
     # The root has an infinite slope at 0, where a discriminator that starts at zero is.
     norm = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
     return (norm - target) ** 2

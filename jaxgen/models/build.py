@@ -5,6 +5,7 @@ Names are looked up in the fixed tables below and nowhere else, so a configurati
 
 import inspect
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -160,15 +161,15 @@ def _build_diffusion(
 
 
 def _build_token_prior(
-    *, network: Mapping, tokenizer: Mapping, shape: tuple[int, int], num_classes: int = 0, dtype: str | None = None,
+    *, network: Mapping, tokenizer: Mapping, shape: tuple[int, ...], num_classes: int = 0, dtype: str | None = None,
     axis_name: str | None = None,
 ) -> TokenPrior:
     if tokenizer.get("name") != "vqvae":
         raise ValueError(f"a token prior needs a tokenizer of the kind 'vqvae', got {tokenizer.get('name')!r}")
     tokenizer = build(**tokenizer)
     sizes = {"num_tokens": tokenizer.num_codes + 1, "num_outputs": tokenizer.num_codes, "num_classes": num_classes,
-             "max_length": shape[0] * shape[1], "grid_width": shape[1]}
-    return token_prior(_network(Transformer, sizes, network, dtype), tokenizer, shape=shape)
+             "max_length": shape[0] * shape[1], "grid_width": shape[1], "levels": prod(shape[2:])}
+    return token_prior(_network(Transformer, sizes, network, dtype), tokenizer, shape=shape[:2])
 
 
 MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2, "diffusion": _build_diffusion,

@@ -54,6 +54,9 @@ def diffusion_model(
     """
     if num_classes and text_encoder is not None:
         raise ValueError(f"a model is conditioned on classes or on text: num_classes={num_classes} and a text_encoder")
+    if kind == "edm" and getattr(network, "time_embedding", None) == "fourier":
+        raise ValueError("time_embedding='fourier' takes the log of the time, but kind='edm' gives ln(sigma) / 4, "
+                         "below 0 where noise is small: use time_embedding='sinusoidal', or another kind")
 
     def init(key, image_shape):
         network_key, text_key = jax.random.split(key)

@@ -13,18 +13,21 @@ from jaxgen.quantize import Variables
 
 
 class TokenPrior(NamedTuple):
-    """A prior over index maps in row-major order, N = h w tokens; the mask token is `num_codes`.
+    """A prior over index maps in row-major order, N = h w levels tokens; the mask token is `num_codes`.
+
+    Residual and grouped codes have several levels; those of one position follow each other, and each may be known or
+    masked by itself.
 
     Variables(params, state): `params` are the transformer's; `state` holds the tokenizer's own Variables, so that a
     checkpoint of the prior is all that sampling needs.
     """
 
     init: Callable  # (key, image_shape [H, W, C]) -> Variables(params, tokenizer's Variables)
-    logits: Callable  # (params, tokens [B, N], t [B], cond=None) -> [B, N, K], or [B, N, levels, K]
-    tokens: Callable  # (state, x [B, H, W, C]) -> [B, N] int32, or [B, N, levels]
+    logits: Callable  # (params, tokens [B, N], t [B], cond=None) -> [B, N, K]
+    tokens: Callable  # (state, x [B, H, W, C]) -> [B, N] int32
     pictures: Callable  # (state, tokens [B, N]) -> [B, H, W, C] in [-1, 1]
     null: Callable  # (count) -> cond that stands for "no condition"
-    shape: tuple[int, int]  # (h, w)
+    shape: tuple[int, ...]  # (h, w), or (h, w, levels)
     num_codes: int
     num_classes: int
     mask_id: int
@@ -50,31 +53,36 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
             f"the tokenizer has {num_codes} codes, so a masked prior needs num_tokens={num_codes + 1} (with the mask) "
             f"and num_outputs={num_codes}, got {network.num_tokens} and {network.num_outputs}"
         )
-    levels = () if network.levels == 1 else (network.levels,)
-    length = shape[0] * shape[1]
+    positions, levels = shape[0] * shape[1], () if network.levels == 1 else (network.levels,)
+    maps = (*shape, *levels)
+
+    def split(tokens):
+        """[B, N] as the network takes it: [B, h w], or [B, h w, levels]."""
+        return tokens.reshape(tokens.shape[0], positions, *levels)
 
     def null(count):
         return {"classes": jnp.full((count,), network.num_classes, jnp.int32)} if network.num_classes else {}
 
     def init(key, image_shape):
         network_key, tokenizer_key = jax.random.split(key)
-        inputs = {"time": jnp.ones(1), "cond": null(1).get("classes")}
-        params = network.init(network_key, jnp.zeros((1, length, *levels), jnp.int32), **inputs)["params"]
+        inputs = {"time": jnp.ones(1), "classes": null(1).get("classes")}
+        params = network.init(network_key, jnp.zeros((1, positions, *levels), jnp.int32), **inputs)["params"]
         return Variables(params, tokenizer.init(tokenizer_key, image_shape))
 
     def logits(params, tokens, t, cond=None):
         cond = dict(cond or {})
         check_condition(cond, network.num_classes, has_text=False)
-        return network.apply({"params": params}, tokens, time=t, cond=cond.get("classes"))
+        found = network.apply({"params": params}, split(tokens), time=t, classes=cond.get("classes"))
+        return found.reshape(*tokens.shape, num_codes)
 
     def tokens(state, x):
         indices = tokenizer.indices(Variables(*state), x)
-        if indices.shape[1:] != (*shape, *levels):
-            raise ValueError(f"pictures {x.shape[1:]} have index maps {indices.shape[1:]}, but this prior is over "
-                             f"{(*shape, *levels)}")
-        return indices.reshape(-1, length, *levels)
+        if indices.shape[1:] != maps:
+            raise ValueError(f"pictures {x.shape[1:]} have index maps {indices.shape[1:]}, but this prior is "
+                             f"over {maps}")
+        return indices.reshape(indices.shape[0], -1)
 
     def pictures(state, tokens):
-        return tokenizer.decode_indices(Variables(*state), tokens.reshape(-1, *shape, *levels))
+        return tokenizer.decode_indices(Variables(*state), tokens.reshape(-1, *maps))
 
-    return TokenPrior(init, logits, tokens, pictures, null, tuple(shape), num_codes, network.num_classes, num_codes)
+    return TokenPrior(init, logits, tokens, pictures, null, maps, num_codes, network.num_classes, num_codes)

@@ -132,7 +132,7 @@ class Transformer(nn.Module):
         max_length: rows of the table of positions, and the length of the cache.
         grid_width: for "rope2d".
         causal: see above.
-        num_classes: 0 for none; otherwise `cond` takes classes 0 .. num_classes, the last being "no class".
+        num_classes: 0 for none; otherwise classes are 0 .. num_classes, the last being "no class".
         context: blocks attend to a context, such as a text's features.
         levels: indices per position (residual or grouped codes): tokens are [B, N, levels], their embeddings are
             added, and the logits [B, N, levels, K] of one position are independent given the past.
@@ -179,7 +179,7 @@ class Transformer(nn.Module):
         tokens: Int[Array, "B N"] | Int[Array, "B N levels"],
         *,
         time: Float[Array, "B"] | None = None,
-        cond: Int[Array, "B"] | None = None,
+        classes: Int[Array, "B"] | None = None,
         context: Float[Array, "B M E"] | None = None,
         context_mask: Bool[Array, "B M"] | None = None,
         cache: tuple[KVCache, ...] | None = None,
@@ -192,7 +192,7 @@ class Transformer(nn.Module):
                 is not looked at) and logits[:, 0] predicts the token at `index`; N is 1, or more to read a known
                 beginning at once.
             time: [B] of the diffusion.
-            cond: [B] classes; None: no class.
+            classes: [B]; None: no class.
             context: [B, M, E] where the attribute `context` is True.
             context_mask: [B, M] True where the context may be attended to.
             cache: what the positions before `index` left; `init_cache` at index 0.
@@ -221,7 +221,7 @@ class Transformer(nn.Module):
         elif self.positions == "rope2d":
             positions = jnp.stack([slots // self.grid_width, slots % self.grid_width], axis=-1)
         condition = Condition(self.features, self.num_classes, self.time_scale, name="condition", **types)(
-            batch, time, cond
+            batch, time, classes
         )
         block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
         caches = []

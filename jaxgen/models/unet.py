@@ -138,8 +138,6 @@ class UNet(nn.Module):
                 return block(heads, self.transformer_layers, self.linear_projection, self.norm_groups,
                              name=name, **types)(x, context, context_mask)
             if kind == "pixels":
-                if x.shape[-1] % (self.head_dim or 1):
-                    raise ValueError(f"head_dim={self.head_dim} must divide the {x.shape[-1]} channels of {name}")
                 block = nn.remat(PixelAttention) if self.remat else PixelAttention
                 return block(x.shape[-1] // (self.head_dim or x.shape[-1]), norm_groups=self.norm_groups,
                              epsilon=self.norm_epsilon, name=name, **options, **types)(x)

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.diffusion.checks import check_keep_mask
-from jaxgen.diffusion.sample import _ids
+from jaxgen.diffusion.checks import check_keep_mask, numbered
 from jaxgen.priors.draw import draw_tokens
 
 PyTree = Any
@@ -111,7 +110,7 @@ def autoregressive_sample(
     if jnp.shape(known) != tuple(shape):
         raise ValueError(f"known must have the shape {tuple(shape)} of the result, got {jnp.shape(known)}")
     check_keep_mask(mask, tuple(shape))
-    ids = _ids(sample_ids, shape[0])
+    ids = numbered(sample_ids, shape[0])
     columns = jax.tree.map(lambda a: jnp.moveaxis(jnp.broadcast_to(a, shape), 1, 0), (known.astype(jnp.int32), mask))
 
     def advance(carry, inputs):

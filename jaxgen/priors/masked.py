@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgen.diffusion.checks import numbered
 from jaxgen.diffusion.masked import LogitsFn, clean_log_probs
 from jaxgen.diffusion.masked_sample import start_tokens
-from jaxgen.diffusion.sample import _ids
 from jaxgen.errors import unknown_name
 from jaxgen.priors.autoregressive import token_nats
 from jaxgen.priors.draw import draw_tokens
@@ -52,11 +52,12 @@ def masked_loss(
     schedule: str = "cosine",
     smoothing: float = 0.1,
     cond: Any = None,
+    sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B"]:
     """The mean of -log p over the masked tokens of each sequence, in nats; ceil(schedule(r) N) of them, at random.
 
     Args:
-        key: for which tokens are masked.
+        key: for which tokens are masked; sequence i draws from fold_in(key, i).
         logits_fn: see this module.
         tokens: [B, N] clean tokens.
         r: [B] in [0, 1), uniform in training; at least one token is masked.
@@ -64,6 +65,7 @@ def masked_loss(
         schedule: see `masking_schedule`.
         smoothing: of the labels.
         cond: passed to the network.
+        sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
 
     Returns:
         [B].
@@ -72,7 +74,9 @@ def masked_loss(
         raise ValueError(f"r must hold one number per sequence, shape {tokens.shape[:1]}; got {jnp.shape(r)}")
     length = tokens.shape[1]
     count = jnp.clip(jnp.ceil(masking_schedule(schedule)(jnp.asarray(r)) * length), 1, length)
-    order = jnp.argsort(jnp.argsort(jax.random.uniform(key, tokens.shape), axis=1), axis=1)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, tokens.shape[0]))
+    scores = jax.vmap(lambda k: jax.random.uniform(k, (length,)))(keys)
+    order = jnp.argsort(jnp.argsort(scores, axis=1), axis=1)
     hidden = order < count[:, None]
     logits = logits_fn(jnp.where(hidden, mask_id, tokens), r, cond)
     nats = token_nats(logits[..., :mask_id], tokens, smoothing=smoothing)
@@ -130,7 +134,7 @@ def masked_decode(
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     tokens, keep = start_tokens(shape, known, mask, mask_id)
-    ids = _ids(sample_ids, shape[0])
+    ids = numbered(sample_ids, shape[0])
     left = masked_counts(jnp.sum(~keep, axis=1), shape[1], steps, schedule)
 
     def noise(step):

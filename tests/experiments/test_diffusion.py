@@ -1,13 +1,20 @@
 """Diffusion models and token priors as a user starts them: train, resume, sample, edit, evaluate, judge."""
 
 import json
+import shutil
+from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.sampling import load_sampler
+from experiments.configs import dit_mnist
+from experiments.edit import fill_in, read_mask
+from experiments.runs import load_split
+from experiments.sampling import DiffusionSampler, load_sampler
+from jaxgen import data, models
 from jaxgen.train import read_records
 
 DIGITS = "--config=experiments/configs/diffusion_mnist.py:smoke"
@@ -89,10 +96,33 @@ def test_evaluation_gives_bits_and_judging_gives_agreement(scripts, digits, tmp_
     assert result["samples"] == 20 and (tmp_path / "j.png").is_file()
 
 
-def test_a_prior_samples_and_resumes_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):
+def test_a_prior_samples_and_is_measured_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):
     scripts.run("sample", f"--workdir={prior}", "--count=4", "--solver=confidence", f"--output={tmp_path / 'a.png'}")
     assert Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62)
     assert "no samples of its own" in scripts.run("sample", f"--workdir={prior.parent / 'moved'}", fails=True)
+    scripts.run("evaluate", f"--workdir={prior}", "--split=test[:30]", f"--output={tmp_path / 'e.json'}")
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert 0 < result["bits_per_token"] < 10 and result["pictures"] == 30
+
+
+def test_a_prior_goes_on_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):
+    shutil.copytree(prior, tmp_path / "prior")
+    arguments = (f"--workdir={tmp_path / 'prior'}", PRIOR, f"--config.tokenizer={prior.parent / 'codes'}")
+    assert "resuming at step 4 of 6" in scripts.run("token_prior", *arguments, "--config.num_steps=6")
+    before, after = (load_sampler(run)[2].state for run in (prior, tmp_path / "prior"))
+    chex.assert_trees_all_equal(before, after)
+
+
+def test_codes_filled_in_know_nothing_of_the_removed_pixels(prior):
+    sampler, loaded, variables = load_sampler(prior)
+    first, second = data.to_float(load_split(loaded.config).take(np.array([0, 1]))["image"])
+    mask = np.broadcast_to(read_mask(None, (28, 28, 1)), (1, 28, 28, 1))
+    cond = {"classes": np.array([3])}
+    same = np.where(mask[0], first, second)
+    arguments = [(variables, jax.random.key(0), x[None], mask, cond) for x in (first, same, second)]
+    given, other, another = (np.asarray(fill_in(sampler, *a)) for a in arguments)
+    np.testing.assert_array_equal(given, other)
+    assert np.abs(given - another).max() > 0.01
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -104,9 +134,102 @@ def test_a_prior_samples_and_resumes_without_the_run_of_its_tokenizer(scripts, p
     (["edit", "paint"], "Did you mean 'inpaint'"),
     (["edit", "image", "--strength=1.5"], "strength must be in (0, 1], got 1.5"),
     (["edit", "inpaint", "--mask={}/small.png"], "has 5x5 pixels, but this model's have 28x28"),
-    (["reconstruct"], "no codes to reconstruct from"),
+    (["edit", "image", "--mask={}/small.png"], "belongs to inpaint, not to image"),
+    (["edit", "interpolate", "--count=1"], "needs two, got 1"),
+    (["sample", "--classes="], "classes is empty"),
+    (["sample", "--classes=zebra"], "unknown class 'zebra'"),
+    (["sample", "--step=3"], "no checkpoint of step 3"),
+    (["sample", "--guidance_low=5", "--guidance_high=2"], "nothing would be guided"),
+    (["reconstruct"], "has no codes of its own"),
 ])
 def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, arguments, message):
     Image.new("L", (5, 5)).save(tmp_path / "small.png")
     arguments = [a.format(tmp_path) for a in arguments]
     assert message in scripts.run(*arguments, f"--workdir={digits}", fails=True)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["sample", "--temperature=0"], "temperature must be positive, got 0"),
+    (["sample", "--remask=1.5"], "remask must be a fraction in [0, 1], got 1.5"),
+    (["sample", "--remask=0.5", "--solver=confidence"], "belongs to solver 'ancestral'"),
+    (["sample", "--grid=karras"], "--grid=karras does not apply to a 'token_prior': its settings are guidance, remask"),
+    (["edit", "image"], "can inpaint but not image"),
+    (["reconstruct"], "has no codes of its own"),
+])
+def test_mistakes_with_a_prior_get_one_message_that_helps(scripts, prior, arguments, message):
+    assert message in scripts.run(*arguments, f"--workdir={prior}", fails=True)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["diffusion", DIGITS, "--config.condition=class"], "Did you mean 'classes'"),
+    (["diffusion", "--config=experiments/configs/diffusion_emoji32.py:smoke", "--config.data.name=mnist_5k"],
+     "needs captions, and mnist_5k has none"),
+    (["token_prior", PRIOR], "config.tokenizer is empty"),
+    (["token_prior", PRIOR, "--config.condition=text"], "unknown config.condition 'text'"),
+    (["token_prior", PRIOR, "--config.tokenizer={prior}"], "is a run of 'token_prior'"),
+    (["token_prior", PRIOR, "--config.tokenizer={codes}", "--config.data.name=cifar10"], "leave it out"),
+])
+def test_mistakes_in_a_training_leave_nothing_behind(scripts, prior, tmp_path, arguments, message):
+    arguments = [a.format(prior=prior, codes=prior.parent / "moved") for a in arguments]
+    assert message in scripts.run(*arguments, f"--workdir={tmp_path / 'new'}", fails=True)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("script", "options"), [
+    ("sample", ["--workdir", "--classes", "--guidance", "--npz", "--step"]),
+    ("edit", ["--workdir", "--strength", "--mask", "--solver"]),
+    ("diffusion", ["--workdir", "--config"]),
+])
+def test_help_lists_the_options_of_the_script(scripts, script, options):
+    process = scripts.start(script, "--help")
+    out, err = process.communicate(timeout=120)
+    assert [option for option in options if option not in out] == [], out + err
+    assert "tensorstore" not in out and len(out.splitlines()) < 90
+
+
+@pytest.mark.parametrize("solver", ["heun", "rk4"])
+def test_solvers_that_overshoot_from_pure_noise_are_refused(solver):
+    config = dit_mnist.get_config("smoke")
+    model = models.build(**config.model.to_dict(), image_channels=1, num_classes=10)
+    with pytest.raises(ValueError, match=f"{solver}' overshoots in its first step from pure noise"):
+        DiffusionSampler(model, (28, 28, 1), {**config.sampling, "solver": solver})
+    DiffusionSampler(model, (28, 28, 1), {**config.sampling, "solver": "unipc"})
+
+
+def needs(path):
+    return pytest.mark.skipif(not Path(path).exists(), reason=f"needs {path} of a Debian package")
+
+
+FONT, FASHION = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf", "/usr/share/datasets/fashion-mnist"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "asked"), [
+    pytest.param("diffusion_fashion_mnist", "--classes=Sneaker,Bag", marks=needs(FASHION)),
+    pytest.param("diffusion_emoji32", "--prompt=red heart", marks=needs(FONT)),
+    ("dit_mnist", "--classes=3"),
+])
+def test_configurations_train_go_on_sample_and_inpaint(scripts, tmp_path, config, asked):
+    arguments = (f"--workdir={tmp_path / 'run'}", f"--config=experiments/configs/{config}.py:smoke")
+    scripts.run("diffusion", *arguments)
+    assert "resuming at step 4 of 6" in scripts.run("diffusion", *arguments, "--config.num_steps=6")
+    scripts.run("sample", arguments[0], "--count=4", asked)
+    scripts.run("edit", "inpaint", arguments[0], "--count=2", asked)
+    assert (tmp_path / "run" / "samples.png").is_file() and (tmp_path / "run" / "edit-inpaint.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [DIGITS, PRIOR])
+@pytest.mark.parametrize("parallel", [["mode=pmap"], ["fsdp=4"], ["fsdp=2"]])
+def test_many_devices_train_as_one_does(scripts, digits, prior, tmp_path, config, parallel):
+    script, one = ("diffusion", digits) if config == DIGITS else ("token_prior", prior)
+    options = [f"--config.parallel.{option}" for option in parallel]
+    if config == PRIOR:
+        options.append(f"--config.tokenizer={prior.parent / 'moved'}")
+    flags = f"{scripts.environment['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    out = scripts.run(script, f"--workdir={tmp_path / 'run'}", config, *options, XLA_FLAGS=flags)
+    assert "4 cpu devices" in out
+    expected, actual = (read_records(run / "metrics.jsonl") for run in (one, tmp_path / "run"))
+    for name in ("loss", "loss_low_noise", "bits_per_token", "grad_norm", "eval/loss"):
+        pairs = [(a[name], b[name]) for a, b in zip(expected, actual) if name in a]
+        assert all(np.isclose(*pair, rtol=2e-4) for pair in pairs), (name, pairs)

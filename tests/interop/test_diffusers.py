@@ -117,6 +117,14 @@ def test_dtypes_shards_and_sub_folders(tmp_path):
     chex.assert_trees_all_equal(load_unet(tmp_path, dtype=jnp.bfloat16).params, half)
 
 
+def test_fourier_frequencies_stay_float32_in_a_bfloat16_model(tmp_path):
+    model, params = make({**TINY, "time_embedding": "fourier"})
+    save_unet(tmp_path, model, params)
+    loaded = load_unet(tmp_path, dtype=jnp.bfloat16).params
+    np.testing.assert_array_equal(loaded["time_proj"]["weight"], params["time_proj"]["weight"])
+    assert loaded["time_proj"]["weight"].dtype == jnp.float32 and loaded["conv_in"]["kernel"].dtype == jnp.bfloat16
+
+
 def test_entries_that_are_not_there_are_the_defaults(tmp_path):
     model, params = make({"channels": (32,), "down": ("plain",), "head_dim": 8})
     save_unet(tmp_path, model, params)

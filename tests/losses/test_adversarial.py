@@ -72,8 +72,8 @@ def test_the_gradient_penalty_lies_between_the_pictures_and_is_finite_at_zero():
     np.testing.assert_allclose(losses.gradient_penalty(jax.random.key(0), linear, IMAGES, -IMAGES),
                                np.full(4, (np.sqrt(9 * 25) / 9 - 1) ** 2), rtol=1e-5)
     at = losses.gradient_penalty(jax.random.key(0), quadratic, jnp.ones_like(IMAGES), jnp.zeros_like(IMAGES))
-    share = jax.random.uniform(jax.random.key(0), (4,))
-    np.testing.assert_allclose(at, (share * np.sqrt(18) - 1) ** 2, rtol=1e-4)
+    share = [jax.random.uniform(jax.random.fold_in(jax.random.key(0), i)) for i in range(4)]
+    np.testing.assert_allclose(at, (np.array(share) * np.sqrt(18) - 1) ** 2, rtol=1e-4)
     zero = jax.grad(lambda w: jnp.sum(losses.gradient_penalty(jax.random.key(0), lambda x: w * linear(x), IMAGES,
                                                               IMAGES)))(0.0)
     assert np.isfinite(zero)
@@ -146,3 +146,22 @@ def test_augmentations_are_what_they_say_and_let_gradients_through():
     assert np.isfinite(slope).all() and np.mean(slope != 0) > 0.5
     with pytest.raises(ValueError, match="Did you mean 'cutout'"):
         losses.diffaugment(jax.random.key(0), images, policy=("cutuot",))
+
+
+def test_draws_follow_the_place_in_the_global_batch():
+    key, ids = jax.random.key(6), jnp.array([3, 1])
+    part = IMAGES[ids]
+    np.testing.assert_allclose(losses.diffaugment(key, part, sample_ids=ids), losses.diffaugment(key, IMAGES)[ids])
+    np.testing.assert_allclose(losses.gradient_penalty(key, quadratic, part, -part, sample_ids=ids),
+                               losses.gradient_penalty(key, quadratic, IMAGES, -IMAGES)[ids], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"shape \(2,\); got \(4,\)"):
+        losses.diffaugment(key, part, sample_ids=jnp.arange(4))
+
+
+def test_penalties_of_bfloat16_pictures_are_sums_in_float32():
+    wide = jnp.full((1, 64, 64, 3), 0.5)
+    narrow = wide.astype(jnp.bfloat16)
+    exact, rounded = losses.r1(quadratic, wide), losses.r1(quadratic, narrow)
+    np.testing.assert_allclose(rounded, exact, rtol=2e-2)
+    assert rounded.dtype == jnp.float32
+    assert losses.gradient_penalty(jax.random.key(0), quadratic, narrow, -narrow).dtype == jnp.float32

@@ -93,6 +93,35 @@ def test_many_devices_compute_the_loss_of_one(loss_fn, devices):
     np.testing.assert_allclose(actual, expected, rtol=2e-5)
 
 
+def test_halves_by_noise_are_those_of_the_global_batch():
+    mesh = Mesh(np.array(jax.devices()[:4]), ("devices",))
+
+    def mapped(params, batch):
+        return jax.lax.pmean(diffusion(params, {}, batch, KEY, axis_name="devices")[1][0], "devices")
+
+    parts = jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=(P(), P("devices")), out_specs=P()))
+    actual, expected = parts(jnp.float32(0.9), BATCH), diffusion(jnp.float32(0.9), {}, BATCH, KEY)[1][0]
+    for name in ("loss_low_noise", "loss_high_noise"):
+        np.testing.assert_allclose(actual[name], expected[name], rtol=2e-5)
+    one = diffusion(jnp.float32(0.9), {}, {name: value[:1] for name, value in BATCH.items()}, KEY)[1][0]
+    np.testing.assert_allclose([one["loss_low_noise"], one["loss_high_noise"]], one["loss"], rtol=1e-6)
+
+
+def test_a_measurement_drops_no_condition_and_hands_out_no_key_for_dropout():
+    keys = []
+
+    def watched(params, x, sigma, cond, *, key):
+        keys.append(key)
+        return denoise(params, x, sigma, cond, key=key)
+
+    measured = diffusion(jnp.float32(0.9), {}, BATCH, KEY, denoise=watched, train=False)[0]
+    kept = diffusion(jnp.float32(0.9), {}, BATCH, KEY, drop_condition=0.0)[0]
+    assert keys == [None] and measured == kept != diffusion(jnp.float32(0.9), {}, BATCH, KEY)[0]
+    measured, kept, trained = (prior(jnp.float32(0.7), {}, BATCH, KEY, **options)[0]
+                               for options in ({"train": False}, {"drop_condition": 0.0}, {}))
+    assert measured == kept != trained
+
+
 def test_a_model_without_conditions_gets_none():
     seen = []
 
@@ -110,5 +139,9 @@ def test_what_the_batch_lacks_is_named():
         diffusion({}, {}, {"image": IMAGES}, KEY)
     with pytest.raises(ValueError, match="entry 'image'"):
         diffusion({}, {}, {"tokens": TOKENS}, KEY)
+    with pytest.raises(ValueError, match="drop_condition must be a fraction in \\[0, 1\\], got 1.5"):
+        diffusion({}, {}, BATCH, KEY, drop_condition=1.5)
+    with pytest.raises(ValueError, match="needs null"):
+        diffusion({}, {}, BATCH, KEY, null=None)
     with pytest.raises(ValueError, match="entry 'tokens'"):
         prior({}, {}, {"image": IMAGES}, KEY)

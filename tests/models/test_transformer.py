@@ -17,7 +17,7 @@ TIME = np.array([0.2, 0.9], np.float32)
 CLASSES = np.array([1, 3])
 TEXT = RNG.normal(size=(2, 3, 6)).astype(np.float32)
 TEXT_MASK = np.array([[True, True, False], [True, False, False]])
-INPUTS = {"time": TIME, "cond": CLASSES, "context": TEXT, "context_mask": TEXT_MASK}
+INPUTS = {"time": TIME, "classes": CLASSES, "context": TEXT, "context_mask": TEXT_MASK}
 tiny = functools.partial(Transformer, 10, features=16, depth=2, heads=2, max_length=8)
 
 
@@ -80,7 +80,7 @@ def test_a_modulated_block_starts_as_the_identity():
 
 def test_a_network_is_embeddings_then_blocks_at_their_places_then_a_modulated_output():
     module = tiny(positions="rope2d", grid_width=4, num_classes=3, depth=1)
-    variables, apply = made(module, TOKENS, cond=CLASSES)
+    variables, apply = made(module, TOKENS, classes=CLASSES)
     p = jax.tree.map(np.asarray, variables["params"])
     condition = p["condition"]["class"]["table"]["embedding"][CLASSES]
     places = np.array([[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [1, 1]])
@@ -90,7 +90,7 @@ def test_a_network_is_embeddings_then_blocks_at_their_places_then_a_modulated_ou
     modulation = condition / (1 + np.exp(-condition)) @ out["modulation"]["kernel"] + out["modulation"]["bias"]
     shift, scale = np.split(modulation[:, None], 2, axis=-1)
     expected = (layer_norm(x) * (1 + scale) + shift) @ out["dense"]["kernel"] + out["dense"]["bias"]
-    chex.assert_trees_all_close(apply(variables, TOKENS, cond=CLASSES), expected, atol=2e-5)
+    chex.assert_trees_all_close(apply(variables, TOKENS, classes=CLASSES), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(("levels", "causal"), [(2, True), (1, False)])
@@ -118,7 +118,7 @@ def test_logits_depend_on_the_tokens_before_them_only_where_causal(levels, causa
 ])
 def test_decoding_with_a_cache_gives_the_logits_of_the_whole_pass(chunk, arguments):
     tokens = CODES if "levels" in arguments else TOKENS
-    inputs = {"cond": CLASSES, "context": TEXT, "context_mask": TEXT_MASK} if "context" in arguments else {}
+    inputs = {"classes": CLASSES, "context": TEXT, "context_mask": TEXT_MASK} if "context" in arguments else {}
     module = tiny(causal=True, **arguments)
     variables, apply = made(module, tokens, **inputs)
 
@@ -146,10 +146,10 @@ def test_the_cache_has_the_lengths_and_dtype_asked_for():
 
 def test_rematerialised_blocks_give_the_same_loss_and_gradients():
     plain, remat = (tiny(num_classes=3, depth=1, remat=remat) for remat in (False, True))
-    variables, _ = made(plain, TOKENS, cond=CLASSES)
+    variables, _ = made(plain, TOKENS, classes=CLASSES)
 
     def loss(module, variables):
-        return jnp.mean(module.apply(variables, TOKENS, cond=CLASSES) ** 2)
+        return jnp.mean(module.apply(variables, TOKENS, classes=CLASSES) ** 2)
 
     results = [jax.jit(jax.value_and_grad(functools.partial(loss, module)))(variables) for module in (plain, remat)]
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
@@ -170,7 +170,7 @@ def test_logits_are_float32_in_bfloat16_too_and_agree_with_float32():
 def test_conditions_reach_the_logits_of_their_own_example_only():
     module, variables, apply = network()
     logits = apply(variables, TOKENS, **INPUTS)
-    other = {"time": [0.2, 0.85], "cond": [1, 0], "context": TEXT + np.array([0, 1])[:, None, None],
+    other = {"time": [0.2, 0.85], "classes": [1, 0], "context": TEXT + np.array([0, 1])[:, None, None],
              "context_mask": [[True, True, False], [True, True, False]]}
     for name, value in other.items():
         changed = apply(variables, TOKENS, **{**INPUTS, name: np.asarray(value, INPUTS[name].dtype)})
@@ -183,10 +183,10 @@ def test_conditions_reach_the_logits_of_their_own_example_only():
     chex.assert_trees_all_close(unknown[1], logits[1], atol=1e-5)
 
     def without_class(tokens, inputs):
-        inputs = {name: value[None] for name, value in inputs.items() if name != "cond"}
+        inputs = {name: value[None] for name, value in inputs.items() if name != "classes"}
         return module.apply(variables, tokens[None], **inputs)[0]
 
-    no_class = apply(variables, TOKENS, **{**INPUTS, "cond": np.array([3, 3])})
+    no_class = apply(variables, TOKENS, **{**INPUTS, "classes": np.array([3, 3])})
     chex.assert_trees_all_close(jax.jit(jax.vmap(without_class))(TOKENS, INPUTS), no_class, atol=1e-4)
 
 
@@ -199,7 +199,7 @@ def test_conditions_reach_the_logits_of_their_own_example_only():
     ({"max_length": 5}, {}, "6 tokens do not fit in max_length=5"),
     ({}, {"context": TEXT}, "context is given .* context=False: set context=True"),
     ({"context": True}, {}, "context is None .* context=True: give"),
-    ({}, {"cond": CLASSES}, "classes are given but num_classes=0"),
+    ({}, {"classes": CLASSES}, "classes are given but num_classes=0"),
     ({}, {"index": 0}, "cache and index belong together"),
     ({}, {"index": 0, "cache": ()}, "need causal=True"),
     ({"heads": 3}, {}, "heads=3 must divide"),

@@ -77,18 +77,18 @@ def test_cached_sampling_draws_the_tokens_of_the_uncached_network(levels):
                           levels=levels)
     shape = (4, 7) if levels == 1 else (4, 7, levels)
     classes = jnp.array([0, 1, 2, 1])
-    params = jax.jit(network.init)(KEY, jnp.zeros(shape, int), cond=classes)
+    params = jax.jit(network.init)(KEY, jnp.zeros(shape, int), classes=classes)
     params = jax.tree.map(lambda a: a + 0.3 * jax.random.normal(jax.random.key(a.size), a.shape), params)
     options = {"temperature": 0.8, "top_k": 4}
 
     def next_fn(tokens, cache, index, cond):
-        return network.apply(params, tokens, cond=cond, cache=cache, index=index)
+        return network.apply(params, tokens, classes=cond, cache=cache, index=index)
 
     tokens = jax.jit(lambda key: priors.autoregressive_sample(
         key, next_fn, network.init_cache(4), shape, cond=classes, **options))(KEY)
     forward, expected = jax.jit(partial(network.apply, params)), jnp.zeros(shape, jnp.int32)
     for i in range(7):
-        logits = forward(expected, cond=classes)[:, i]
+        logits = forward(expected, classes=classes)[:, i]
         expected = expected.at[:, i].set(priors.draw_tokens(KEY, logits, jnp.arange(4), i, **options))
     np.testing.assert_array_equal(tokens, expected)
     assert len(np.unique(tokens)) > 2
@@ -112,6 +112,14 @@ def test_losses_are_the_sums_and_means_that_they_say():
     assert hidden.sum(1).tolist() == [5, 4, 1]  # ceil(5 cos(pi r / 2))
     np.testing.assert_array_equal(seen[0][~hidden], tokens[~hidden])
     np.testing.assert_allclose(loss, [nats[b][hidden[b]].mean() for b in range(3)], rtol=1e-5)
+    ids = jnp.array([2, 0])
+
+    def part_fn(xt, r, cond):
+        np.testing.assert_array_equal(xt, seen[0][ids])  # what is hidden follows the place in the global batch
+        return logits_fn(xt, r, cond)[ids]
+
+    part = priors.masked_loss(KEY, part_fn, jnp.asarray(tokens)[ids], r[ids], mask_id=4, sample_ids=ids)
+    np.testing.assert_allclose(part, loss[ids], rtol=1e-6)
 
 
 def test_the_cosine_schedule_has_its_pinned_counts():
