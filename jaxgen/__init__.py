@@ -3,11 +3,15 @@
 Import the part that you need; this package itself imports nothing:
 
     jaxgen.quantize    vector quantizers
-    jaxgen.losses      reconstruction losses and whole-model objectives
-    jaxgen.models      Linen networks
+    jaxgen.diffusion   schedules, solvers, guidance, likelihood, editing; masked diffusion of tokens
+    jaxgen.priors      autoregressive and masked sampling of tokens
+    jaxgen.losses      reconstruction and adversarial losses, whole-model objectives
+    jaxgen.models      Linen networks, and models as tuples of pure functions
+    jaxgen.interop     weights in diffusers' format
     jaxgen.metrics     PSNR, SSIM, codebook usage
     jaxgen.data        TFDS sources, Grain loading, device placement
     jaxgen.train       state, steps, loop, sharding, checkpoints
+    jaxgen.cpu         compiler options for CPU
 """
 
 __version__ = "0.1.0"
