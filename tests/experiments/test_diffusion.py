@@ -219,8 +219,7 @@ def test_configurations_train_go_on_sample_and_inpaint(scripts, tmp_path, config
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [DIGITS, PRIOR])
-@pytest.mark.parametrize("parallel", [["mode=pmap"], ["fsdp=4"], ["fsdp=2"]])
+@pytest.mark.parametrize(("config", "parallel"), [(DIGITS, ["mode=pmap"]), (DIGITS, ["fsdp=4"]), (PRIOR, ["mode=pmap"])])
 def test_many_devices_train_as_one_does(scripts, digits, prior, tmp_path, config, parallel):
     script, one = ("diffusion", digits) if config == DIGITS else ("token_prior", prior)
     options = [f"--config.parallel.{option}" for option in parallel]

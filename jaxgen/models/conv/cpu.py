@@ -1,27 +1,26 @@
 """Which formulation a convolution takes on CPU, and the loop over images that keeps its pieces in the cache.
 
-The rule: 1x1 without stride is a matrix product; 3x3 without stride or dilation is Winograd's, if channels and
-tiles suffice; all else is the compiler's convolution.
+The rule: 1x1 without stride is a matrix product; 3x3 without stride or dilation is Winograd's, if channels, tiles and
+work suffice; from or to up to four channels it is a product of windows; all else is the compiler's convolution.
 
-Milliseconds on one core, in one run on a shared machine, alternated, float32, forward and both gradients, medians
-(`python -m experiments.benchmark conv` measures again):
+Milliseconds on two cores, in one run, alternated, float32, forward and both gradients, medians, both JAX programs with
+the options of `jaxgen.cpu` (`python -m experiments.benchmark conv` measures again):
 
-| shape, 3x3 (last: 1x1) | ours | native JAX | PyTorch, better layout | ours/PyTorch |
+| shape, 3x3 (one: 1x1) | ours | native JAX | PyTorch, better layout | ours/PyTorch |
 |---|---|---|---|---|
-| [32,32,32,64]->64 | 80 | 161 | 100 | 0.80 |
-| [32,16,16,128]->128 | 46 | 112 | 88 | 0.53 |
-| [32,8,8,256]->256 | 88 | 100 | 80 | 1.10 |
-| [64,32,32,32]->32 | 47 | 87 | 64 | 0.73 |
-| [128,28,28,32]->32 | 54 | 139 | 92 | 0.58 |
-| [32,32,32,3]->64 | 14 | 12 | 13 | 1.09 |
-| [32,32,32,64]->3 | 11 | 15 | 20 | 0.55 |
-| [64,14,14,64]->64 | 29 | 43 | 37 | 0.80 |
-| [64,7,7,128]->128 | 27 | 43 | 30 | 0.89 |
-| [32,16,16,128]->128 | 10 | 19 | 9 | 1.09 |
+| [32,32,32,64]->64 | 33.7 | 50.5 | 50.7 | 0.66 |
+| [32,16,16,128]->128 | 21.9 | 43.6 | 45.2 | 0.49 |
+| [32,8,8,256]->256 | 19.3 | 42.1 | 40.7 | 0.47 |
+| [64,32,32,32]->32 | 31.2 | 30.2 | 23.0 | 1.35 |
+| [128,28,28,32]->32 | 33.5 | 41.7 | 35.6 | 0.94 |
+| [32,32,32,3]->64 | 5.6 | 7.6 | 4.2 | 1.34 |
+| [32,32,32,64]->3 | 5.5 | 11.8 | 7.1 | 0.78 |
+| [32,16,16,128]->128, 1x1 | 7.7 | 7.0 | 5.8 | 1.33 |
+| [64,14,14,64]->64 | 15.9 | 18.9 | 18.3 | 0.87 |
+| [64,7,7,128]->128 | 10.5 | 16.9 | 16.8 | 0.63 |
 
 Tried and left: tiles of 2x2 (forward 1.0 to 1.5 times the time), tile transforms as matrix products (forward 1.2
-to 2.7 times) or as weighted sums of broadcasts (2.3 times forward, half the compile time), and columns for three
-input channels (no gain over native).
+to 2.7 times) or as one loop for all rows of a transform (twice the time, half of the compile time).
 """
 
 from collections.abc import Callable
