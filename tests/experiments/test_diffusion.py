@@ -129,8 +129,6 @@ def test_codes_filled_in_know_nothing_of_the_removed_pixels(prior):
     (["sample", "--solver=heunn"], "Did you mean 'heun'"),
     (["sample", "--classes=3,12"], "class 12 is out of range: this model has classes 0 to 9"),
     (["sample", "--prompt=cat"], "cannot be asked for text"),
-    (["sample", "--temperature=0.5"], "--temperature=0.5 does not apply"),
-    (["sample", "--grid=trailing"], "kind 'edm': use 'karras'"),
     (["edit", "paint"], "Did you mean 'inpaint'"),
     (["edit", "image", "--strength=1.5"], "strength must be in (0, 1], got 1.5"),
     (["edit", "inpaint", "--mask={}/small.png"], "has 5x5 pixels, but this model's have 28x28"),
@@ -139,7 +137,6 @@ def test_codes_filled_in_know_nothing_of_the_removed_pixels(prior):
     (["sample", "--classes="], "classes is empty"),
     (["sample", "--classes=zebra"], "unknown class 'zebra'"),
     (["sample", "--step=3"], "no checkpoint of step 3"),
-    (["sample", "--guidance_low=5", "--guidance_high=2"], "nothing would be guided"),
     (["reconstruct"], "has no codes of its own"),
 ])
 def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, arguments, message):
@@ -148,15 +145,25 @@ def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, argument
     assert message in scripts.run(*arguments, f"--workdir={digits}", fails=True)
 
 
+@pytest.mark.parametrize(("run", "changes", "message"), [
+    ("digits", {"guidance_low": 5.0, "guidance_high": 2.0}, "nothing would be guided"),
+    ("digits", {"grid": "trailing"}, "kind 'edm': use 'karras'"),
+    ("digits", {"temperature": 0.5}, "--temperature=0.5 does not apply"),
+    ("prior", {"temperature": 0.0}, "temperature must be positive, got 0"),
+    ("prior", {"remask": 1.5}, r"remask must be a fraction in \[0, 1\], got 1.5"),
+    ("prior", {"remask": 0.5, "solver": "confidence"}, "belongs to solver 'ancestral'"),
+    ("prior", {"grid": "karras"}, "does not apply to a 'token_prior': its settings are guidance, remask"),
+])
+def test_settings_out_of_bounds_are_refused(request, run, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_sampler(request.getfixturevalue(run), changes)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["sample", "--temperature=0"], "temperature must be positive, got 0"),
-    (["sample", "--remask=1.5"], "remask must be a fraction in [0, 1], got 1.5"),
-    (["sample", "--remask=0.5", "--solver=confidence"], "belongs to solver 'ancestral'"),
-    (["sample", "--grid=karras"], "--grid=karras does not apply to a 'token_prior': its settings are guidance, remask"),
     (["edit", "image"], "can inpaint but not image"),
     (["reconstruct"], "has no codes of its own"),
 ])
-def test_mistakes_with_a_prior_get_one_message_that_helps(scripts, prior, arguments, message):
+def test_what_a_prior_cannot_do_is_said(scripts, prior, arguments, message):
     assert message in scripts.run(*arguments, f"--workdir={prior}", fails=True)
 
 
@@ -219,7 +226,7 @@ def test_configurations_train_go_on_sample_and_inpaint(scripts, tmp_path, config
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("config", "parallel"), [(DIGITS, ["mode=pmap"]), (DIGITS, ["fsdp=4"]), (PRIOR, ["mode=pmap"])])
+@pytest.mark.parametrize(("config", "parallel"), [(DIGITS, ["mode=pmap"]), (PRIOR, ["fsdp=4"])])
 def test_many_devices_train_as_one_does(scripts, digits, prior, tmp_path, config, parallel):
     script, one = ("diffusion", digits) if config == DIGITS else ("token_prior", prior)
     options = [f"--config.parallel.{option}" for option in parallel]
