@@ -207,14 +207,12 @@ def needs(path):
     return pytest.mark.skipif(not Path(path).exists(), reason=f"needs {path} of a Debian package")
 
 
-FONT, FASHION = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf", "/usr/share/datasets/fashion-mnist"
+FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("config", "asked"), [
-    pytest.param("diffusion_fashion_mnist", "--classes=Sneaker,Bag", marks=needs(FASHION)),
     pytest.param("diffusion_emoji32", "--prompt=red heart", marks=needs(FONT)),
-    ("dit_mnist", "--classes=3"),
 ])
 def test_configurations_train_go_on_sample_and_inpaint(scripts, tmp_path, config, asked):
     arguments = (f"--workdir={tmp_path / 'run'}", f"--config=experiments/configs/{config}.py:smoke")
@@ -226,7 +224,7 @@ def test_configurations_train_go_on_sample_and_inpaint(scripts, tmp_path, config
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("config", "parallel"), [(DIGITS, ["mode=pmap"]), (PRIOR, ["fsdp=4"])])
+@pytest.mark.parametrize(("config", "parallel"), [(DIGITS, ["mode=pmap"])])
 def test_many_devices_train_as_one_does(scripts, digits, prior, tmp_path, config, parallel):
     script, one = ("diffusion", digits) if config == DIGITS else ("token_prior", prior)
     options = [f"--config.parallel.{option}" for option in parallel]
