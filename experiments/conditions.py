@@ -56,6 +56,17 @@ def _class_number(given: int | str, names: Sequence[str] | None) -> int:
         return list(names).index(given)
 
 
+def class_count(dataset: data.Dataset) -> int:
+    """The classes of a set on which a model shall be conditioned.
+
+    Raises:
+        ValueError: the set has no labels.
+    """
+    if not dataset.num_classes:
+        raise ValueError(f"config.condition='classes' needs labels, and {dataset.name} has none: use 'none'")
+    return dataset.num_classes
+
+
 def batch_condition(model: DiffusionModel | TokenPrior, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The condition that belongs to a batch of pictures: their labels or the tokens of their captions."""
     if model.num_classes:

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import with_text
-from experiments.progress import SHOWN, make_evaluate, spread
-from experiments.runs import load_split
+from experiments.conditions import class_count, with_text
+from experiments.progress import SHOWN, make_evaluate
+from experiments.runs import load_split, spread
 from experiments.sampling import DiffusionSampler
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
 from jaxgen import diffusion, losses, models, train
@@ -64,9 +64,7 @@ def train_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     shape = train_set.image_shape
     sizes = {"image_channels": shape[-1]}
     if config.condition == "classes":
-        if not train_set.num_classes:
-            raise ValueError(f"config.condition='classes' needs labels, and {train_set.name} has none: use 'none'")
-        sizes["num_classes"] = train_set.num_classes
+        sizes["num_classes"] = class_count(train_set)
 
     # 2. The model, as pure functions, and the objective made of them.
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis)

@@ -24,7 +24,7 @@ from PIL import Image
 
 from experiments import command_line
 from experiments.conditions import batch_condition, to_condition, with_text
-from experiments.runs import load_split, read_folder
+from experiments.runs import load_split, read_folder, spread
 from experiments.sampling import DiffusionSampler, TokenSampler, guided, load_sampler
 from jaxgen import data, diffusion, train
 from jaxgen.cpu import compiler_options
@@ -118,7 +118,7 @@ def main(action: str, *, workdir: str, step: int | None, images: str | None, mas
     count = min(count, len(dataset))
     if action == "interpolate" and count < 2:
         raise ValueError(f"interpolate goes from one picture to another and needs two, got {count}")
-    batch = dataset.take(np.linspace(0, len(dataset) - 1, count).astype(int))
+    batch = spread(dataset, count)
     x0, key = data.to_float(batch["image"]), jax.random.key(seed)
     own = model.null(count) if images else batch_condition(model, batch)
     asked = classes is not None or prompt is not None

@@ -1,6 +1,7 @@
 """How many bits a diffusion model needs for the pictures of a set, and a masked prior for their tokens."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,22 +24,15 @@ def bits_per_dim(model: DiffusionModel, params: Any, dataset: data.Dataset, *, l
     Returns:
         "bits_per_dim" and its three terms "bits_prior", "bits_diffusion" and "bits_reconstruction".
     """
-    dims = math.prod(dataset.image_shape)
     sigmas = diffusion.exponential_sigmas(levels, 0.001, 80.0)[:-1]
 
-    @partial(jax.jit, compiler_options=compiler_options())
     def bound(params, key, images, cond, ids):
         found = diffusion.variational_bound(
             key, lambda x, sigma, cond: model.denoise(params, x, sigma, cond), sigmas, data.to_float(images),
             cond=model.encode(params, cond), sample_ids=ids)
         return jnp.stack([found.prior, found.diffusion, found.reconstruction])
 
-    totals, key = np.zeros(3), jax.random.key(seed)
-    batches = data.evaluation_batches(dataset, min(batch, len(dataset)))
-    for found in tqdm(batches, total=math.ceil(len(dataset) / batch), unit="batch", disable=None if bar else True):
-        nats = bound(params, key, jnp.asarray(found["image"]), batch_condition(model, found), jnp.asarray(found["id"]))
-        totals += np.asarray(nats)[:, found["mask"]].sum(axis=1)
-    terms = totals / (len(dataset) * dims * math.log(2))
+    terms = _mean_bits(bound, model, params, dataset, batch, seed, bar) / math.prod(dataset.image_shape)
     return {"bits_per_dim": float(terms.sum()), **dict(zip(("bits_prior", "bits_diffusion", "bits_reconstruction"),
                                                            map(float, terms)))}
 
@@ -52,7 +46,6 @@ def bits_per_token(model: TokenPrior, variables: Variables, dataset: data.Datase
         spread evenly.
     """
 
-    @partial(jax.jit, compiler_options=compiler_options())
     def bound(variables, key, images, cond, ids):
         params, state = variables
         tokens = model.tokens(state, data.to_float(images))
@@ -67,11 +60,16 @@ def bits_per_token(model: TokenPrior, variables: Variables, dataset: data.Datase
 
         return jnp.mean(jax.lax.map(at, jnp.arange(times)), axis=0)
 
-    total, key = 0.0, jax.random.key(seed)
+    bits = float(_mean_bits(bound, model, variables, dataset, batch, seed, bar))
+    return {"bits_per_token": bits / math.prod(model.shape), "bits_per_picture": bits}
+
+
+def _mean_bits(bound: Callable, model: DiffusionModel | TokenPrior, weights: Any, dataset: data.Dataset, batch: int,
+               seed: int, bar: bool) -> np.ndarray:
+    """The mean over a set's pictures, in bits, of `bound(weights, key, images, cond, ids) -> [..., B]` nats."""
+    run, key, total = jax.jit(bound, compiler_options=compiler_options()), jax.random.key(seed), 0.0
     batches = data.evaluation_batches(dataset, min(batch, len(dataset)))
     for found in tqdm(batches, total=math.ceil(len(dataset) / batch), unit="batch", disable=None if bar else True):
-        cond = batch_condition(model, found)
-        nats = bound(variables, key, jnp.asarray(found["image"]), cond, jnp.asarray(found["id"]))
-        total += float(np.asarray(nats)[found["mask"]].sum())
-    bits = total / (len(dataset) * math.log(2))
-    return {"bits_per_token": bits / math.prod(model.shape), "bits_per_picture": bits}
+        nats = run(weights, key, jnp.asarray(found["image"]), batch_condition(model, found), jnp.asarray(found["id"]))
+        total += np.asarray(nats, np.float64)[..., found["mask"]].sum(axis=-1)
+    return total / (len(dataset) * math.log(2))

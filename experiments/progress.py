@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments.conditions import to_condition
+from experiments.runs import spread
 from experiments.sampling import Sampler
 from jaxgen import data, train
 from jaxgen.cpu import compiler_options
@@ -15,11 +15,6 @@ from jaxgen.quantize import Variables
 
 SHOWN = 64  # samples in the image log
 CHECKED = 512  # held-out pictures whose loss is measured
-
-
-def spread(dataset: data.Dataset, count: int) -> dict[str, np.ndarray]:
-    """`count` records from all over a set, or the whole set if it has fewer."""
-    return dataset.take(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
 
 
 def make_evaluate(

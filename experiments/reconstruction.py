@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.runs import spread
 from jaxgen import data, metrics
 from jaxgen.cpu import compiler_options
 from jaxgen.quantize import Variables, usage_of
@@ -31,7 +32,7 @@ class Reconstructor:
 
         An even count makes two rows of originals, an odd one makes one.
         """
-        images = dataset.take(np.linspace(0, len(dataset) - 1, count).astype(int))["image"]
+        images = spread(dataset, count)["image"]
         restored = np.asarray(self._reconstruct(variables, data.to_float(images)))
         columns = count if count % 2 else count // 2
         rows = [(images[i : i + columns], restored[i : i + columns]) for i in range(0, count, columns)]

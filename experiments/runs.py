@@ -28,6 +28,11 @@ def load_split(config: Mapping[str, Any], split: str | None = None) -> data.Data
                      image_size=config["data"]["image_size"] or None, **options)
 
 
+def spread(dataset: data.Dataset, count: int) -> dict[str, np.ndarray]:
+    """`count` records from all over a set, or the whole set if it has fewer."""
+    return dataset.take(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+
+
 def read_folder(folder: Path, image_shape: list[int]) -> data.Dataset:
     """A folder's pictures, cut to the central square, in the size and colour that the model takes."""
     size, _, channels = image_shape

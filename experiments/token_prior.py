@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
+from experiments.conditions import class_count
 from experiments.progress import make_evaluate
 from experiments.runs import load_run, load_split
 from experiments.sampling import TokenSampler
@@ -67,9 +68,7 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     indices = jax.eval_shape(encoder.indices, tokenizer, jnp.zeros((1, *image_shape)))
     sizes = {"tokenizer": tokenizer_config, "shape": indices.shape[1:]}
     if config.condition == "classes":
-        if not train_set.num_classes:
-            raise ValueError(f"config.condition='classes' needs labels, and {train_set.name} has none: use 'none'")
-        sizes["num_classes"] = train_set.num_classes
+        sizes["num_classes"] = class_count(train_set)
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis_name(config))
 
     def loss_fn(params, state, batch, key, **options):

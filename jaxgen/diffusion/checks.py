@@ -63,6 +63,11 @@ def numbered(sample_ids, batch: int) -> Array:
     return jax.numpy.asarray(sample_ids)
 
 
+def sample_keys(key: Array, sample_ids, batch: int) -> Array:
+    """[B] the key of each sample, fold_in(key, its id), which neither the batch nor the devices change."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, batch))
+
+
 def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
     """Refuses a mask that is not boolean or does not broadcast to `shape`."""
     dtype = jax.numpy.asarray(mask).dtype

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_sigmas, numbered
+from jaxgen.diffusion.checks import check_sigmas, sample_keys
 from jaxgen.diffusion.grids import positive_levels
 from jaxgen.diffusion.precondition import Denoiser
 
@@ -76,7 +76,7 @@ def log_prob(
     if key is None:
         basis = jnp.eye(dims, dtype=x.dtype).reshape(dims, 1, *x.shape[1:])
     else:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, x.shape[0]))
+        keys = sample_keys(key, sample_ids, x.shape[0])
         signs = jax.vmap(lambda k: jax.random.rademacher(k, (probes, *x.shape[1:]), x.dtype))(keys)
         basis = jnp.moveaxis(signs, 1, 0)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.diffusion.checks import numbered
+from jaxgen.diffusion.checks import sample_keys
 from jaxgen.errors import unknown_name
 
 POLICIES = ("color", "translation", "cutout")
@@ -38,7 +38,7 @@ def diffaugment(
     for name in policy:
         if name not in POLICIES:
             raise unknown_name("policy", name, POLICIES)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, images.shape[0]))
+    keys = sample_keys(key, sample_ids, images.shape[0])
     for index, (name, change) in enumerate((("color", _color), ("translation", _translate), ("cutout", _cut_out))):
         if name in policy:
             images = jax.vmap(lambda k, x, i=index, change=change: change(jax.random.fold_in(k, i), x))(keys, images)

@@ -69,9 +69,9 @@ def diffusion_loss(
     losses = denoising_loss(noise_key, denoiser, batch["image"], sigma, cond=cond, weighting=weighting,
                             sample_ids=positions)
     loss = jnp.mean(losses)
-    middle = jnp.median(levels)
-    # Devices average what they return: each gives its part of the sum over the global batch's half.
-    parts = {"loss_low_noise": lambda s: s <= middle, "loss_high_noise": lambda s: s >= middle}
-    halves = {name: jnp.mean(jnp.where(inside(sigma), losses, 0)) * total / jnp.sum(inside(levels))
-              for name, inside in parts.items()}
-    return loss, ({"loss": loss, **halves}, state)
+    metrics, middle = {"loss": loss}, jnp.median(levels)
+    for name, inside in (("loss_low_noise", jnp.less_equal), ("loss_high_noise", jnp.greater_equal)):
+        # Devices average what they return: each gives its part of the sum over the global batch's half.
+        share = jnp.where(inside(sigma, middle), losses, 0) * total / jnp.sum(inside(levels, middle))
+        metrics[name] = jnp.mean(share)
+    return loss, (metrics, state)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.diffusion.checks import numbered
+from jaxgen.diffusion.checks import sample_keys
 from jaxgen.losses.adversarial import per_example
 
 Discriminator = Callable[[Array], Array]
@@ -62,8 +62,8 @@ def gradient_penalty(
         target: 1, which bounds the slope; 0 is a penalty on its size.
         sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
     """
-    ids = numbered(sample_ids, real.shape[0])
-    share = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (1, 1, 1), real.dtype))(ids)
+    keys = sample_keys(key, sample_ids, real.shape[0])
+    share = jax.vmap(lambda k: jax.random.uniform(k, (1, 1, 1), real.dtype))(keys)
     squares = _square(_input_gradient(discriminator, share * real + (1 - share) * fake))
     # The root has an infinite slope at 0, where a discriminator that starts at zero is.
     norm = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)

@@ -56,10 +56,6 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
     positions, levels = shape[0] * shape[1], () if network.levels == 1 else (network.levels,)
     maps = (*shape, *levels)
 
-    def split(tokens):
-        """[B, N] as the network takes it: [B, h w], or [B, h w, levels]."""
-        return tokens.reshape(tokens.shape[0], positions, *levels)
-
     def null(count):
         return {"classes": jnp.full((count,), network.num_classes, jnp.int32)} if network.num_classes else {}
 
@@ -72,7 +68,8 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
     def logits(params, tokens, t, cond=None):
         cond = dict(cond or {})
         check_condition(cond, network.num_classes, has_text=False)
-        found = network.apply({"params": params}, split(tokens), time=t, classes=cond.get("classes"))
+        split = tokens.reshape(tokens.shape[0], positions, *levels)
+        found = network.apply({"params": params}, split, time=t, classes=cond.get("classes"))
         return found.reshape(*tokens.shape, num_codes)
 
     def tokens(state, x):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.diffusion.checks import numbered
+from jaxgen.diffusion.checks import numbered, sample_keys
 from jaxgen.diffusion.masked import LogitsFn, clean_log_probs
 from jaxgen.diffusion.masked_sample import start_tokens
 from jaxgen.errors import unknown_name
@@ -74,7 +74,7 @@ def masked_loss(
         raise ValueError(f"r must hold one number per sequence, shape {tokens.shape[:1]}; got {jnp.shape(r)}")
     length = tokens.shape[1]
     count = jnp.clip(jnp.ceil(masking_schedule(schedule)(jnp.asarray(r)) * length), 1, length)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, tokens.shape[0]))
+    keys = sample_keys(key, sample_ids, tokens.shape[0])
     scores = jax.vmap(lambda k: jax.random.uniform(k, (length,)))(keys)
     order = jnp.argsort(jnp.argsort(scores, axis=1), axis=1)
     hidden = order < count[:, None]
