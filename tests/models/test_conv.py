@@ -23,7 +23,7 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 def small_convolutions_take_tiles_and_windows_too():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "LEAST_OPERATIONS", 0)
-        patch.setattr(cpu, "LEAST_NARROW_OPERATIONS", 0)
+        patch.setattr(cpu, "LEAST_PRODUCT_OPERATIONS", 0)
         yield
 
 

@@ -1,7 +1,8 @@
 """Which formulation a convolution takes on CPU, and the loop over images that keeps its pieces in the cache.
 
-The rule: 1x1 without stride is a matrix product; 3x3 without stride or dilation is Winograd's, if channels, tiles and
-work suffice; from or to up to four channels it is a product of windows; all else is the compiler's convolution.
+The rule, for convolutions without stride or dilation that are work enough to gain: 1x1 is a matrix product; 3x3 is
+Winograd's, if channels and tiles suffice; from or to up to four channels it is a product of windows. All else is the
+compiler's convolution.
 
 Milliseconds on two cores, in one run, alternated, float32, forward and both gradients, medians, both JAX programs with
 the options of `jaxgen.cpu` (`python -m experiments.benchmark conv` measures again):
@@ -42,7 +43,8 @@ LEAST_TILES = 16
 LEAST_CHANNELS = 16
 # From or to so few channels a product of windows beats the compiler's convolution: see the table.
 FEW_CHANNELS = 4
-LEAST_NARROW_OPERATIONS = 50e6
+# Products gain less, and compile as fast as a convolution: a millisecond or two of work is enough.
+LEAST_PRODUCT_OPERATIONS = 100e6
 
 
 def _plan(batch: int, size: tuple[int, int], channels: int) -> tuple[int, int]:
@@ -98,12 +100,17 @@ def _winograd_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
     return winograd.transpose_kernel_transform(lax.fori_loop(0, xs.shape[1], step, du))
 
 
-def _is_dot(geometry) -> bool:
-    return geometry.plain and geometry.kernel == (1, 1) and geometry.pads == ((0, 0), (0, 0))
-
-
 def _operations(x: Array, features: int, geometry) -> int:
     return 2 * x.shape[0] * prod(geometry.output()) * prod(geometry.kernel) * x.shape[3] * features
+
+
+def _is_dot(x: Array, features: int, geometry) -> bool:
+    return (
+        geometry.plain
+        and geometry.kernel == (1, 1)
+        and geometry.pads == ((0, 0), (0, 0))
+        and _operations(x, features, geometry) >= LEAST_PRODUCT_OPERATIONS
+    )
 
 
 def _takes_winograd(x: Array, features: int, geometry) -> bool:
@@ -126,7 +133,7 @@ def _is_narrow(x: Array, features: int, geometry) -> bool:
         geometry.plain
         and 1 < geometry.kernel[1] <= narrow.TILE + 1
         and min(x.shape[3], features) <= FEW_CHANNELS
-        and _operations(x, features, geometry) >= LEAST_NARROW_OPERATIONS
+        and _operations(x, features, geometry) >= LEAST_PRODUCT_OPERATIONS
         and x.dtype in (jnp.float32, jnp.bfloat16)
     )
 
@@ -146,7 +153,7 @@ def _in_float32(function: Callable, x: Array, other: Array, geometry) -> Array:
 
 def conv(native: Callable, x: Array, kernel: Array, *, geometry) -> Array:
     """`conv_p` on CPU: `[B, H, W, Cin]` and `[kh, kw, Cin, Cout]` to `[B, h, w, Cout]`."""
-    if _is_dot(geometry):
+    if _is_dot(x, kernel.shape[3], geometry):
         return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if _takes_winograd(x, kernel.shape[3], geometry):
         return _in_float32(_winograd_conv, x, kernel, geometry)
@@ -157,7 +164,7 @@ def conv(native: Callable, x: Array, kernel: Array, *, geometry) -> Array:
 
 def kernel_gradient(native: Callable, x: Array, dy: Array, *, geometry) -> Array:
     """`kernel_gradient_p` on CPU: `[B, H, W, Cin]` and `[B, h, w, Cout]` to `[kh, kw, Cin, Cout]`."""
-    if _is_dot(geometry):
+    if _is_dot(x, dy.shape[3], geometry):
         return lax.dot_general(x, dy, (((0, 1, 2), (0, 1, 2)), ((), ())))[None, None]
     if _takes_winograd(x, dy.shape[3], geometry):
         return _in_float32(_winograd_kernel_gradient, x, dy, geometry)
