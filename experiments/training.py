@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -13,7 +13,14 @@ from jaxgen.quantize import Variables
 
 MODES = ("jit", "pmap")
 MAY_CHANGE = ("num_steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "parallel",
-              "sampling", "optimizer.learning_rate")
+              "sampling", "optimizer.learning_rate", "discriminator_optimizer.learning_rate")
+
+
+class Adversary(NamedTuple):
+    """The discriminator of a run that has one; config.discriminator_optimizer and config.adversarial.start are its."""
+
+    init: Callable[[jax.Array], tuple[Any, Any]]  # key -> (params, state of its objective)
+    loss_fn: Callable  # as `train.make_gan_step` takes it
 
 
 def axis_name(config: ConfigDict) -> str | None:
@@ -42,6 +49,7 @@ def train_model(
     describe: str,
     saved: Mapping[str, Any],
     model_state: Any = None,
+    adversary: Adversary | None = None,
 ) -> train.FitResult:
     """Trains, or goes on where the run in `workdir` stopped.
 
@@ -50,25 +58,29 @@ def train_model(
         workdir: the run's directory.
         batches: of `train_batches`.
         init: key -> Variables(params, state).
-        loss_fn: `(params, state, batch, key) -> (loss, (metrics, state))`.
+        loss_fn: `(params, state, batch, key) -> (loss, (metrics, state))`; with an adversary the generator's, as
+            `train.make_gan_step` takes it.
         evaluate: `(logger, variables, step) -> metrics`, with the averaged weights where the run keeps them.
         describe: what the first line says of the data.
         saved: what config.json holds besides the configuration, such as the pictures' shape.
         model_state: in place of the one that `init` gives, such as the weights of a trained tokenizer.
+        adversary: trained beside the model; None for none.
     """
     # 1. Optimizer, state and step. Every random number follows from the seed and the step's number.
     pmap = axis_name(config) is not None
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    optimizer_kwargs = config.optimizer.to_dict()
-    schedule = train.make_schedule(
-        optimizer_kwargs.pop("schedule"), learning_rate=optimizer_kwargs.pop("learning_rate"),
-        warmup_steps=optimizer_kwargs.pop("warmup_steps"), num_steps=config.num_steps,
-    )
-    optimizer = train.make_optimizer(**optimizer_kwargs, learning_rate=schedule)
-    step = train.make_train_step(
-        loss_fn, optimizer, run_key=run_key, ema_decay=config.ema_decay or None, accumulate=config.accumulate,
-        axis_name=axis_name(config), learning_rate=schedule,
-    )
+    optimizer, schedule = make_optimizer(config.optimizer, config.num_steps)
+    common = {"run_key": run_key, "ema_decay": config.ema_decay or None, "axis_name": axis_name(config),
+              "learning_rate": schedule}
+    if adversary is None:
+        step = train.make_train_step(loss_fn, optimizer, accumulate=config.accumulate, **common)
+    else:
+        if config.accumulate != 1:
+            raise ValueError(f"config.accumulate={config.accumulate}: training with a discriminator takes whole batches, "
+                             "so leave it at 1")
+        adversary_optimizer, _ = make_optimizer(config.discriminator_optimizer, config.num_steps)
+        step = train.make_gan_step(loss_fn, adversary.loss_fn, optimizer, adversary_optimizer,
+                                   start=config.adversarial.start, **common)
     mesh = train.make_mesh(fsdp=config.parallel.fsdp)
     if config.data.batch_size % jax.device_count():
         raise ValueError(f"config.data.batch_size={config.data.batch_size} does not divide over {jax.device_count()} "
@@ -80,6 +92,10 @@ def train_model(
     if model_state is not None:
         variables = Variables(variables.params, model_state)
     state = train.init_state(*variables, optimizer, ema=bool(config.ema_decay))
+    if adversary is not None:
+        # A key of its own, so that the generator starts as it does without a discriminator.
+        begin = jax.jit(adversary.init, compiler_options=quick)(jax.random.fold_in(init_key, 1))
+        state = state._replace(adversary=train.init_adversary(*begin, adversary_optimizer))
     device_batches = data.to_device(batches, None if pmap else train.batch_sharding(mesh))
 
     # 2. The run's directory comes after the checks above, so that a mistake leaves nothing behind.
@@ -106,6 +122,16 @@ def train_model(
                 checkpoint_every=config.checkpoint_every, evaluate=evaluate_state,
                 evaluate_every=config.evaluate_every, view=train.unreplicate if pmap else lambda state: state,
             )
+
+
+def make_optimizer(config: ConfigDict, num_steps: int) -> tuple[Any, Callable]:
+    """The optimizer that a part of the configuration describes, and its learning rate at each step."""
+    kwargs = config.to_dict()
+    schedule = train.make_schedule(
+        kwargs.pop("schedule"), learning_rate=kwargs.pop("learning_rate"), warmup_steps=kwargs.pop("warmup_steps"),
+        num_steps=num_steps,
+    )
+    return train.make_optimizer(**kwargs, learning_rate=schedule), schedule
 
 
 def _first_line(describe: str, params: Any, start: int, num_steps: int) -> str:

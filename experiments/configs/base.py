@@ -47,6 +47,27 @@ def autoencoding(**changes: Any) -> ConfigDict:
     return config
 
 
+def adversarial(**changes: Any) -> ConfigDict:
+    """`autoencoding` with a perceptual loss and a discriminator: a VQGAN's training."""
+    config = autoencoding(**changes)
+    config.reconstruction = "l1"
+    config.perceptual = {  # name: "lpips" or "none"; net: "vgg" or "alex"; file: of its weights, None for the cached one
+        "name": "lpips", "net": "vgg", "file": placeholder(str), "weight": 1.0,
+    }
+    config.discriminator = {"name": "patch", "channels": 64, "layers": 3}
+    config.discriminator_optimizer = config.optimizer.copy_and_resolve_references()
+    config.adversarial = {
+        "loss": "hinge",  # of generator and discriminator; see experiments.vqgan for the others
+        "weight": 0.8,
+        "adaptive": True,  # the weight times the ratio of gradients in the decoder's last layer
+        "start": 1000,  # the first step of the discriminator and of its term in the generator's loss
+        "ramp_steps": 0,  # over which that term rises
+        "augment": (),  # of "color", "translation", "cutout"
+        "r1": 0.0, "r1_every": 16, "lecam": 0.0,
+    }
+    return config
+
+
 def diffusing(**changes: Any) -> ConfigDict:
     """`training` of a diffusion model in EDM's manner, and how it is sampled.
 

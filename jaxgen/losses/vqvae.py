@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.losses.reconstruction import l2
-from jaxgen.quantize import Variables, usage
+from jaxgen.quantize import QuantizeOutput, Variables, usage
 
 PyTree = Any
 
@@ -43,11 +43,27 @@ def vqvae_loss(
     Raises:
         ValueError: the batch has no "image".
     """
+    x = require_image(batch)
+    x_r, outputs, state = forward(Variables(params, state), x, train=train, key=key)
+    distance = jnp.mean(reconstruction(x, x_r))
+    penalty, metrics = quantizer_loss(outputs, num_codes, axis_name)
+    loss = distance + penalty
+    return loss, ({"loss": loss, "reconstruction": distance, **metrics}, state)
+
+
+def require_image(batch: Mapping[str, Array]) -> Array:
+    """The batch's "image"; ValueError without."""
     if "image" not in batch:
         raise ValueError(f"batch must have an entry 'image', got {sorted(batch)}")
-    x_r, outputs, state = forward(Variables(params, state), batch["image"], train=train, key=key)
-    metrics = {"reconstruction": jnp.mean(reconstruction(batch["image"], x_r))}
-    loss = metrics["reconstruction"]
+    return batch["image"]
+
+
+def quantizer_loss(
+    outputs: QuantizeOutput | Mapping[str, QuantizeOutput], num_codes: int | Mapping[str, int] | None,
+    axis_name: str | None,
+) -> tuple[Float[Array, ""] | float, dict[str, Array]]:
+    """The sum of the quantizers' own losses, each a mean over its vectors, and metrics; arguments of `vqvae_loss`."""
+    loss, metrics = 0.0, {}
     levels = outputs if isinstance(outputs, Mapping) else {None: outputs}
     for level, output in levels.items():
         prefix = f"{level}_" if level else ""
@@ -57,4 +73,4 @@ def vqvae_loss(
         if num_codes is not None:
             codes = num_codes[level] if isinstance(num_codes, Mapping) else num_codes
             metrics[prefix + "perplexity"] = usage(output.indices, codes, axis_name=axis_name).perplexity
-    return loss, ({"loss": loss, **metrics}, state)
+    return loss, metrics

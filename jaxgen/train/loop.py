@@ -215,7 +215,7 @@ class _Loop:
     def save(self, step: int, state: TrainState, batches: Any) -> None:
         batch = self.pending[1] if self.pending else None
         self.read_pending()
-        if not bool(_all_finite((state.params, state.ema_params))):
+        if not bool(_all_finite((state.params, state.ema_params, state.adversary))):
             raise NonFiniteError("a parameter is not finite", step, _ids(batch), self.last_good())
         with self.clock_stopped():
             if self.logger is not None:

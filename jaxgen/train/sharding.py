@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxgen.train.state import TrainState
+from jaxgen.train.state import Adversary, TrainState
 
 PyTree = Any
 AXES = ("data", "fsdp")
@@ -65,14 +65,21 @@ def fsdp_sharding(tree: PyTree, mesh: Mesh, *, min_size: int = 2**16) -> PyTree:
 
 
 def state_sharding(state: TrainState, mesh: Mesh, *, min_size: int = 2**16) -> TrainState:
-    """Parameters, their average and the optimizer's state by `fsdp_sharding`; step and model state on every device."""
+    """Parameters, their average and the optimizers' states by `fsdp_sharding`; all else on every device."""
     everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def copied(tree):
+        return jax.tree.map(lambda _: everywhere, tree)
+
+    def shared(tree):
+        return fsdp_sharding(tree, mesh, min_size=min_size)
+
+    adversary = state.adversary
+    if adversary is not None:
+        adversary = Adversary(shared(adversary.params), shared(adversary.opt_state), copied(adversary.state))
     return TrainState(
-        step=everywhere,
-        params=fsdp_sharding(state.params, mesh, min_size=min_size),
-        opt_state=fsdp_sharding(state.opt_state, mesh, min_size=min_size),
-        model_state=jax.tree.map(lambda _: everywhere, state.model_state),
-        ema_params=fsdp_sharding(state.ema_params, mesh, min_size=min_size),
+        step=everywhere, params=shared(state.params), opt_state=shared(state.opt_state),
+        model_state=copied(state.model_state), ema_params=shared(state.ema_params), adversary=adversary,
     )
 
 

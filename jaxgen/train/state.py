@@ -10,6 +10,14 @@ from jaxtyping import Array, Int
 PyTree = Any
 
 
+class Adversary(NamedTuple):
+    """What a GAN's training holds besides its generator."""
+
+    params: PyTree  # the discriminator's
+    opt_state: PyTree
+    state: PyTree  # of its objective, such as LeCam's averages
+
+
 class TrainState(NamedTuple):
     """Everything a step reads and writes. Random keys are not in it: they come from the run's key and `step`."""
 
@@ -18,6 +26,7 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     model_state: PyTree  # what the model changes without gradients: EMA codebooks, usage; {} if none
     ema_params: PyTree  # moving average of params, or None
+    adversary: Adversary | None = None
 
 
 def init_state(
@@ -42,6 +51,18 @@ def init_state(
         model_state=_copy(model_state),
         ema_params=_copy(params) if ema else None,
     )
+
+
+def init_adversary(params: PyTree, state: PyTree, optimizer: optax.GradientTransformation) -> Adversary:
+    """The discriminator's part of a state before the first update: `init_state(...)._replace(adversary=...)`.
+
+    Args:
+        params: the discriminator's parameters; copied.
+        state: of its objective; {} if none.
+        optimizer: the discriminator's.
+    """
+    params = _copy(params)
+    return Adversary(params, _copy(optimizer.init(params)), _copy(state))
 
 
 def _copy(tree: PyTree) -> PyTree:

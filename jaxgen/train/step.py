@@ -57,12 +57,9 @@ def make_train_step(
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
     def step(state, batch):
-        if (state.ema_params is None) != (ema_decay is None):
-            has = "no" if state.ema_params is None else "some"
-            fix = f"use init_state(..., ema={ema_decay is not None}), or change ema_decay"
-            raise ValueError(f"ema_decay={ema_decay} but the state has {has} ema_params: {fix}")
+        check_ema(state, ema_decay)
         key = jax.random.fold_in(run_key, state.step)
-        params = state.params if axis_name is None else _varying(state.params, axis_name)
+        params = state.params if axis_name is None else varying(state.params, axis_name)
         if accumulate == 1:
             (loss, (metrics, model_state)), grads = value_and_grad(params, state.model_state, batch, key)
         else:
@@ -71,18 +68,36 @@ def make_train_step(
         metrics = {**metrics, "loss": loss}
         if axis_name is not None:
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        new_params = optax.apply_updates(state.params, updates)
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        if learning_rate is not None:
-            metrics["learning_rate"] = jnp.asarray(learning_rate(state.step), jnp.float32)
-        ema_params = state.ema_params
-        if ema_decay is not None:
-            ema_params = update_ema(ema_params, new_params, ema_decay, state.step)
-        return TrainState(state.step + 1, new_params, opt_state, model_state, ema_params), metrics
+        return learn(state, grads, model_state, metrics, optimizer, ema_decay, learning_rate)
 
     step.axis_name = axis_name
     return step
+
+
+def check_ema(state: TrainState, ema_decay: float | None) -> None:
+    """Raises ValueError unless the state has an average of the parameters exactly where there is a decay."""
+    if (state.ema_params is None) != (ema_decay is None):
+        has = "no" if state.ema_params is None else "some"
+        fix = f"use init_state(..., ema={ema_decay is not None}), or change ema_decay"
+        raise ValueError(f"ema_decay={ema_decay} but the state has {has} ema_params: {fix}")
+
+
+def learn(
+    state: TrainState, grads: PyTree, model_state: PyTree, metrics: dict[str, Array],
+    optimizer: optax.GradientTransformation, ema_decay: float | None,
+    learning_rate: Callable[[Array], Array] | None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """The state after an update by the gradients, and the metrics with those of the update; see `make_train_step`."""
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {**metrics, "grad_norm": optax.tree.norm(grads)}
+    if learning_rate is not None:
+        metrics["learning_rate"] = jnp.asarray(learning_rate(state.step), jnp.float32)
+    ema_params = state.ema_params
+    if ema_decay is not None:
+        ema_params = update_ema(ema_params, params, ema_decay, state.step)
+    return state._replace(step=state.step + 1, params=params, opt_state=opt_state, model_state=model_state,
+                          ema_params=ema_params), metrics
 
 
 def split_batch(batch: Mapping, parts: int) -> PyTree:
@@ -127,9 +142,12 @@ def _accumulated(value_and_grad, params, model_state, micro, key):
     return loss, metrics, model_state, grads
 
 
-def _varying(tree: PyTree, axis_name: str) -> PyTree:
-    # shard_map sums the gradients of parameters that are equal on all devices; marked as varying, each device
-    # gets its own gradient, as under pmap, and the mean is taken once, here.
+def varying(tree: PyTree, axis_name: str) -> PyTree:
+    """Marks parameters as varying over the devices of an axis, so that each gets its own gradient, as under pmap.
+
+    `shard_map` sums the gradients of what is equal on all devices; the steps here take the mean, once.
+    """
+
     def mark(leaf):
         if axis_name in getattr(jax.typeof(leaf), "vma", ()):
             return leaf

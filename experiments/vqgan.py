@@ -1,0 +1,113 @@
+"""Train a VQGAN: a VQ-VAE with a perceptual loss and a discriminator.
+
+    python -m experiments.vqgan --workdir=runs/g
+    python -m experiments.vqgan --workdir=runs/h --config=experiments/configs/vqgan_mnist.py
+    python -m experiments.vqgan --workdir=runs/i --config.adversarial.weight=0.4 --config.adversarial.start=2000
+
+The same command goes on with a run that was stopped. What comes out is an autoencoder like that of
+`experiments.vqvae`: `reconstruct`, `evaluate`, `token_prior` and the others take its directory. LPIPS needs weights,
+which are not downloaded on their own: the message says how to get them; --config.perceptual.name=none trains without.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from experiments import command_line
+from experiments.reconstruction import Reconstructor
+from experiments.runs import load_split
+from experiments.training import Adversary, axis_name, describe_pictures, train_batches, train_model
+from experiments.vqvae import RECONSTRUCTION, SHOWN
+from jaxgen import interop, losses, models, train
+from jaxgen.errors import unknown_name
+from jaxgen.losses.conditions import global_positions
+
+GAN_LOSSES = {
+    "hinge": losses.hinge(), "vanilla": losses.vanilla(), "non_saturating": losses.non_saturating(),
+    "least_squares": losses.least_squares(), "wasserstein": losses.wasserstein(),
+    # VQGAN's published code: the generator of hinge against the discriminator of vanilla.
+    "vqgan_vanilla": losses.GanLoss(losses.hinge().generator, losses.vanilla().discriminator),
+}
+
+
+def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
+    """Trains from the configuration, or goes on where the run in `workdir` stopped."""
+    axis, adversarial = axis_name(config), config.adversarial
+    if config.reconstruction not in RECONSTRUCTION:
+        raise unknown_name("config.reconstruction", config.reconstruction, RECONSTRUCTION)
+    if adversarial.loss not in GAN_LOSSES:
+        raise unknown_name("config.adversarial.loss", adversarial.loss, GAN_LOSSES)
+
+    # 1. Data.
+    train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
+    shape = train_set.image_shape
+
+    # 2. The autoencoder and the discriminator, as pure functions.
+    model = models.build(**config.model.to_dict(), image_channels=shape[-1], axis_name=axis)
+    discriminator = models.build_discriminator(**config.discriminator.to_dict(), axis_name=axis)
+
+    def discriminate(params, images):
+        return discriminator.apply({"params": params}, images)
+
+    def init_adversary(key):
+        return discriminator.init(key, jnp.zeros((1, *shape)))["params"], losses.lecam_init()
+
+    # 3. Their objectives. Both see pictures through the same kind of augmentation.
+    gan = GAN_LOSSES[adversarial.loss]
+    augment = partial(augment_globally, policy=tuple(adversarial.augment), axis=axis) if adversarial.augment else None
+    generator_loss = partial(
+        losses.vqgan_generator_loss, forward=model.forward, discriminate=discriminate, gan=gan, augment=augment,
+        reconstruction=RECONSTRUCTION[config.reconstruction], perceptual=perceptual_distance(config),
+        perceptual_weight=config.perceptual.weight, gan_weight=adversarial.weight,
+        last_layer=("decoder", "conv_out", "kernel") if adversarial.adaptive else None,
+        start=adversarial.start, ramp_steps=adversarial.ramp_steps, num_codes=model.num_codes, axis_name=axis,
+    )
+    discriminator_loss = partial(
+        losses.vqgan_discriminator_loss, discriminate=discriminate, gan=gan, augment=augment,
+        r1_weight=adversarial.r1, r1_every=adversarial.r1_every, lecam_weight=adversarial.lecam, axis_name=axis,
+    )
+
+    # 4. What is measured and shown along the way.
+    reconstructor = Reconstructor(model)
+
+    def evaluate(logger, variables, step):
+        pairs, columns = reconstructor.pairs(variables, test_set, min(SHOWN, len(test_set)))
+        logger.images(step, "reconstructions", pairs, columns=columns, scale=2)
+        return reconstructor.measure(variables, test_set)
+
+    # 5. Training.
+    return train_model(
+        config, workdir, batches=train_batches(config, train_set), init=lambda key: model.init(key, shape),
+        loss_fn=generator_loss, adversary=Adversary(init_adversary, discriminator_loss), evaluate=evaluate,
+        describe=describe_pictures(train_set, test_set),
+        saved={"model": {"image_channels": shape[-1]}, "image_shape": shape},
+    )
+
+
+def augment_globally(key: jax.Array, images: jax.Array, *, policy: tuple[str, ...], axis: str | None) -> jax.Array:
+    """DiffAugment, whose draws follow the place in the global batch."""
+    return losses.diffaugment(key, images, policy=policy, sample_ids=global_positions(images.shape[0], axis)[0])
+
+
+def perceptual_distance(config: ConfigDict):
+    """`(x, x_r) -> [B]`, or None."""
+    if config.perceptual.name == "none":
+        return None
+    if config.perceptual.name != "lpips":
+        raise unknown_name("config.perceptual.name", config.perceptual.name, ("lpips", "none"))
+    params = interop.load_lpips(config.perceptual.file, net=config.perceptual.net)
+    return partial(losses.lpips, params)
+
+
+if __name__ == "__main__":
+    CONFIG = command_line.define_config("experiments/configs/vqgan_emoji32.py")
+    WORKDIR = command_line.define_workdir("The run's directory, new or of a run to go on with.")
+
+    def main():
+        command_line.start_processes(CONFIG.value.parallel.multihost)
+        train_vqgan(CONFIG.value, WORKDIR.value)
+
+    command_line.run(main)
