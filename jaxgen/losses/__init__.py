@@ -4,6 +4,7 @@ from jaxgen.losses.adversarial import GanLoss, hinge, least_squares, non_saturat
 from jaxgen.losses.augment import diffaugment
 from jaxgen.losses.balance import adaptive_weight, ramp
 from jaxgen.losses.diffusion import diffusion_loss
+from jaxgen.losses.gaussian import Gaussian, gaussian_kl
 from jaxgen.losses.penalties import LecamState, gradient_penalty, lazy, lecam, lecam_init, r1
 from jaxgen.losses.reconstruction import huber, l1, l2, logit_laplace, logit_laplace_mean
 from jaxgen.losses.token_prior import masked_prior_loss
@@ -11,8 +12,8 @@ from jaxgen.losses.vqgan import vqgan_discriminator_loss, vqgan_generator_loss
 from jaxgen.losses.vqvae import vqvae_loss
 
 __all__ = [
-    "GanLoss", "LecamState", "adaptive_weight", "diffaugment", "diffusion_loss", "gradient_penalty", "hinge", "huber",
-    "l1", "l2", "lazy", "least_squares", "lecam", "lecam_init", "logit_laplace", "logit_laplace_mean",
-    "masked_prior_loss", "non_saturating", "r1", "ramp", "vanilla", "vqgan_discriminator_loss",
+    "GanLoss", "Gaussian", "LecamState", "adaptive_weight", "diffaugment", "diffusion_loss", "gaussian_kl",
+    "gradient_penalty", "hinge", "huber", "l1", "l2", "lazy", "least_squares", "lecam", "lecam_init", "logit_laplace",
+    "logit_laplace_mean", "masked_prior_loss", "non_saturating", "r1", "ramp", "vanilla", "vqgan_discriminator_loss",
     "vqgan_generator_loss", "vqvae_loss", "wasserstein",
 ]

@@ -1,0 +1,31 @@
+"""Diagonal Gaussians, which a variational autoencoder's encoder predicts, and their distance to N(0, 1)."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Gaussian(NamedTuple):
+    """N(mean, exp(logvar)), each entry by itself."""
+
+    mean: Float[Array, "B ..."]
+    logvar: Float[Array, "B ..."]  # natural logarithm of the variance
+
+
+def gaussian_kl(gaussian: Gaussian) -> Float[Array, "B"]:
+    """KL(N(mean, exp(logvar)) || N(0, 1)) = 1/2 sum(mean² + exp(logvar) - 1 - logvar) per example [nats].
+
+    Args:
+        gaussian: mean and logvar `[B, ...]`.
+
+    Returns:
+        `[B]`, sums over all entries of an example, in float32 or wider.
+
+    Kingma & Welling, "Auto-encoding variational Bayes" (2013), appendix B.
+    """
+    wide = jnp.promote_types(jnp.result_type(*gaussian), jnp.float32)
+    mean, logvar = (x.astype(wide) for x in gaussian)
+    # exp(logvar) - 1 would lose its digits near the minimum, where logvar is about 0.
+    terms = (jnp.square(mean) + jnp.expm1(logvar) - logvar) / 2
+    return jnp.sum(terms.reshape(terms.shape[0], -1), axis=1)
