@@ -58,6 +58,8 @@ class Encoder(nn.Module):
         norm: "group" or "none".
         norm_groups: at most this many groups per normalisation.
         patch_size: pixels folded into channels before the first convolution.
+        z_channels: channels of the last 3x3 convolution, where a 1x1 one ("quant_conv") takes them to the latents, as
+            in VQGAN and in latent diffusion's autoencoders; None for no 1x1 convolution.
         dtype: computing dtype (for example bfloat16); None computes in the parameters' dtype.
         param_dtype: dtype of the parameters.
     """
@@ -72,6 +74,7 @@ class Encoder(nn.Module):
     norm: str = "group"
     norm_groups: int = 32
     patch_size: int = 1
+    z_channels: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -93,7 +96,10 @@ class Encoder(nn.Module):
                 x = Downsample(features, name=f"down{level}_downsample", **types)(x)
         x = Middle(x.shape[-1], self.middle_attention, self.heads, name="middle", **block)(x)
         x = nn.swish(Norm(self.norm, self.norm_groups, name="norm_out", **types)(x))
-        return Conv(self.latent_channels, (3, 3), name="conv_out", **types)(x)
+        if self.z_channels is None:
+            return Conv(self.latent_channels, (3, 3), name="conv_out", **types)(x)
+        x = Conv(self.z_channels, (3, 3), name="conv_out", **types)(x)
+        return Conv(self.latent_channels, (1, 1), name="quant_conv", **types)(x)
 
 
 class Decoder(nn.Module):
@@ -102,6 +108,7 @@ class Decoder(nn.Module):
     Attributes:
         image_channels: channels of the result.
         num_res_blocks: residual blocks per level (VQGAN's decoder has one more than its encoder).
+        z_channels: channels to which a 1x1 convolution ("post_quant_conv") takes the latents first; None for none.
         The others are those of `Encoder`; `multipliers` is given from high to low resolution, as there.
     """
 
@@ -115,6 +122,7 @@ class Decoder(nn.Module):
     norm: str = "group"
     norm_groups: int = 32
     patch_size: int = 1
+    z_channels: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -122,6 +130,8 @@ class Decoder(nn.Module):
     def __call__(self, z: Float[Array, "B h w D"]) -> Float[Array, "B H W image_channels"]:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         block = {"norm": self.norm, "norm_groups": self.norm_groups, **types}
+        if self.z_channels is not None:
+            z = Conv(self.z_channels, (1, 1), name="post_quant_conv", **types)(z)
         x = Conv(self.channels * self.multipliers[-1], (3, 3), name="conv_in", **types)(z)
         x = Middle(x.shape[-1], self.middle_attention, self.heads, name="middle", **block)(x)
         for level in reversed(range(len(self.multipliers))):

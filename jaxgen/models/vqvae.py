@@ -29,6 +29,9 @@ class VQVAE(NamedTuple):
     indices: Callable  # (variables, x) -> [B, h, w] int32, or [B, h, w, depth]
     decode_indices: Callable  # (variables, indices) -> x_r
     num_codes: int  # per index
+    encoder: nn.Module  # what the functions above are made of: encoder, decoder, quantizer
+    decoder: nn.Module
+    quantizer: Quantizer
 
 
 def vqvae(encoder: nn.Module, decoder: nn.Module, quantizer: Quantizer) -> VQVAE:
@@ -78,7 +81,7 @@ def vqvae(encoder: nn.Module, decoder: nn.Module, quantizer: Quantizer) -> VQVAE
         return decode(variables.params, quantizer.lookup(_quantizer_variables(variables), codes))
 
     return VQVAE(init, encode, quantize, decode, forward, reconstruct, indices, decode_indices,
-                 quantizer.num_codes)
+                 quantizer.num_codes, encoder, decoder, quantizer)
 
 
 def check_reconstruction(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:

@@ -33,6 +33,25 @@ def test_odd_sizes_round_up_when_halved():
     assert shapes(Encoder(latent_channels=2, multipliers=(1, 1), **SMALL), image).shape == (1, 7, 4, 2)
 
 
+def test_pointwise_convolutions_next_to_the_latents():
+    """VQGAN's: what follows the encoder and precedes the decoder is a matrix product at each position."""
+    kwargs = {**SMALL, "multipliers": (1,), "middle_attention": False}
+    x = jax.random.normal(KEY, (1, 4, 4, 1))
+    for plain, module in (
+        (Encoder(latent_channels=5, **kwargs), Encoder(latent_channels=3, z_channels=5, **kwargs)),
+        (Decoder(image_channels=1, **kwargs), Decoder(image_channels=1, z_channels=5, **kwargs)),
+    ):
+        params = dict(module.init(KEY, x)["params"])
+        name, = set(params) - set(plain.init(KEY, x)["params"])
+        product = {**params.pop(name), "bias": jnp.arange(1.0, 6.0)[: 3 if name == "quant_conv" else 5]}
+        y = module.apply({"params": {**params, name: product}}, x)
+        if name == "quant_conv":
+            expected = plain.apply({"params": params}, x) @ product["kernel"][0, 0] + product["bias"]
+        else:
+            expected = plain.apply({"params": params}, x @ product["kernel"][0, 0] + product["bias"])
+        chex.assert_trees_all_close(y, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_bfloat16_computes_in_half_keeps_float32_parameters_and_agrees_with_float32(norm):
     kwargs = {**SMALL, "multipliers": (1, 2), "attention_levels": (1,), "norm": norm}
