@@ -9,12 +9,15 @@ from math import prod
 from typing import Any
 
 import jax.numpy as jnp
+from flax import linen as nn
 
 from jaxgen import diffusion, quantize
 from jaxgen.errors import unknown_name
 from jaxgen.models.autoencoder import Decoder, Encoder
 from jaxgen.models.diffusion import DiffusionModel, diffusion_model
+from jaxgen.models.discriminator import PatchDiscriminator, StyleDiscriminator
 from jaxgen.models.dit import DiT
+from jaxgen.models.kl_autoencoder import KLAutoencoder, kl_autoencoder
 from jaxgen.models.text import TextEncoder
 from jaxgen.models.token_prior import TokenPrior, token_prior
 from jaxgen.models.transformer import Transformer
@@ -29,6 +32,7 @@ QUANTIZERS = {
 }
 
 NETWORKS = {"unet": UNet, "dit": DiT}
+DISCRIMINATORS = {"patch": PatchDiscriminator, "style": StyleDiscriminator}
 SCHEDULES = {
     "linear": diffusion.linear, "scaled_linear": diffusion.scaled_linear, "cosine": diffusion.cosine,
     "sigmoid": diffusion.sigmoid, "trigonometric": diffusion.trigonometric, "flow": diffusion.flow,
@@ -59,7 +63,31 @@ def build_quantizer(name: str, *, axis_name: str | None = None, **kwargs: Any) -
     return _call(f"quantizer {name!r}", function, kwargs)
 
 
-def build(name: str, *, axis_name: str | None = None, **kwargs: Any) -> VQVAE | VQVAE2 | DiffusionModel | TokenPrior:
+def build_discriminator(
+    name: str, *, dtype: str | None = None, axis_name: str | None = None, **kwargs: Any
+) -> nn.Module:
+    """A discriminator by name, for example `build_discriminator("patch", layers=2)`.
+
+    Args:
+        name: a key of `DISCRIMINATORS`: "patch" gives logits [B, h, w, 1], "style" [B].
+        dtype: computing dtype, for example "bfloat16"; None computes in the parameters'.
+        axis_name: mapped axis of devices, for what reduces over the batch.
+        **kwargs: the network's own keyword arguments.
+
+    Returns:
+        A Linen module; its variables are {"params": ...} alone.
+
+    Raises:
+        ValueError: an unknown name or keyword argument; the message has the nearest one.
+    """
+    if name not in DISCRIMINATORS:
+        raise unknown_name("discriminator", name, DISCRIMINATORS)
+    return _network(DISCRIMINATORS[name], {"axis_name": axis_name}, kwargs, dtype)
+
+
+def build(
+    name: str, *, axis_name: str | None = None, **kwargs: Any
+) -> VQVAE | VQVAE2 | KLAutoencoder | DiffusionModel | TokenPrior:
     """A model by name from plain values.
 
     Args:
@@ -103,6 +131,17 @@ def _build_vqvae(
         _network(Encoder, {"latent_channels": latent_channels}, encoder, dtype),
         _network(Decoder, {"image_channels": image_channels}, decoder, dtype),
         build_quantizer(axis_name=axis_name, **quantizer),
+    )
+
+
+def _build_kl_autoencoder(
+    *, latent_channels: int, image_channels: int, encoder: Mapping | None = None, decoder: Mapping | None = None,
+    scale: float = 1.0, shift: float = 0.0, dtype: str | None = None, axis_name: str | None = None,
+) -> KLAutoencoder:
+    return kl_autoencoder(
+        _network(Encoder, {"latent_channels": 2 * latent_channels}, encoder, dtype),
+        _network(Decoder, {"image_channels": image_channels}, decoder, dtype),
+        scale=scale, shift=shift,
     )
 
 
@@ -172,5 +211,5 @@ def _build_token_prior(
     return token_prior(_network(Transformer, sizes, network, dtype), tokenizer, shape=shape[:2])
 
 
-MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2, "diffusion": _build_diffusion,
-          "token_prior": _build_token_prior}
+MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2, "kl_autoencoder": _build_kl_autoencoder,
+          "diffusion": _build_diffusion, "token_prior": _build_token_prior}
