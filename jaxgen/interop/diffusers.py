@@ -15,14 +15,14 @@ from jaxgen import diffusion
 from jaxgen.errors import unknown_name
 from jaxgen.interop.diffusers_config import complete, unet_arguments
 from jaxgen.interop.diffusers_export import unet_config
-from jaxgen.interop.diffusers_files import find, read_config
+from jaxgen.interop.diffusers_files import CONFIG, WEIGHTS, find, read_config
 from jaxgen.interop.diffusers_schedule import from_scheduler_config, network_steps, read_scheduler_config
-from jaxgen.interop.diffusers_weights import expected_params, inputs_of, to_params, to_tensors
+from jaxgen.interop.diffusers_weights import LAYOUT, expected_params, inputs_of
 from jaxgen.interop.safetensors import read_safetensors, write_safetensors
+from jaxgen.interop.state_dict import to_params, to_tensors
 from jaxgen.models.unet import UNet
 
 PyTree = Any
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 CONDITIONS = ("classes", "context", "context_mask")
 
 
@@ -71,7 +71,8 @@ def load_unet(directory: str | Path, *, dtype: Any = None) -> LoadedUNet:
     param_dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
     model = UNet(**arguments, dtype=None if dtype is None else param_dtype, param_dtype=param_dtype)
     tensors = read_safetensors(file.with_name(WEIGHTS), dtype=None)
-    return LoadedUNet(model, to_params(tensors, expected_params(model, inputs), str(file.with_name(WEIGHTS))), config)
+    params = to_params(tensors, expected_params(model, inputs), str(file.with_name(WEIGHTS)), LAYOUT)
+    return LoadedUNet(model, params, config)
 
 
 def save_unet(directory: str | Path, model: UNet, params: PyTree, *, sample_size: Any = None) -> None:
@@ -92,7 +93,7 @@ def save_unet(directory: str | Path, model: UNet, params: PyTree, *, sample_size
     """
     inputs = inputs_of(params, "params")
     config = unet_config(model, inputs, sample_size)
-    tensors = to_tensors(params, expected_params(model, inputs), "params")
+    tensors = to_tensors(params, expected_params(model, inputs), "params", LAYOUT)
     directory = Path(directory)
     write_safetensors(directory / WEIGHTS, tensors, metadata={"format": "pt"})
     (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")

@@ -1,12 +1,10 @@
-"""The `config.json` of diffusers' U-Nets as arguments of `jaxgen.models.unet.UNet`.
-
-Every entry is honoured, has no effect on inference, or is an error: none is passed over.
-"""
+"""The `config.json` of diffusers' U-Nets as arguments of `jaxgen.models.unet.UNet`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from jaxgen.errors import unknown_name
+from jaxgen.interop.diffusers_files import complete_entries, unsupported
 from jaxgen.interop.diffusers_weights import Inputs
 
 UNCONDITIONAL, CONDITIONAL = "UNet2DModel", "UNet2DConditionModel"
@@ -66,8 +64,6 @@ VALUES: dict[str, dict[str, tuple]] = {
 }
 """The values that the U-Net can honour, of the entries where it cannot honour all."""
 
-# What diffusers' training notes beside a moving average of the weights.
-NOTES = {"decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"}
 KINDS = {
     "DownBlock2D": "plain", "ResnetDownsampleBlock2D": "resnet", "AttnDownBlock2D": "attention",
     "CrossAttnDownBlock2D": "cross_attention",
@@ -78,26 +74,12 @@ DOWN_TYPES, UP_TYPES = tuple(KINDS)[:4], tuple(KINDS)[4:]
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with the entries that its file leaves to diffusers' defaults.
+    """A U-Net's configuration with the entries that its file leaves to diffusers' defaults.
 
     Raises:
         ValueError: it is of another class, or has an entry that is unknown or that the U-Net cannot honour.
     """
-    name = config.get("_class_name")
-    if name not in DEFAULTS:
-        raise unknown_name("_class_name", name, DEFAULTS)
-    for entry, value in config.items():
-        # An entry of another version of diffusers that is null is one that is not used.
-        if entry not in DEFAULTS[name] and not entry.startswith("_") and entry not in NOTES and value is not None:
-            raise ValueError(f"{name} has an entry {entry}={value!r} that is not known here: the result could be wrong")
-    result = {**DEFAULTS[name], **config}
-    for entry, values in VALUES[name].items():
-        given = result[entry]
-        if isinstance(given, list | tuple) and given and all(value == given[0] for value in given):
-            given = given[0]
-        if given not in values:
-            raise _unsupported(name, entry, result[entry], " or ".join(map(repr, values)))
-    return result
+    return complete_entries(config, DEFAULTS, VALUES, "UNet")
 
 
 def unet_arguments(config: Mapping[str, Any]) -> tuple[dict[str, Any], Inputs]:
@@ -162,7 +144,7 @@ def crossed_levels(down, up, middle) -> list[int]:
 
 
 def _unsupported(name: str, entry: str, value: Any, wanted: str) -> ValueError:
-    return ValueError(f"{name} with {entry}={value!r} cannot be loaded: jaxgen's UNet needs {wanted}")
+    return unsupported(name, entry, value, "UNet", wanted)
 
 
 def _levels(config, entry, types, resample) -> tuple[str, ...]:

@@ -1,23 +1,34 @@
-"""Where diffusers keeps its configurations: in a model's directory, or in a sub-folder of a pipeline's."""
+"""Where diffusers keeps its configurations, and what their entries may say.
+
+A configuration lies in a model's directory, or in a sub-folder of a pipeline's. Every entry is honoured, has no effect
+on inference, or is an error: none is passed over.
+"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxgen.errors import unknown_name
 
-def find(directory: str | Path, file: str, folder: str) -> Path:
-    """The path of `file` in a directory, or in its sub-folder.
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+# What diffusers' training notes beside a moving average of the weights.
+NOTES = {"decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"}
+
+
+def find(directory: str | Path, file: str, *folders: str) -> Path:
+    """The path of `file` in a directory, or in one of its sub-folders.
 
     Raises:
-        FileNotFoundError: it is in neither; says what was looked for.
+        FileNotFoundError: it is in none; says what was looked for.
     """
     directory = Path(directory)
-    places = directory / file, directory / folder / file
+    places = [directory / file, *(directory / folder / file for folder in folders)]
     for place in places:
         if place.is_file():
             return place
     there = "" if directory.is_dir() else f": there is no directory {directory}"
-    raise FileNotFoundError(f"neither {places[0]} nor {places[1]} is there{there}")
+    raise FileNotFoundError(f"neither {' nor '.join(map(str, places))} is there{there}")
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -33,3 +44,42 @@ def read_config(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{file} must hold an object {{...}}, got {type(config).__name__}")
     return config
+
+
+def complete_entries(
+    config: Mapping[str, Any],
+    defaults: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Mapping[str, tuple]],
+    ours: str,
+) -> dict[str, Any]:
+    """A configuration with the entries that its file leaves to diffusers' defaults.
+
+    Args:
+        config: the file's.
+        defaults: by class, what an entry that is not there means.
+        values: by class, the values that can be honoured, of the entries where not all can.
+        ours: the network here that would have to, for the error.
+
+    Raises:
+        ValueError: it is of another class, or has an entry that is unknown or cannot be honoured.
+    """
+    name = config.get("_class_name")
+    if name not in defaults:
+        raise unknown_name("_class_name", name, defaults)
+    for entry, value in config.items():
+        # An entry of another version of diffusers that is null is one that is not used.
+        if entry not in defaults[name] and not entry.startswith("_") and entry not in NOTES and value is not None:
+            raise ValueError(f"{name} has an entry {entry}={value!r} that is not known here: the result could be wrong")
+    result = {**defaults[name], **config}
+    for entry, allowed in values[name].items():
+        given = result[entry]
+        if isinstance(given, list | tuple) and given and all(value == given[0] for value in given):
+            given = given[0]
+        if given not in allowed:
+            raise unsupported(name, entry, result[entry], ours, " or ".join(map(repr, allowed)))
+    return result
+
+
+def unsupported(name: str, entry: str, value: Any, ours: str, wanted: str) -> ValueError:
+    """The error for an entry that cannot be honoured."""
+    return ValueError(f"{name} with {entry}={value!r} cannot be loaded: jaxgen's {ours} needs {wanted}")
