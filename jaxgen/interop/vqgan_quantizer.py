@@ -1,0 +1,66 @@
+"""What the quantizers of published VQGANs do differently: a loss with beta on the other term, and renumbered codes."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from jaxgen.quantize import Quantizer, vq
+from jaxgen.quantize.checks import check_indices
+
+
+def published_vq(num_codes: int, *, beta: float = 0.25, legacy: bool = True) -> Quantizer:
+    """`jaxgen.quantize.vq` with the loss that published VQGANs were trained with.
+
+        legacy:  |z - sg(e)|^2 + beta |sg(z) - e|^2        else:  beta |z - sg(e)|^2 + |sg(z) - e|^2
+
+    The two have the same value, (1 + beta) |z - e|^2, and other gradients: under `legacy`, the default of
+    taming-transformers and of diffusers, beta slows the codes and not the encoder. For going on with such a model's
+    training; a new one wants `vq`.
+
+    Args:
+        num_codes: K.
+        beta: weight of one of the terms.
+        legacy: of the codebook's; else of the commitment's.
+    """
+    if not legacy:
+        return vq(num_codes, commitment=beta)
+    quantizer = vq(num_codes, commitment=1.0)
+
+    def apply(variables, z, *, train=False, key=None):
+        output, state = quantizer.apply(variables, z, train=train, key=key)
+        return output._replace(losses={**output.losses, "codebook": beta * output.losses["codebook"]}), state
+
+    return quantizer._replace(apply=apply)
+
+
+def to_used(
+    indices: Int[Array, "..."], used: Int[Array, "n"], *, unknown: int | None = None
+) -> Int[Array, "..."]:
+    """Codes renumbered as their places in `used`, as taming-transformers does for priors over part of a codebook.
+
+    Args:
+        indices: codes of the whole codebook.
+        used: the codes that the prior knows, for example a `LoadedVQGAN`'s.
+        unknown: what a code outside `used` becomes; None for `len(used)`, taming's "extra" token. (Its "random", a
+            code drawn anew each time, is not offered: draw one and pass it.)
+
+    Returns:
+        int32 places, or `unknown`.
+    """
+    used = jnp.asarray(used)
+    order = jnp.argsort(used)
+    place = order[jnp.clip(jnp.searchsorted(used[order], indices), 0, used.shape[0] - 1)]
+    return jnp.where(used[place] == indices, place, used.shape[0] if unknown is None else unknown).astype(jnp.int32)
+
+
+def from_used(places: Int[Array, "..."], used: Int[Array, "n"]) -> Int[Array, "..."]:
+    """The codes at these places of `used`: the inverse of `to_used`. The extra place `len(used)` gives the first code.
+
+    Raises:
+        ValueError: a place below 0 or above `len(used)`; under `jit`, where nothing can be raised, it gives -1, whose
+            vector is NaN.
+    """
+    used, places = jnp.asarray(used), jnp.asarray(places)
+    count = used.shape[0]
+    check_indices(places, count + 1)
+    places = jnp.where(places == count, 0, jnp.where(places < 0, count, places))
+    return used.at[places].get(mode="fill", fill_value=-1)

@@ -1,0 +1,46 @@
+"""Autoencoders that the tests of this folder save and load."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.models import Decoder, Encoder, kl_autoencoder, vqvae
+from jaxgen.quantize import Variables, vq
+
+WIDTHS = {"channels": 4, "multipliers": (1, 2), "norm_groups": 2}
+KEY = jax.random.key(0)
+
+
+def networks(*, latents, z=None, attention=(), channels=3, encoder=None, decoder=None, **shared):
+    """An encoder to so many channels and its mirror image; `z` = channels before and after the 1x1 convolutions."""
+    kwargs = {**WIDTHS, "attention_levels": attention, **shared}
+    before, after = z or (None, None)
+    return (
+        Encoder(**{"latent_channels": latents, "z_channels": before, "num_res_blocks": 1, **kwargs, **(encoder or {})}),
+        Decoder(**{"image_channels": channels, "z_channels": after, "num_res_blocks": 2, **kwargs, **(decoder or {})}),
+    )
+
+
+def vq_model(quantizer=None, *, latents=3, z=(2, 2), **options):
+    return filled(vqvae(*networks(latents=latents, z=z, **options), quantizer or vq(7)), options.get("channels", 3))
+
+
+def kl_model(*, latents=4, z=(4, 2), scale=0.5, shift=0.0, **options):
+    model = kl_autoencoder(*networks(latents=latents, z=z, **options), scale=scale, shift=shift)
+    return filled(model, options.get("channels", 3))
+
+
+def filled(model, channels, seed=0):
+    """The model, and random parameters and state for it."""
+    rng = np.random.default_rng(seed)
+    size = model.encoder.patch_size * 2 ** (len(model.encoder.multipliers) - 1)
+    shapes = jax.eval_shape(lambda key: model.init(key, (size, size, channels)), KEY)
+    return model, jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
+
+
+def picture(size=4, channels=3):
+    return jax.random.normal(jax.random.key(1), (2, size, size, channels))
+
+
+def replaced(variables, **params):
+    return Variables({**variables.params, **params}, variables.state)
