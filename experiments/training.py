@@ -76,8 +76,8 @@ def train_model(
         step = train.make_train_step(loss_fn, optimizer, accumulate=config.accumulate, **common)
     else:
         if config.accumulate != 1:
-            raise ValueError(f"config.accumulate={config.accumulate}: training with a discriminator takes whole batches, "
-                             "so leave it at 1")
+            raise ValueError(f"config.accumulate={config.accumulate}: training with a discriminator takes whole "
+                             "batches, so leave it at 1")
         adversary_optimizer, _ = make_optimizer(config.discriminator_optimizer, config.num_steps)
         step = train.make_gan_step(loss_fn, adversary.loss_fn, optimizer, adversary_optimizer,
                                    start=config.adversarial.start, **common)

@@ -51,8 +51,11 @@ def adversarial(**changes: Any) -> ConfigDict:
     """`autoencoding` with a perceptual loss and a discriminator: a VQGAN's training."""
     config = autoencoding(**changes)
     config.reconstruction = "l1"
-    config.perceptual = {  # name: "lpips" or "none"; net: "vgg" or "alex"; file: of its weights, None for the cached one
-        "name": "lpips", "net": "vgg", "file": placeholder(str), "weight": 1.0,
+    config.perceptual = {
+        "name": "lpips",  # or "none"
+        "net": "vgg",  # or "alex"
+        "file": placeholder(str),  # of its weights; None for the cached one
+        "weight": 1.0,
     }
     config.discriminator = {"name": "patch", "channels": 64, "layers": 3}
     config.discriminator_optimizer = config.optimizer.copy_and_resolve_references()

@@ -11,7 +11,7 @@ from experiments.configs.base import adversarial, variant
 
 def get_config(name=None):
     config = adversarial()
-    autoencoder = vqvae_emoji32.get_config()
+    autoencoder = vqvae_emoji32.get_config().to_dict()
     config.update({key: autoencoder[key] for key in ("data", "optimizer", "num_steps", "model")})
     config.perceptual.net = "alex"
     config.discriminator = {"name": "patch", "channels": 32, "layers": 2}

@@ -17,6 +17,7 @@ from jaxgen.losses.vqvae import quantizer_loss, require_image
 from jaxgen.quantize import Variables
 
 PyTree = Any
+HINGE = hinge()
 Distance = Callable[[Array, Array], Float[Array, "B"]]
 Augment = Callable[[Array, Array], Array]
 """(key, images) -> images, such as `diffaugment`."""
@@ -32,7 +33,7 @@ def vqgan_generator_loss(
     step: Int[Array, ""],
     forward: Callable,
     discriminate: Callable,
-    gan: GanLoss = hinge(),
+    gan: GanLoss = HINGE,
     reconstruction: Distance = l1,
     perceptual: Distance | None = None,
     perceptual_weight: float = 1.0,
@@ -125,7 +126,7 @@ def vqgan_discriminator_loss(
     *,
     step: Int[Array, ""],
     discriminate: Callable,
-    gan: GanLoss = hinge(),
+    gan: GanLoss = HINGE,
     augment: Augment | None = None,
     r1_weight: float = 0.0,
     r1_every: int = 16,

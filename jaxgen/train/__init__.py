@@ -18,9 +18,9 @@ from jaxgen.train.state import Adversary, TrainState, init_adversary, init_state
 from jaxgen.train.step import make_train_step
 
 __all__ = [
-    "Adversary", "Checkpointer", "DamagedCheckpointError", "FitResult", "Loaded", "Logger", "NonFiniteError", "Restored",
-    "RunDirectory", "TrainState", "batch_sharding", "compile_step", "ema_rate", "fit", "fsdp_sharding",
-    "init_adversary", "init_state", "load", "make_gan_step", "make_grid", "make_mesh", "make_optimizer", "make_schedule", "make_train_step",
-    "open_run", "pmap_step", "read_records", "replicate", "resume", "save_grid", "shard_batch",
-    "shard_state", "state_sharding", "to_uint8", "unreplicate", "update_ema",
+    "Adversary", "Checkpointer", "DamagedCheckpointError", "FitResult", "Loaded", "Logger", "NonFiniteError",
+    "Restored", "RunDirectory", "TrainState", "batch_sharding", "compile_step", "ema_rate", "fit", "fsdp_sharding",
+    "init_adversary", "init_state", "load", "make_gan_step", "make_grid", "make_mesh", "make_optimizer",
+    "make_schedule", "make_train_step", "open_run", "pmap_step", "read_records", "replicate", "resume", "save_grid",
+    "shard_batch", "shard_state", "state_sharding", "to_uint8", "unreplicate", "update_ema",
 ]

@@ -4,7 +4,6 @@ Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis
 single-head attention in 32 groups (epsilon 1e-6), halving by a strided convolution padded at the bottom and right.
 """
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 

@@ -1,0 +1,148 @@
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.losses import (
+    GanLoss,
+    hinge,
+    l1,
+    l2,
+    lecam_init,
+    vanilla,
+    vqgan_discriminator_loss,
+    vqgan_generator_loss,
+)
+from tests.train import gan
+
+KEY = jax.random.key(0)
+FIXED = {"discriminator_params": gan.discriminator_params(), "step": jnp.int32(7), "forward": gan.forward,
+         "discriminate": gan.discriminate}
+
+
+def perceptual(x, y):
+    return jnp.mean(jnp.abs(x**2 - y**2), (1, 2, 3))
+
+
+def terms(p, x):
+    """(nll, the generator's hinge loss), each by a pass of its own."""
+    x_r = gan.generate(p, x)
+    nll = jnp.mean(jnp.abs(x - x_r)) + 0.3 * jnp.mean(jnp.abs(x**2 - x_r**2))
+    return nll, -jnp.mean(gan.discriminate(gan.discriminator_params(), x_r))
+
+
+def reference(p, x, adaptive=True):
+    """Gradients and weight of the two-pass computation."""
+    nll, adversarial = (jax.grad(lambda p, i=i: terms(p, x)[i])(p) for i in range(2))
+    last = [g["decoder"]["conv_out"]["kernel"] for g in (nll, adversarial)]
+    weight = 0.5 * (gan.norm(last[0]) / (gan.norm(last[1]) + 1e-4) if adaptive else 1.0)
+    quantizer = jax.grad(gan.commitment)(p, x)
+    return jax.tree.map(lambda a, b, c: a + weight * b + c, nll, adversarial, quantizer), weight
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_gradients_are_those_of_separate_passes_and_the_weight_is_its_definition(adaptive):
+    x = gan.batch()["image"]
+    p = gan.params()
+    last_layer = {} if adaptive else {"last_layer": None}
+    loss_fn = partial(vqgan_generator_loss, **FIXED, perceptual=perceptual, perceptual_weight=0.3, gan_weight=0.5,
+                      **last_layer)
+    (loss, (metrics, state, x_r)), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
+        p, jnp.int32(3), {"image": x}, KEY)
+    expected, weight = reference(p, x, adaptive)
+    chex.assert_trees_all_close(grads, expected, rtol=2e-5, atol=1e-6)
+    assert float(metrics["gan_weight"]) == pytest.approx(weight, rel=1e-5)
+    nll, adversarial = terms(p, x)
+    assert float(loss) == pytest.approx(float(nll + weight * adversarial + gan.commitment(p, x)), rel=1e-5)
+    assert float(metrics["adversarial"]) == pytest.approx(float(adversarial), rel=1e-5)
+    np.testing.assert_allclose(x_r, gan.generate(p, x), rtol=1e-5)
+    assert state == 4
+
+
+def test_the_generator_runs_once():
+    calls = []
+
+    def forward(*args, **kwargs):
+        calls.append(1)
+        return gan.forward(*args, **kwargs)
+
+    jax.make_jaxpr(jax.grad(partial(vqgan_generator_loss, **{**FIXED, "forward": forward}), has_aux=True))(
+        gan.params(), jnp.int32(0), gan.batch(), KEY)
+    assert len(calls) == 1
+
+
+def test_before_its_start_the_adversarial_term_has_no_gradient_and_then_it_rises():
+    p, x = gan.params(), gan.batch()["image"]
+
+    def run(step, ramp_steps=0):
+        loss_fn = partial(vqgan_generator_loss, **{**FIXED, "step": jnp.int32(step)}, start=10, ramp_steps=ramp_steps)
+        return jax.grad(loss_fn, has_aux=True)(p, jnp.int32(0), {"image": x}, KEY)
+
+    before, (metrics, *_) = run(9)
+    plain = jax.grad(lambda p: jnp.mean(l1(x, gan.generate(p, x))) + gan.commitment(p, x))(p)
+    chex.assert_trees_all_close(before, plain, rtol=1e-5, atol=1e-7)
+    assert metrics["gan_weight"] == 0
+    full, quarter = run(10)[1][0]["gan_weight"], run(10, ramp_steps=3)[1][0]["gan_weight"]
+    assert full > 0 and float(quarter / full) == pytest.approx(1 / 4)
+
+
+def test_four_devices_take_the_weight_and_the_gradients_of_one():
+    p, batch = gan.params(), gan.batch()
+    loss_fn = partial(vqgan_generator_loss, **FIXED, reconstruction=l2)
+    grads, (metrics, *_) = jax.grad(loss_fn, has_aux=True)(p, jnp.int32(0), batch, KEY)
+
+    def local(images):
+        grads, (metrics, *_) = jax.grad(partial(loss_fn, axis_name="devices"), has_aux=True)(
+            p, jnp.int32(0), {"image": images}, KEY)
+        return jax.lax.pmean(grads, "devices"), metrics["gan_weight"]
+
+    # The second half of the pictures is fainter, so that each device would weigh for itself differently.
+    images = batch["image"] * jnp.where(jnp.arange(8) < 4, 1, 0.1)[:, None, None, None]
+    grads, (metrics, *_) = jax.grad(loss_fn, has_aux=True)(p, jnp.int32(0), {"image": images}, KEY)
+    split, weights = jax.pmap(local, axis_name="devices", devices=jax.devices()[:4])(
+        images.reshape(4, 2, *gan.SHAPE))
+    np.testing.assert_allclose(weights, np.full(4, metrics["gan_weight"]), rtol=1e-5)
+    chex.assert_trees_all_close(jax.tree.map(lambda g: g[0], split), grads, rtol=2e-5, atol=1e-6)
+
+
+def test_the_discriminator_sees_augmented_pictures_through_which_the_gradient_flows():
+    x, p = gan.batch()["image"], gan.params()
+    loss_fn = partial(vqgan_generator_loss, **FIXED, augment=lambda key, images: 3 * images, last_layer=None,
+                      reconstruction=lambda x, y: jnp.zeros(x.shape[0]))
+    grads, _ = jax.grad(loss_fn, has_aux=True)(p, jnp.int32(0), {"image": x}, KEY)
+    expected = jax.grad(lambda p: -jnp.mean(gan.discriminate(gan.discriminator_params(), 3 * gan.generate(p, x)))
+                        + gan.commitment(p, x))(p)
+    chex.assert_trees_all_close(grads, expected, rtol=1e-5, atol=1e-7)
+
+
+def linear(p, x):
+    return jnp.sum(p["w"] * x, axis=(1, 2, 3))
+
+
+def test_discriminator_loss_with_r1_and_lecam_is_its_definition():
+    rng = np.random.default_rng(5)
+    real, fake = (rng.uniform(-1, 1, size=(6, *gan.SHAPE)).astype(np.float32) for _ in range(2))
+    w = rng.normal(size=gan.SHAPE).astype(np.float32)
+    pair = GanLoss(hinge().generator, vanilla().discriminator)
+    loss_fn = partial(vqgan_discriminator_loss, discriminate=linear, gan=pair, r1_weight=0.2, r1_every=4,
+                      lecam_weight=0.05, lecam_decay=0.9)
+    loss, (metrics, state) = loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(8))
+    d_real, d_fake = (np.sum(w * images, (1, 2, 3), dtype=np.float64) for images in (real, fake))
+    plain = np.mean(np.log1p(np.exp(-d_real)) + np.log1p(np.exp(d_fake))) / 2
+    ema_real, ema_fake = 0.1 * d_real.mean(), 0.1 * d_fake.mean()
+    bound = np.mean(np.maximum(d_real - ema_fake, 0) ** 2 + np.maximum(ema_real - d_fake, 0) ** 2)
+    assert float(loss) == pytest.approx(plain + 0.1 * 4 * np.sum(w.astype(np.float64) ** 2) + 0.05 * bound, rel=1e-5)
+    np.testing.assert_allclose([state.real, state.fake], [ema_real, ema_fake], rtol=1e-5)
+    assert loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(9))[1][0]["r1"] == 0
+
+
+def test_mistakes_are_named():
+    with pytest.raises(ValueError, match="last_layer=.*no path.*\\['encoder', 'decoder'\\]|conv_in"):
+        vqgan_generator_loss(gan.params(), 0, gan.batch(), KEY, **FIXED, last_layer=("decoder", "conv_in", "kernel"))
+    with pytest.raises(ValueError, match="image"):
+        vqgan_generator_loss(gan.params(), 0, {"pixels": 0}, KEY, **FIXED)
+    with pytest.raises(ValueError, match="image"):
+        vqgan_discriminator_loss({}, lecam_init(), {}, jnp.zeros(1), KEY, step=0, discriminate=linear)
