@@ -10,6 +10,7 @@ import numpy as np
 from experiments.runs import spread
 from jaxgen import data, metrics
 from jaxgen.cpu import compiler_options
+from jaxgen.models import KLAutoencoder
 from jaxgen.quantize import Variables, usage_of
 
 EXACT = 100.0  # dB
@@ -45,7 +46,7 @@ class Reconstructor:
             "psnr" [dB], "ssim", "mse" (pictures in [0, 1]), "bits_per_pixel" of the fixed-length indices and
             "entropy_bits_per_pixel" at the codes' measured entropy; for each index map (prefix "top_" and the like,
             and the level of a residual quantizer, where there are several) "perplexity" and "used", the share of its
-            codes that occur.
+            codes that occur. An autoencoder without codes has the first three.
         """
         totals = None
         for batch in data.evaluation_batches(dataset, min(batch_size, len(dataset))):
@@ -62,14 +63,19 @@ class Reconstructor:
                 per_picture = histogram.sum() / len(dataset)
                 bits += per_picture * math.log2(len(histogram))
                 entropy_bits += per_picture * math.log2(codes[f"{name}perplexity"])
+        if not histograms:
+            return result
         pixels = math.prod(dataset.image_shape[:2])
         rates = {"bits_per_pixel": bits / pixels, "entropy_bits_per_pixel": entropy_bits / pixels}
         return {**result, **codes, **{name: float(rate) for name, rate in rates.items()}}
 
     def _measure_batch(self, variables, batch):
         x = data.to_float(batch["image"])
-        x_r, outputs, _ = self.model.forward(variables, x)
-        levels = outputs if isinstance(outputs, Mapping) else {"": outputs}
+        if isinstance(self.model, KLAutoencoder):
+            x_r, levels = self.model.reconstruct(variables, x), {}
+        else:
+            x_r, outputs, _ = self.model.forward(variables, x)
+            levels = outputs if isinstance(outputs, Mapping) else {"": outputs}
         restored = data.to_uint8(x_r)
         found = {name: function(batch["image"], restored, value_range=(0, 255))
                  for name, function in (("mse", metrics.mse), ("psnr", metrics.psnr), ("ssim", metrics.ssim))}

@@ -1,7 +1,8 @@
-"""Train a VQGAN: a VQ-VAE with a perceptual loss and a discriminator.
+"""Train a VQGAN, a VQ-VAE with a perceptual loss and a discriminator; or a KL autoencoder in the same way.
 
     python -m experiments.vqgan --workdir=runs/g
     python -m experiments.vqgan --workdir=runs/h --config=experiments/configs/vqgan_mnist.py
+    python -m experiments.vqgan --workdir=runs/k --config=experiments/configs/kl_mnist.py
     python -m experiments.vqgan --workdir=runs/i --config.adversarial.weight=0.4 --config.adversarial.start=2000
 
 The same command goes on with a run that was stopped. What comes out is an autoencoder like that of
@@ -11,6 +12,7 @@ which are not downloaded on their own: the message says how to get them; --confi
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,12 +60,14 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     # 3. Their objectives. Both see pictures through the same kind of augmentation.
     gan = GAN_LOSSES[adversarial.loss]
     augment = partial(augment_globally, policy=tuple(adversarial.augment), axis=axis) if adversarial.augment else None
+    kl = isinstance(model, models.KLAutoencoder)
     generator_loss = partial(
-        losses.vqgan_generator_loss, forward=model.forward, discriminate=discriminate, gan=gan, augment=augment,
+        losses.vqgan_generator_loss, forward=kl_forward(model, config.kl_weight, axis) if kl else model.forward,
+        num_codes=None if kl else model.num_codes, discriminate=discriminate, gan=gan, augment=augment,
         reconstruction=RECONSTRUCTION[config.reconstruction], perceptual=perceptual_distance(config),
         perceptual_weight=config.perceptual.weight, gan_weight=adversarial.weight,
         last_layer=("decoder", "conv_out", "kernel") if adversarial.adaptive else None,
-        start=adversarial.start, ramp_steps=adversarial.ramp_steps, num_codes=model.num_codes, axis_name=axis,
+        start=adversarial.start, ramp_steps=adversarial.ramp_steps, axis_name=axis,
     )
     discriminator_loss = partial(
         losses.vqgan_discriminator_loss, discriminate=discriminate, gan=gan, augment=augment,
@@ -85,6 +89,27 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
         describe=describe_pictures(train_set, test_set),
         saved={"model": {"image_channels": shape[-1]}, "image_shape": shape},
     )
+
+
+class Latents(NamedTuple):
+    """What the objective reads of a quantizer's output, for an encoder that has none."""
+
+    losses: dict[str, jax.Array]
+
+
+def kl_forward(model: models.KLAutoencoder, weight: float, axis: str | None):
+    """The forward pass of a KL autoencoder as the objective takes it, with weight * KL per number of the picture.
+
+    LDM's published code weighs sums over a picture, 1e-6 KL against the distances of all its numbers; here distances
+    are means, so that the KL is divided by as many numbers.
+    """
+
+    def forward(variables, x, *, train, key):
+        positions, _ = global_positions(x.shape[0], axis)
+        x_r, gaussian = model.forward(variables, x, key=key if train else None, sample_ids=positions)
+        return x_r, Latents({"kl": weight * losses.gaussian_kl(gaussian) / x[0].size}), variables.state
+
+    return forward
 
 
 def augment_globally(key: jax.Array, images: jax.Array, *, policy: tuple[str, ...], axis: str | None) -> jax.Array:

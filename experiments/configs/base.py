@@ -51,6 +51,7 @@ def adversarial(**changes: Any) -> ConfigDict:
     """`autoencoding` with a perceptual loss and a discriminator: a VQGAN's training."""
     config = autoencoding(**changes)
     config.reconstruction = "l1"
+    config.kl_weight = 1e-6  # of a KL autoencoder
     config.perceptual = {
         "name": "lpips",  # or "none"
         "net": "vgg",  # or "alex"

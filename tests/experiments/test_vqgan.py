@@ -1,0 +1,66 @@
+"""The VQGAN script from end to end: a run stopped and resumed, and the scripts that read it."""
+
+import json
+import re
+
+import pytest
+
+from experiments.runs import load_run
+from jaxgen.models import VQVAE, KLAutoencoder
+from jaxgen.train import read_records
+from tests.experiments.test_vqvae import same_run
+
+CONFIG = "--config=experiments/configs/vqgan_emoji32.py:smoke"
+DIGITS = (CONFIG, "--config.data.name=mnist_5k", "--config.data.image_size=0", "--config.adversarial.r1=0.1")
+
+
+@pytest.fixture(scope="module")
+def trained(scripts, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "gan"
+    scripts.run("vqgan", f"--workdir={workdir}", *DIGITS)
+    return workdir
+
+
+def test_a_run_is_an_autoencoder_like_any_other(scripts, trained, tmp_path):
+    loaded, _ = load_run(trained)
+    assert isinstance(loaded.model, VQVAE) and set(loaded.params) == {"encoder", "decoder", "quantizer"}
+    records = [r for r in read_records(trained / "metrics.jsonl") if "loss" in r]
+    assert records[0]["discriminator"] == 0 and records[0]["gan_weight"] == 0  # config.adversarial.start is 1
+    assert records[1]["discriminator"] > 0 and records[3]["gan_weight"] > records[1]["gan_weight"] > 0
+    scripts.run("evaluate", f"--workdir={trained}", f"--output={tmp_path / 'e.json'}")
+    assert json.loads((tmp_path / "e.json").read_text())["bits_per_pixel"] == pytest.approx(49 * 5 / 784)
+
+
+def test_stopped_and_resumed_it_is_the_run_that_was_not_stopped_discriminator_included(scripts, trained, tmp_path):
+    workdir = tmp_path / "run"
+    constant = ("--config.optimizer.schedule=constant", "--config.discriminator_optimizer.schedule=constant")
+    whole = tmp_path / "whole"
+    scripts.run("vqgan", f"--workdir={whole}", *DIGITS, *constant)
+    scripts.run("vqgan", f"--workdir={workdir}", *DIGITS, *constant, "--config.num_steps=2",
+                "--config.evaluate_every=100")
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    (workdir / "metrics.jsonl").write_text("".join(line + "\n" for line in lines if "eval/" not in line))
+    assert "resuming at step 2 of 4" in scripts.run("vqgan", f"--workdir={workdir}", *DIGITS, *constant)
+    same_run(whole, workdir)
+
+
+def test_a_kl_autoencoder_trains_and_is_measured(scripts, tmp_path):
+    workdir = tmp_path / "kl"
+    scripts.run("vqgan", f"--workdir={workdir}", "--config=experiments/configs/kl_mnist.py:smoke")
+    assert isinstance(load_run(workdir)[0].model, KLAutoencoder)
+    records = [r for r in read_records(workdir / "metrics.jsonl") if "loss" in r]
+    assert records[-1]["kl"] > 0 and "perplexity" not in records[-1]
+    scripts.run("evaluate", f"--workdir={workdir}", f"--output={tmp_path / 'e.json'}")
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["psnr"] > 0 and "bits_per_pixel" not in result
+    scripts.run("reconstruct", f"--workdir={workdir}", "--count=4")
+
+
+@pytest.mark.parametrize("argument, message", [
+    ("--config.adversarial.loss=hing", "config.adversarial.loss.*'hing'.*hinge"),
+    ("--config.perceptual.name=vgg", "config.perceptual.name.*'vgg'.*lpips"),
+    ("--config.accumulate=2", "config.accumulate=2.*leave it at 1"),
+])
+def test_mistakes_get_one_message(scripts, tmp_path, argument, message):
+    error = scripts.run("vqgan", f"--workdir={tmp_path / 'x'}", *DIGITS, argument, fails=True)
+    assert re.search(message, error.replace("\n", " ")) and not (tmp_path / "x").exists()
