@@ -7,7 +7,9 @@
     python -m experiments.edit interpolate --workdir=runs/digits
 
 The sheet's rows: what was given, then what became of it. In a mask picture white is kept and black is painted anew;
-kept pixels come back exactly. A token prior keeps the codes of which all pixels are kept, and inpaints alone.
+kept pixels come back exactly. A token prior keeps the codes of which all pixels are kept, and inpaints alone. An
+autoregressive one draws each missing code knowing those before it in row-major order, drawn or kept, and not the kept
+codes that come after it: it completes a lower half well, but an upper half without having seen the lower one.
 """
 
 from collections.abc import Callable, Mapping
@@ -74,7 +76,8 @@ def fill_in(sampler: TokenSampler, variables: Any, key: jax.Array, x0: jax.Array
     """Pictures from codes, of which those stay whose pixels are all kept.
 
     The codes are those of the pictures with the median of the kept pixels in place of the others: codes of the whole
-    picture would know what is to be painted anew.
+    picture would know what is to be painted anew. What an autoregressive prior fills in knows nothing of the kept codes
+    that come after it.
     """
     shape, count = sampler.model.shape, len(x0)
     background = jnp.nanmedian(jnp.where(mask, x0, jnp.nan), axis=(1, 2), keepdims=True)

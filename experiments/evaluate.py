@@ -6,8 +6,8 @@
 Of an autoencoder: PSNR, SSIM, MSE, use of the codebook, bits per pixel. Pictures are rounded to bytes before they are
 compared, as a file would hold them; numbers are means over pictures; one that comes back exactly counts as 100 dB.
 Of a diffusion model: the variational bound on the code length of the pictures given their classes or captions, in bits
-per number (a grey pixel is one number, a colour pixel three). Of a token prior: the bound on the code length of the
-pictures' tokens.
+per number (a grey pixel is one number, a colour pixel three). Of a token prior: the code length of the pictures' tokens
+given their classes, exact of an autoregressive one, the bound of a masked one.
 """
 
 import json

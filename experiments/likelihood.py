@@ -1,4 +1,4 @@
-"""How many bits a diffusion model needs for the pictures of a set, and a masked prior for their tokens."""
+"""How many bits a diffusion model needs for the pictures of a set, and a prior for their tokens."""
 
 import math
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from experiments.conditions import batch_condition
 from jaxgen import data, diffusion
 from jaxgen.cpu import compiler_options
 from jaxgen.models import DiffusionModel, TokenPrior
+from jaxgen.priors import autoregressive_loss
 from jaxgen.quantize import Variables
 
 
@@ -39,12 +40,16 @@ def bits_per_dim(model: DiffusionModel, params: Any, dataset: data.Dataset, *, l
 
 def bits_per_token(model: TokenPrior, variables: Variables, dataset: data.Dataset, *, times: int = 16, batch: int = 100,
                    seed: int = 0, bar: bool = False) -> dict[str, float]:
-    """The variational bound on the code length of a set's tokens given their classes.
+    """The code length of a set's tokens given their classes: exact for an autoregressive prior, else the variational
+    bound, a mean over `times` times per picture which are spread evenly.
 
     Returns:
-        "bits_per_token", and "bits_per_picture" of all its tokens; the mean over `times` times per picture, which are
-        spread evenly.
+        "bits_per_token", and "bits_per_picture" of all its tokens.
     """
+
+    def exact(variables, key, images, cond, ids):
+        tokens = model.tokens(variables.state, data.to_float(images))
+        return autoregressive_loss(model.logits(variables.params, tokens, cond), tokens)
 
     def bound(variables, key, images, cond, ids):
         params, state = variables
@@ -60,7 +65,8 @@ def bits_per_token(model: TokenPrior, variables: Variables, dataset: data.Datase
 
         return jnp.mean(jax.lax.map(at, jnp.arange(times)), axis=0)
 
-    bits = float(_mean_bits(bound, model, variables, dataset, batch, seed, bar))
+    length = exact if model.kind == "autoregressive" else bound
+    bits = float(_mean_bits(length, model, variables, dataset, batch, seed, bar))
     return {"bits_per_token": bits / math.prod(model.shape), "bits_per_picture": bits}
 
 

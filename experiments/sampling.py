@@ -1,6 +1,7 @@
 """From a trained model to pictures: grid, solver, guidance, batches; for diffusion models and for token priors."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.runs import load_run
-from jaxgen import diffusion
+from jaxgen import diffusion, priors
 from jaxgen.cpu import compiler_options
 from jaxgen.diffusion import Denoiser
 from jaxgen.diffusion.checks import check_fraction, check_positive
@@ -132,36 +133,23 @@ class DiffusionSampler(Sampler):
 
 
 class TokenSampler(Sampler):
-    """Samples of a masked prior: its tokens, decoded by its tokenizer."""
+    """Samples of a token prior: its tokens, decoded by its tokenizer."""
 
     def __init__(self, model: TokenPrior, image_shape: Sequence[int], sampling: Mapping[str, Any]):
         super().__init__(model, image_shape, sampling)
-        if sampling["solver"] not in TOKEN_SOLVERS:
-            raise unknown_name("solver of a token prior", sampling["solver"], TOKEN_SOLVERS)
         check_positive("temperature", sampling["temperature"])
-        check_fraction("remask", sampling["remask"])
-        if sampling["remask"] and sampling["solver"] != "ancestral":
-            raise ValueError(f"remask={sampling['remask']} belongs to solver 'ancestral', not {sampling['solver']!r}")
-        self.times = diffusion.mask_times(sampling["steps"])
 
         def run(variables, key, ids, cond, settings, known):
-            params, state = variables
-            scale, temperature, remask = settings
-
-            def logits(tokens, t, cond):
-                return model.logits(params, tokens, t, cond)
-
-            if cond and scale is not None:
-                logits = diffusion.cfg(scale, model.null(len(ids)))(logits)
-            options = {"mask_id": model.mask_id, "temperature": temperature, "cond": cond, "sample_ids": ids, **known}
-            shape = (len(ids), prod(model.shape))
-            if sampling["solver"] == "ancestral":
-                tokens = diffusion.masked_sample(key, logits, self.times, shape, remask=remask, **options)
-            else:
-                tokens = diffusion.confidence_sample(key, logits, self.times, shape, **options)
-            return model.pictures(state, tokens), tokens
+            options = {"cond": cond, "sample_ids": ids, **known}
+            tokens = self.draw(variables.params, key, (len(ids), prod(model.shape)), settings, options)
+            return model.pictures(variables.state, tokens), tokens
 
         self._run = jax.jit(run, compiler_options=compiler_options())
+
+    def draw(self, params: Any, key: jax.Array, shape: tuple[int, int], settings: Mapping[str, Any],
+             options: Mapping[str, Any]) -> jax.Array:
+        """Tokens of `shape`; `settings` are the traced numbers of `config.sampling`, less those that change nothing."""
+        raise NotImplementedError
 
     def __call__(self, variables, key, ids, cond):
         return self.tokens(variables, key, ids, cond)[0]
@@ -169,13 +157,60 @@ class TokenSampler(Sampler):
     def tokens(self, variables: Variables, key: jax.Array, ids: jax.Array, cond: Mapping[str, jax.Array],
                **known: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(pictures [B, H, W, C], tokens [B, N]); `known` tokens [B, N] stay where `mask` [B, N] is True, if given."""
-        scale = self.sampling["guidance"]
-        settings = (None if scale == 1 else scale, self.sampling["temperature"], self.sampling["remask"])
+        neutral = (("guidance", 1), ("top_p", 1))  # left out: what changes nothing need not be computed
+        settings = {name: value for name, value in self.sampling.items()
+                    if name not in ("solver", "steps") and (name, value) not in neutral}
         return self._run(variables, key, ids, cond, settings, known)
+
+
+class MaskedSampler(TokenSampler):
+    """Samples of a masked prior, several tokens in each of its steps."""
+
+    def __init__(self, model: TokenPrior, image_shape: Sequence[int], sampling: Mapping[str, Any]):
+        super().__init__(model, image_shape, sampling)
+        if sampling["solver"] not in TOKEN_SOLVERS:
+            raise unknown_name("solver of a token prior", sampling["solver"], TOKEN_SOLVERS)
+        check_fraction("remask", sampling["remask"])
+        if sampling["remask"] and sampling["solver"] != "ancestral":
+            raise ValueError(f"remask={sampling['remask']} belongs to solver 'ancestral', not {sampling['solver']!r}")
+        self.times = diffusion.mask_times(sampling["steps"])
+
+    def draw(self, params, key, shape, settings, options):
+        def logits(tokens, t, cond):
+            return self.model.logits(params, tokens, t, cond)
+
+        if options["cond"] and "guidance" in settings:
+            logits = diffusion.cfg(settings["guidance"], self.model.null(shape[0]))(logits)
+        options = {"mask_id": self.model.mask_id, "temperature": settings["temperature"], **options}
+        if self.sampling["solver"] == "ancestral":
+            return diffusion.masked_sample(key, logits, self.times, shape, remask=settings["remask"], **options)
+        return diffusion.confidence_sample(key, logits, self.times, shape, **options)
 
     @property
     def evaluations(self) -> int:
         return len(self.times) - 1
+
+
+class AutoregressiveSampler(TokenSampler):
+    """Samples of an autoregressive prior, one token after the other, with a cache of keys and values."""
+
+    def __init__(self, model: TokenPrior, image_shape: Sequence[int], sampling: Mapping[str, Any]):
+        super().__init__(model, image_shape, sampling)
+        check_fraction("top_p", sampling["top_p"])
+
+    def draw(self, params, key, shape, settings, options):
+        next_fn, count = partial(self.model.next_logits, params), shape[0]
+        if options["cond"] and "guidance" in settings:
+            next_fn, count = priors.guide(next_fn, settings["guidance"], self.model.null(shape[0])), 2 * count
+        return priors.autoregressive_sample(key, next_fn, self.model.init_cache(count), shape,
+                                            temperature=settings["temperature"], top_p=settings.get("top_p"), **options)
+
+    @property
+    def evaluations(self) -> int:
+        return prod(self.model.shape)
+
+
+TOKEN_SAMPLERS = {"masked": MaskedSampler, "autoregressive": AutoregressiveSampler}
 
 
 def load_sampler(
@@ -202,5 +237,6 @@ def load_sampler(
                              f"its settings are {', '.join(loaded.config['sampling'])}")
         if value is not None:
             sampling[name] = value
-    kind = TokenSampler if isinstance(loaded.model, TokenPrior) else DiffusionSampler
-    return kind(loaded.model, loaded.config["image_shape"], sampling), loaded, variables
+    prior = isinstance(loaded.model, TokenPrior)
+    sampler = TOKEN_SAMPLERS[loaded.model.kind] if prior else DiffusionSampler
+    return sampler(loaded.model, loaded.config["image_shape"], sampling), loaded, variables

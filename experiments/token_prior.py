@@ -1,9 +1,11 @@
-"""Train a prior over the codes of a trained VQ-VAE, by class or without, as a masked diffusion model.
+"""Train a prior over the codes of a trained VQ-VAE, by class or without: masked diffusion, or autoregressive.
 
     python -m experiments.vqvae --workdir=runs/codes
     python -m experiments.token_prior --workdir=runs/prior --config.tokenizer=runs/codes
     python -m experiments.sample --workdir=runs/prior --classes=0,1,2
     python -m experiments.edit inpaint --workdir=runs/prior
+    python -m experiments.token_prior --config=experiments/configs/token_prior_autoregressive_mnist.py \
+        --workdir=runs/prior_ar --config.tokenizer=runs/codes
 
 The data are those of the VQ-VAE's run. Its weights go into the prior's checkpoints, which are then complete. The same
 command goes on with a run that was stopped.
@@ -20,7 +22,7 @@ from experiments import command_line
 from experiments.conditions import class_count
 from experiments.progress import make_evaluate
 from experiments.runs import load_run, load_split
-from experiments.sampling import TokenSampler
+from experiments.sampling import TOKEN_SAMPLERS
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
 from jaxgen import losses, models, train
 from jaxgen.errors import unknown_name
@@ -70,16 +72,18 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     if config.condition == "classes":
         sizes["num_classes"] = class_count(train_set)
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis_name(config))
+    objective = {"masked": partial(losses.masked_prior_loss, mask_id=model.mask_id),
+                 "autoregressive": losses.autoregressive_prior_loss}[model.kind]
 
     def loss_fn(params, state, batch, key, **options):
         tokens = jax.lax.stop_gradient(model.tokens(state, batch["image"]))
-        return losses.masked_prior_loss(
-            params, state, {**batch, "tokens": tokens}, key, logits=model.logits, mask_id=model.mask_id,
+        return objective(
+            params, state, {**batch, "tokens": tokens}, key, logits=model.logits,
             condition={"classes": "label"} if model.num_classes else None, null=model.null,
             drop_condition=config.drop_condition, **options)
 
     # 3. What is measured and shown along the way.
-    evaluate = make_evaluate(loss_fn, TokenSampler(model, image_shape, config.sampling), test_set)
+    evaluate = make_evaluate(loss_fn, TOKEN_SAMPLERS[model.kind](model, image_shape, config.sampling), test_set)
 
     # 4. Training.
     return train_model(

@@ -90,7 +90,7 @@ def diffusing(**changes: Any) -> ConfigDict:
 
 
 def prior(**changes: Any) -> ConfigDict:
-    """`training` of a masked prior over the codes of a trained VQ-VAE, and how it is sampled."""
+    """`training` of a prior over the codes of a trained VQ-VAE, and how a masked one is sampled."""
     config = training(**changes)
     config.tokenizer = ""  # the directory of the VQ-VAE's run
     config.data.name = ""  # its data are the prior's
@@ -99,6 +99,13 @@ def prior(**changes: Any) -> ConfigDict:
     config.sampling = {  # these may change on the command line of any run
         "solver": "ancestral", "steps": 24, "guidance": 1.5, "temperature": 1.0, "remask": 0.0,
     }
+    return config
+
+
+def autoregressive_prior(**changes: Any) -> ConfigDict:
+    """`prior`, and how an autoregressive one is sampled."""
+    config = prior(**changes)
+    config.sampling = {"guidance": 1.5, "temperature": 1.0, "top_p": 1.0}
     return config
 
 

@@ -1,4 +1,4 @@
-"""The training objective of a masked prior over tokens, as one function of its parameters and a batch."""
+"""The training objectives of priors over tokens, each as one function of its parameters and a batch."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxgen.diffusion import MaskSchedule, masked_diffusion_loss, stratified_times
 from jaxgen.losses.conditions import drop_conditions, global_positions
+from jaxgen.priors import autoregressive_loss
 
 PyTree = Any
 
@@ -51,9 +52,7 @@ def masked_prior_loss(
     Raises:
         ValueError: the batch lacks an entry, or a setting is out of its bounds.
     """
-    if "tokens" not in batch:
-        raise ValueError(f"batch must have an entry 'tokens', got {sorted(batch)}")
-    tokens = batch["tokens"]
+    tokens = _tokens(batch)
     positions, total = global_positions(tokens.shape[0], axis_name)
     time_key, mask_key, drop_key = jax.random.split(key, 3)
     t = stratified_times(time_key, total)[positions]
@@ -63,5 +62,56 @@ def masked_prior_loss(
         mask_key, partial(logits, params), tokens, t, mask_id=mask_id, schedule=schedule, cond=cond,
         sample_ids=positions,
     )
+    return _per_token(nats, tokens, state)
+
+
+def autoregressive_prior_loss(
+    params: PyTree,
+    state: PyTree,
+    batch: Mapping[str, Array],
+    key: Array,
+    *,
+    logits: Callable,
+    condition: Mapping[str, str] | None = None,
+    null: Callable[[int], Mapping[str, Array]] | None = None,
+    drop_condition: float = 0.1,
+    train: bool = True,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+    """-log p of each token given those before it, in nats per token, a mean over the batch.
+
+        loss = -1 / (B N) sum over b, n of log p(tokens[b, n] | tokens[b, :n], cond[b])
+
+    Args:
+        params: parameters, differentiated by the caller.
+        state: returned as it is.
+        batch: {"tokens": [B, N], and what `condition` names}.
+        key: the step's key, for the drops; that of example i of the global batch depends on the key and on i.
+        logits: `(params, tokens, cond) -> [B, N, K]`, where those at n depend on the tokens before n alone, as
+            `jaxgen.models.TokenPrior` of the kind "autoregressive" has it.
+        condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
+
+    Returns:
+        (loss [], (metrics, state)); the metrics have the loss in bits per token too. With `train=False` it is the exact
+        code length of the tokens.
+
+    Raises:
+        ValueError: the batch lacks an entry, or a setting is out of its bounds.
+
+    Razavi, van den Oord & Vinyals, "Generating diverse high-fidelity images with VQ-VAE-2" (2019).
+    """
+    tokens = _tokens(batch)
+    positions, total = global_positions(tokens.shape[0], axis_name)
+    cond = drop_conditions(key, batch, condition, null, drop_condition if train else 0.0, positions, total)
+    return _per_token(autoregressive_loss(logits(params, tokens, cond), tokens), tokens, state)
+
+
+def _tokens(batch: Mapping[str, Array]) -> Array:
+    if "tokens" not in batch:
+        raise ValueError(f"batch must have an entry 'tokens', got {sorted(batch)}")
+    return batch["tokens"]
+
+
+def _per_token(nats: Float[Array, "B"], tokens: Array, state: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
     loss = jnp.mean(nats) / math.prod(tokens.shape[1:])
     return loss, ({"loss": loss, "bits_per_token": loss / math.log(2)}, state)

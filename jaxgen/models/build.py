@@ -200,15 +200,21 @@ def _build_diffusion(
 
 
 def _build_token_prior(
-    *, network: Mapping, tokenizer: Mapping, shape: tuple[int, ...], num_classes: int = 0, dtype: str | None = None,
-    axis_name: str | None = None,
+    *, network: Mapping, tokenizer: Mapping, shape: tuple[int, ...], kind: str = "masked", num_classes: int = 0,
+    dtype: str | None = None, axis_name: str | None = None,
 ) -> TokenPrior:
     if tokenizer.get("name") != "vqvae":
         raise ValueError(f"a token prior needs a tokenizer of the kind 'vqvae', got {tokenizer.get('name')!r}")
-    tokenizer = build(**tokenizer)
-    sizes = {"num_tokens": tokenizer.num_codes + 1, "num_outputs": tokenizer.num_codes, "num_classes": num_classes,
-             "max_length": shape[0] * shape[1], "grid_width": shape[1], "levels": prod(shape[2:])}
-    return token_prior(_network(Transformer, sizes, network, dtype), tokenizer, shape=shape[:2])
+    tokenizer, levels = build(**tokenizer), prod(shape[2:])
+    codes, sizes = tokenizer.num_codes, {"num_outputs": tokenizer.num_codes, "num_classes": num_classes}
+    if kind == "autoregressive":
+        sizes |= {"num_tokens": levels * codes, "max_length": prod(shape), "grid_width": shape[1] * levels,
+                  "causal": True}
+    else:
+        sizes |= {"num_tokens": codes + 1, "max_length": shape[0] * shape[1], "grid_width": shape[1],
+                  "levels": levels}
+    network = _network(Transformer, sizes, network, dtype)
+    return token_prior(network, tokenizer, shape=shape[:2], levels=levels, kind=kind)
 
 
 MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2, "kl_autoencoder": _build_kl_autoencoder,

@@ -1,76 +1,111 @@
 """A prior over the index maps of a VQ-VAE, its tokenizer, as a tuple of pure functions around a transformer."""
 
 from collections.abc import Callable
+from math import prod
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxgen.errors import unknown_name
 from jaxgen.models.diffusion import check_condition
 from jaxgen.models.transformer import Transformer
 from jaxgen.models.vqvae import VQVAE
 from jaxgen.quantize import Variables
 
+KINDS = ("masked", "autoregressive")
+
 
 class TokenPrior(NamedTuple):
-    """A prior over index maps in row-major order, N = h w levels tokens; the mask token is `num_codes`.
+    """A prior over index maps in row-major order, N = h w levels tokens.
 
     Residual and grouped codes have several levels; those of one position follow each other, and each may be known or
-    masked by itself.
+    not by itself. A masked prior sees the tokens around a mask; an autoregressive one the tokens before, which of the
+    same position are the lower levels.
 
     Variables(params, state): `params` are the transformer's; `state` holds the tokenizer's own Variables, so that a
     checkpoint of the prior is all that sampling needs.
     """
 
     init: Callable  # (key, image_shape [H, W, C]) -> Variables(params, tokenizer's Variables)
-    logits: Callable  # (params, tokens [B, N], t [B], cond=None) -> [B, N, K]
+    logits: Callable  # masked: (params, tokens [B, N], t [B], cond=None) -> [B, N, K]; autoregressive: without t
     tokens: Callable  # (state, x [B, H, W, C]) -> [B, N] int32
     pictures: Callable  # (state, tokens [B, N]) -> [B, H, W, C] in [-1, 1]
     null: Callable  # (count) -> cond that stands for "no condition"
     shape: tuple[int, ...]  # (h, w), or (h, w, levels)
     num_codes: int
     num_classes: int
-    mask_id: int
+    mask_id: int | None  # num_codes; None for an autoregressive prior, which has no mask
+    kind: str = "masked"  # or "autoregressive"
+    next_logits: Callable | None = None  # autoregressive: (params, before [B, 1], cache, index [], cond=None)
+    #                                      -> (logits [B, 1, K] of the token at index, cache)
+    init_cache: Callable | None = None  # autoregressive: (count) -> the empty cache of so many sequences
 
 
-def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int]) -> TokenPrior:
-    """A masked prior, whose network sees tokens of which some are masks, and the time.
+def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int], levels: int = 1,
+                kind: str = "masked") -> TokenPrior:
+    """A prior of one of two kinds.
+
+    "masked": the network sees tokens of which some are masks, and the time. It has num_codes + 1 tokens, the last
+    being the mask, num_codes outputs, and the tokenizer's levels as its own.
+
+    "autoregressive": a causal network reads the N = h w levels tokens as one sequence, so that the levels of a
+    position are drawn given each other. Each level has codes of its own: levels * num_codes tokens, num_codes outputs.
 
     Args:
-        network: with num_codes + 1 tokens, the last being the mask, and num_codes outputs.
+        network: the transformer.
         tokenizer: whose index maps are modelled.
         shape: (h, w) of the index maps.
+        levels: indices per position.
+        kind: see above.
 
     Returns:
         A `TokenPrior`; cond is {} or {"classes": [B]}.
 
     Raises:
-        ValueError: the network's vocabulary is not the tokenizer's.
+        ValueError: an unknown kind, or a network whose vocabulary is not the tokenizer's or that is of the other kind.
     """
-    num_codes = tokenizer.num_codes
-    if (network.num_tokens, network.num_outputs) != (num_codes + 1, num_codes):
+    if kind not in KINDS:
+        raise unknown_name("kind of a token prior", kind, KINDS)
+    codes, causal, masked = tokenizer.num_codes, kind == "autoregressive", kind == "masked"
+    inputs, each = (codes + 1, levels) if masked else (levels * codes, 1)
+    if (network.num_tokens, network.num_outputs) != (inputs, codes):
         raise ValueError(
-            f"the tokenizer has {num_codes} codes, so a masked prior needs num_tokens={num_codes + 1} (with the mask) "
-            f"and num_outputs={num_codes}, got {network.num_tokens} and {network.num_outputs}"
+            f"the tokenizer has {codes} codes, so this prior of the kind {kind!r} needs num_tokens={inputs}"
+            f"{' (with the mask)' * masked} and num_outputs={codes}, got {network.num_tokens} and "
+            f"{network.num_outputs}"
         )
-    positions, levels = shape[0] * shape[1], () if network.levels == 1 else (network.levels,)
-    maps = (*shape, *levels)
+    if (network.causal, network.levels) != (causal, each):
+        raise ValueError(f"a prior of the kind {kind!r} over {levels} levels needs a network with causal={causal} and "
+                         f"levels={each}, got {network.causal} and {network.levels}")
+    maps = (*shape, levels) if levels > 1 else tuple(shape)
+    split = (prod(shape), levels) if masked and levels > 1 else (prod(maps),)
 
     def null(count):
         return {"classes": jnp.full((count,), network.num_classes, jnp.int32)} if network.num_classes else {}
 
     def init(key, image_shape):
         network_key, tokenizer_key = jax.random.split(key)
-        inputs = {"time": jnp.ones(1), "classes": null(1).get("classes")}
-        params = network.init(network_key, jnp.zeros((1, positions, *levels), jnp.int32), **inputs)["params"]
+        time = jnp.ones(1) if masked else None
+        params = network.init(network_key, jnp.zeros((1, *split), jnp.int32), time=time, **null(1))["params"]
         return Variables(params, tokenizer.init(tokenizer_key, image_shape))
 
-    def logits(params, tokens, t, cond=None):
+    def apply(params, tokens, cond, **options):
         cond = dict(cond or {})
         check_condition(cond, network.num_classes, has_text=False)
-        split = tokens.reshape(tokens.shape[0], positions, *levels)
-        found = network.apply({"params": params}, split, time=t, classes=cond.get("classes"))
-        return found.reshape(*tokens.shape, num_codes)
+        return network.apply({"params": params}, tokens, classes=cond.get("classes"), **options)
+
+    def masked_logits(params, tokens, t, cond=None):
+        return apply(params, tokens.reshape(-1, *split), cond, time=t).reshape(*tokens.shape, codes)
+
+    def causal_logits(params, tokens, cond=None):
+        return apply(params, own_codes(tokens, jnp.arange(tokens.shape[1])), cond)
+
+    def next_logits(params, before, cache, index, cond=None):
+        return apply(params, own_codes(before, index - 1), cond, cache=cache, index=index)
+
+    def own_codes(tokens, places):
+        return tokens + codes * (places % levels)
 
     def tokens(state, x):
         indices = tokenizer.indices(Variables(*state), x)
@@ -82,4 +117,7 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
     def pictures(state, tokens):
         return tokenizer.decode_indices(Variables(*state), tokens.reshape(-1, *maps))
 
-    return TokenPrior(init, logits, tokens, pictures, null, maps, num_codes, network.num_classes, num_codes)
+    functions = (init, masked_logits if masked else causal_logits, tokens, pictures, null)
+    sizes = (maps, codes, network.num_classes, codes if masked else None, kind)
+    own = () if masked else (next_logits, lambda count: network.init_cache(count, prod(maps)))
+    return TokenPrior(*functions, *sizes, *own)

@@ -1,13 +1,12 @@
-"""Diffusion models and token priors as tuples of functions: conditions, text, and what goes through whole."""
+"""Diffusion models as tuples of functions: conditions, text, and what goes through whole."""
 
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen import diffusion, models
+from jaxgen import models
 from jaxgen.diffusion import edm_coefficients
 from jaxgen.models import encode_text
 
@@ -88,54 +87,3 @@ def test_mistakes_in_a_description_name_themselves(kwargs, message):
     with pytest.raises(ValueError, match=message):
         model = models.build("diffusion", image_channels=1, **kwargs)
         model.denoise({}, X, SIGMA)
-
-
-TOKENIZER = {"name": "vqvae", "latent_channels": 4, "image_channels": 1, "quantizer": {"name": "vq", "num_codes": 7},
-             **{side: {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "middle_attention": False,
-                       "norm_groups": 4} for side in ("encoder", "decoder")}}
-
-
-def test_a_prior_holds_its_tokenizer_and_gives_its_pictures():
-    prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), num_classes=2,
-                         network={"features": 16, "depth": 1, "heads": 2})
-    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
-    tokenizer = models.build(**TOKENIZER)
-    tokens = jax.jit(prior.tokens)(state, X)
-    np.testing.assert_array_equal(tokens, tokenizer.indices(state, X).reshape(3, 16))
-    np.testing.assert_allclose(prior.pictures(state, tokens), tokenizer.reconstruct(state, X), rtol=1e-5, atol=1e-6)
-    masked = tokens.at[:, ::2].set(prior.mask_id)
-    logits = prior.logits(params, masked, jnp.full(3, 0.5), {"classes": jnp.array([0, 1, 2])})
-    assert logits.shape == (3, 16, 7) and np.isfinite(logits).all()
-
-
-def test_levels_of_codes_are_one_sequence_and_known_each_by_itself():
-    codes = {"name": "residual", "depth": 2, "quantizer": TOKENIZER["quantizer"]}
-    prior = models.build("token_prior", tokenizer={**TOKENIZER, "quantizer": codes}, shape=(4, 4, 2),
-                         network={"features": 16, "depth": 1, "heads": 2})
-    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
-    tokenizer = models.build(**{**TOKENIZER, "quantizer": codes})
-    tokens = jax.jit(prior.tokens)(state, X)
-    np.testing.assert_array_equal(tokens, tokenizer.indices(state, X).reshape(3, 32))
-    np.testing.assert_allclose(prior.pictures(state, tokens), tokenizer.reconstruct(state, X), rtol=1e-5, atol=1e-6)
-    params = jax.tree.map(lambda a: a + 0.3 * jax.random.normal(jax.random.key(a.size), a.shape), params)
-    logits = jax.jit(prior.logits)(params, tokens, jnp.full(3, 0.5))
-    one = jax.jit(prior.logits)(params, tokens.at[:, 5].set(prior.mask_id), jnp.full(3, 0.5))
-    assert logits.shape == (3, 32, 7) and np.abs(logits - one).max() > 1e-3
-    known = jnp.zeros((3, 32), bool).at[:, 1::2].set(True)
-    drawn = jax.jit(lambda key: diffusion.masked_sample(
-        key, partial(prior.logits, params), diffusion.mask_times(4), (3, 32), mask_id=prior.mask_id, known=tokens,
-        mask=known))(jax.random.key(1))
-    np.testing.assert_array_equal(drawn[:, 1::2], tokens[:, 1::2])
-    assert int(drawn.max()) < 7
-
-
-def test_a_prior_over_another_codebook_or_map_is_refused():
-    network = models.Transformer(num_tokens=9, num_outputs=8)
-    with pytest.raises(ValueError, match="the tokenizer has 7 codes"):
-        models.token_prior(network, models.build(**TOKENIZER), shape=(4, 4))
-    prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(2, 2), network={"features": 16, "depth": 1})
-    state = jax.eval_shape(lambda: models.build(**TOKENIZER).init(jax.random.key(0), SHAPE))
-    with pytest.raises(ValueError, match=r"index maps \(4, 4\), but this prior is over \(2, 2\)"):
-        jax.eval_shape(prior.tokens, state, X)
-    with pytest.raises(ValueError, match="tokenizer of the kind 'vqvae'"):
-        models.build("token_prior", tokenizer={"name": "diffusion"}, shape=(2, 2), network={})

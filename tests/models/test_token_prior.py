@@ -1,0 +1,125 @@
+"""Token priors as tuples of functions: tokens and pictures of their tokenizer, logits of both kinds, the cache."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import diffusion, models, priors
+
+TOKENIZER = {"name": "vqvae", "latent_channels": 4, "image_channels": 1, "quantizer": {"name": "vq", "num_codes": 7},
+             **{side: {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "middle_attention": False,
+                       "norm_groups": 4} for side in ("encoder", "decoder")}}
+RESIDUAL = {**TOKENIZER, "quantizer": {"name": "residual", "depth": 2, "quantizer": TOKENIZER["quantizer"]}}
+SHAPE = (8, 8, 1)
+KEY = jax.random.key(0)
+X = jax.random.normal(jax.random.key(5), (3, *SHAPE))
+
+
+def test_a_prior_holds_its_tokenizer_and_gives_its_pictures():
+    prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), num_classes=2,
+                         network={"features": 16, "depth": 1, "heads": 2})
+    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
+    tokenizer = models.build(**TOKENIZER)
+    tokens = jax.jit(prior.tokens)(state, X)
+    np.testing.assert_array_equal(tokens, tokenizer.indices(state, X).reshape(3, 16))
+    np.testing.assert_allclose(prior.pictures(state, tokens), tokenizer.reconstruct(state, X), rtol=1e-5, atol=1e-6)
+    masked = tokens.at[:, ::2].set(prior.mask_id)
+    logits = prior.logits(params, masked, jnp.full(3, 0.5), {"classes": jnp.array([0, 1, 2])})
+    assert logits.shape == (3, 16, 7) and np.isfinite(logits).all()
+
+
+def test_levels_of_codes_are_one_sequence_and_known_each_by_itself():
+    prior = models.build("token_prior", tokenizer=RESIDUAL, shape=(4, 4, 2),
+                         network={"features": 16, "depth": 1, "heads": 2})
+    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
+    tokenizer = models.build(**RESIDUAL)
+    tokens = jax.jit(prior.tokens)(state, X)
+    np.testing.assert_array_equal(tokens, tokenizer.indices(state, X).reshape(3, 32))
+    np.testing.assert_allclose(prior.pictures(state, tokens), tokenizer.reconstruct(state, X), rtol=1e-5, atol=1e-6)
+    params = jax.tree.map(lambda a: a + 0.3 * jax.random.normal(jax.random.key(a.size), a.shape), params)
+    logits = jax.jit(prior.logits)(params, tokens, jnp.full(3, 0.5))
+    one = jax.jit(prior.logits)(params, tokens.at[:, 5].set(prior.mask_id), jnp.full(3, 0.5))
+    assert logits.shape == (3, 32, 7) and np.abs(logits - one).max() > 1e-3
+    known = jnp.zeros((3, 32), bool).at[:, 1::2].set(True)
+    drawn = jax.jit(lambda key: diffusion.masked_sample(
+        key, partial(prior.logits, params), diffusion.mask_times(4), (3, 32), mask_id=prior.mask_id, known=tokens,
+        mask=known))(jax.random.key(1))
+    np.testing.assert_array_equal(drawn[:, 1::2], tokens[:, 1::2])
+    assert int(drawn.max()) < 7
+
+
+def autoregressive(levels):
+    """An autoregressive prior over 16 or 32 tokens of seven codes, and parameters that are random everywhere."""
+    tokenizer = TOKENIZER if levels == 1 else RESIDUAL
+    prior = models.build("token_prior", tokenizer=tokenizer, shape=(4, 4) if levels == 1 else (4, 4, levels),
+                         num_classes=3, kind="autoregressive", network={"features": 16, "depth": 2, "heads": 2})
+    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
+    return prior, jax.tree.map(lambda a: a + 0.3 * jax.random.normal(jax.random.key(a.size), a.shape), params), state
+
+
+@pytest.mark.parametrize(("levels", "scale"), [(1, None), (1, 2.0), (2, None), (2, 2.0)])
+def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_says_token_for_token(levels, scale):
+    prior, params, state = autoregressive(levels)
+    cond, count = {"classes": jnp.array([0, 2, 1])}, 16 * levels
+    given = jax.jit(prior.tokens)(state, X)
+    kept = jnp.zeros((3, count), bool).at[:, 1::5].set(True)
+    next_fn, cache = partial(prior.next_logits, params), prior.init_cache(3)
+    if scale:
+        next_fn, cache = priors.guide(next_fn, scale, prior.null(3)), prior.init_cache(6)
+    tokens = jax.jit(lambda key: priors.autoregressive_sample(
+        key, next_fn, cache, (3, count), temperature=0.8, known=given, mask=kept, cond=cond))(KEY)
+    forward, expected = jax.jit(partial(prior.logits, params)), jnp.zeros((3, count), jnp.int32)
+    for i in range(count):
+        logits = forward(expected, cond)[:, i]
+        if scale:
+            without = forward(expected, prior.null(3))[:, i]
+            logits = without + scale * (logits - without)
+        drawn = priors.draw_tokens(KEY, logits, jnp.arange(3), i, temperature=0.8)
+        expected = expected.at[:, i].set(jnp.where(kept[:, i], given[:, i], drawn))
+    np.testing.assert_array_equal(tokens, expected)
+    assert len(np.unique(tokens)) == 7
+    tokenizer = models.build(**TOKENIZER if levels == 1 else RESIDUAL)
+    expected = tokenizer.decode_indices(state, tokens.reshape(3, *prior.shape))
+    np.testing.assert_allclose(prior.pictures(state, tokens), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(levels):
+    """With levels, those of one position are given each other: the upper one follows the lower one."""
+    prior, params, _ = autoregressive(levels)
+    count = 16 * levels
+    tokens = jax.random.randint(KEY, (1, count), 0, 7)
+    forward = jax.jit(partial(prior.logits, params))
+    changed = jnp.concatenate([tokens.at[0, i].set((tokens[0, i] + 1) % 7) for i in range(count)])
+    cond = {"classes": jnp.zeros(1, int)}
+    many = {"classes": jnp.zeros(count, int)}
+    differs = np.abs(np.asarray(forward(changed, many)) - forward(tokens, cond)).max(-1) > 1e-6
+    np.testing.assert_array_equal(differs, np.arange(count) > np.arange(count)[:, None])
+
+
+def test_a_prior_over_another_codebook_or_map_is_refused():
+    network = models.Transformer(num_tokens=9, num_outputs=8)
+    with pytest.raises(ValueError, match="the tokenizer has 7 codes"):
+        models.token_prior(network, models.build(**TOKENIZER), shape=(4, 4))
+    with pytest.raises(ValueError, match="needs num_tokens=14 and num_outputs=7, got 9 and 8"):
+        models.token_prior(network, models.build(**RESIDUAL), shape=(4, 4), levels=2, kind="autoregressive")
+    prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(2, 2), network={"features": 16, "depth": 1})
+    state = jax.eval_shape(lambda: models.build(**TOKENIZER).init(jax.random.key(0), SHAPE))
+    with pytest.raises(ValueError, match=r"index maps \(4, 4\), but this prior is over \(2, 2\)"):
+        jax.eval_shape(prior.tokens, state, X)
+    with pytest.raises(ValueError, match="tokenizer of the kind 'vqvae'"):
+        models.build("token_prior", tokenizer={"name": "diffusion"}, shape=(2, 2), network={})
+
+
+@pytest.mark.parametrize(("kind", "network", "message"), [
+    ("autoregresive", {}, "unknown kind of a token prior 'autoregresive'. Did you mean 'autoregressive'"),
+    ("masked", {"causal": True}, "needs a network with causal=False and levels=1, got True"),
+    ("autoregressive", {"causal": False}, "needs a network with causal=True and levels=1, got False"),
+    ("autoregressive", {"levels": 2}, "needs a network with causal=True and levels=1, got True and 2"),
+])
+def test_a_network_of_the_other_kind_is_refused(kind, network, message):
+    with pytest.raises(ValueError, match=message):
+        models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), kind=kind, network=network)
