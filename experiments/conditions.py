@@ -9,11 +9,13 @@ import numpy as np
 
 from jaxgen import data
 from jaxgen.errors import unknown_name
-from jaxgen.models import DiffusionModel, TokenPrior, encode_text
+from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior, encode_text
 from jaxgen.models.diffusion import check_condition
 
+Conditioned = DiffusionModel | LatentDiffusion | TokenPrior
 
-def to_condition(model: DiffusionModel | TokenPrior, count: int, *, classes: Sequence[int | str] | None = None,
+
+def to_condition(model: Conditioned, count: int, *, classes: Sequence[int | str] | None = None,
                  prompts: Sequence[str] | None = None, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The condition of `count` samples: the given classes or prompts in turn; all of the model's classes by default.
 
@@ -67,7 +69,7 @@ def class_count(dataset: data.Dataset) -> int:
     return dataset.num_classes
 
 
-def batch_condition(model: DiffusionModel | TokenPrior, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+def batch_condition(model: Conditioned, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The condition that belongs to a batch of pictures: their labels or the tokens of their captions."""
     if model.num_classes:
         return {"classes": jnp.asarray(batch["label"])}

@@ -1,4 +1,4 @@
-"""Edit pictures with a trained diffusion model, or fill in their codes with a token prior.
+"""Edit pictures with a trained diffusion model, latent or not, or fill in their codes with a token prior.
 
     python -m experiments.edit inpaint --workdir=runs/digits                       # held-out pictures, lower half
     python -m experiments.edit inpaint --workdir=runs/digits --images=my/pictures --mask=mask.png
@@ -7,9 +7,10 @@
     python -m experiments.edit interpolate --workdir=runs/digits
 
 The sheet's rows: what was given, then what became of it. In a mask picture white is kept and black is painted anew;
-kept pixels come back exactly. A token prior keeps the codes of which all pixels are kept, and inpaints alone. An
-autoregressive one draws each missing code knowing those before it in row-major order, drawn or kept, and not the kept
-codes that come after it: it completes a lower half well, but an upper half without having seen the lower one.
+kept pixels come back exactly. A latent model keeps the latents of which all pixels are kept, and so does a token prior
+its codes, which inpaints alone. An autoregressive one draws each missing code knowing those before it in row-major
+order, drawn or kept, and not the kept codes that come after it: it completes a lower half well, but an upper half
+without having seen the lower one.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from PIL import Image
 
 from experiments import command_line
 from experiments.conditions import batch_condition, to_condition, with_text
+from experiments.masks import hide, kept_positions
 from experiments.runs import load_split, read_folder, spread
 from experiments.sampling import DiffusionSampler, TokenSampler, guided, load_sampler
 from jaxgen import data, diffusion, train
@@ -43,7 +45,7 @@ def compiled(edit: Callable, sampler: DiffusionSampler, **settings: Any) -> Call
 
 def inpaint(sampler: DiffusionSampler, params: Any, key: jax.Array, x0: jax.Array, mask: jax.Array, cond: Mapping, *,
             resample: int) -> jax.Array:
-    """Pictures x0 [B, H, W, C] painted anew where `mask` [B, H, W, 1] is False: RePaint, `resample` rounds a step."""
+    """x0 [B, H, W, C] anew where `mask` [B, H, W, 1] is False: RePaint, `resample` rounds a step."""
     solver = diffusion.repaint(sampler.solver, x0, mask, resample=resample)
     x = diffusion.prior_sample(key, x0.shape, sampler.sigmas[0])
     denoiser = guided(sampler.model, params, cond, len(x0), sampler.guidance)
@@ -75,16 +77,12 @@ def fill_in(sampler: TokenSampler, variables: Any, key: jax.Array, x0: jax.Array
             cond: Mapping) -> jax.Array:
     """Pictures from codes, of which those stay whose pixels are all kept.
 
-    The codes are those of the pictures with the median of the kept pixels in place of the others: codes of the whole
-    picture would know what is to be painted anew. What an autoregressive prior fills in knows nothing of the kept codes
-    that come after it.
+    What an autoregressive prior fills in knows nothing of the kept codes that come after it.
     """
     shape, count = sampler.model.shape, len(x0)
-    background = jnp.nanmedian(jnp.where(mask, x0, jnp.nan), axis=(1, 2), keepdims=True)
     encode = jax.jit(sampler.model.tokens, compiler_options=compiler_options())
-    known = encode(variables.state, jnp.where(mask, x0, jnp.nan_to_num(background)))
-    whole = mask.reshape(count, shape[0], x0.shape[1] // shape[0], shape[1], x0.shape[2] // shape[1]).all(axis=(2, 4))
-    kept = jnp.repeat(whole.reshape(count, -1), prod(shape[2:]), axis=1)
+    known = encode(variables.state, hide(x0, mask))
+    kept = jnp.repeat(kept_positions(mask, shape).reshape(count, -1), prod(shape[2:]), axis=1)
     return sampler.tokens(variables, key, jnp.arange(count), cond, known=known, mask=kept)[0]
 
 
@@ -128,31 +126,39 @@ def main(action: str, *, workdir: str, step: int | None, images: str | None, mas
     names = loaded.config["class_names"]
     cond = to_condition(model, count, classes=classes, prompts=prompt, names=names) if asked else own
 
-    # 2. The rows of the sheet.
+    # 2. The rows of the sheet; a latent model works between encoder and decoder.
+    if isinstance(sampler, DiffusionSampler):
+        diffused, pictures, known = (partial(jax.jit(f, compiler_options=compiler_options()), variables.state)
+                                     for f in (sampler.diffused, sampler.pictures, sampler.known))
     if action == "inpaint":
         kept = np.broadcast_to(read_mask(mask, shape), (count, *shape[:2], 1))
+        if sampler.shape[:2] != shape[:2] and not kept_positions(kept, sampler.shape).any():
+            block = f"{shape[0] // sampler.shape[0]}x{shape[1] // sampler.shape[1]}"
+            raise ValueError(f"--mask={mask} keeps no whole block of {block} pixels, which one position of the "
+                             f"{loaded.config['model']['name']!r} stands for: nothing would be kept")
         rows = [batch["image"], np.where(kept, batch["image"], 128).astype(np.uint8)]
         if isinstance(sampler, TokenSampler):
             rows += [fill_in(sampler, variables, key, x0, kept, cond)]
         else:
-            rows += [compiled(inpaint, sampler, resample=resample)(params, key, x0, kept, cond)]
+            rows += [pictures(compiled(inpaint, sampler, resample=resample)(params, key, *known(x0, kept), cond))]
     elif action == "image":
-        rows = [batch["image"], compiled(change, sampler, strength=strength)(params, key, x0, cond)]
+        changed = compiled(change, sampler, strength=strength)(params, key, diffused(x0), cond)
+        rows = [batch["image"], pictures(changed)]
     elif action == "invert":
-        noise, back = compiled(to_noise, sampler)(params, x0, own), compiled(from_noise, sampler)
-        rows = [batch["image"], noise / sampler.sigmas[0] / 3, back(params, noise, own)]
-        rows += [back(params, noise, cond)] if asked else []
+        noise, back = compiled(to_noise, sampler)(params, diffused(x0), own), compiled(from_noise, sampler)
+        rows = [batch["image"], pictures(noise / sampler.sigmas[0] / 3), pictures(back(params, noise, own))]
+        rows += [pictures(back(params, noise, cond))] if asked else []
     else:
-        rows = interpolate(sampler, params, x0, cond)
+        rows = [pictures(row) for row in interpolate(sampler, params, diffused(x0), cond)]
 
-    pictures = np.concatenate([train.to_uint8(row) for row in rows])
+    sheet = np.concatenate([train.to_uint8(row) for row in rows])
     path = Path(output) if output else Path(workdir) / f"edit-{action}.png"
-    train.save_grid(path, pictures, columns=len(rows[0]), scale=scale)
+    train.save_grid(path, sheet, columns=len(rows[0]), scale=scale)
     print(f"wrote {path}: {len(rows)} rows of {len(rows[0])} pictures, step {loaded.step}")
 
 
 def interpolate(sampler: DiffusionSampler, params: Any, x0: jax.Array, cond: Mapping) -> list[jax.Array]:
-    """Rows from one picture to the next one of its pair, through their noises, in the condition of the first."""
+    """Rows from one x0 to the next one of its pair, through their noises, in the condition of the first."""
     noise, rows = compiled(to_noise, sampler)(params, x0, cond), []
     back, shares = compiled(from_noise, sampler), jnp.linspace(0, 1, BETWEEN)
     for i in range(0, len(x0) - 1, 2):

@@ -7,7 +7,9 @@ Of an autoencoder: PSNR, SSIM, MSE, use of the codebook, bits per pixel. Picture
 compared, as a file would hold them; numbers are means over pictures; one that comes back exactly counts as 100 dB.
 Of a diffusion model: the variational bound on the code length of the pictures given their classes or captions, in bits
 per number (a grey pixel is one number, a colour pixel three). Of a token prior: the code length of the pictures' tokens
-given their classes, exact of an autoregressive one, the bound of a masked one.
+given their classes, exact of an autoregressive one, the bound of a masked one. Of a latent diffusion model: what is
+measured of its autoencoder, and the share of the latents' variance that denoising leaves wrong at some noise levels; it
+has no code length of pictures, which its decoder gives no probabilities of.
 """
 
 import json
@@ -17,10 +19,11 @@ from absl import flags
 
 from experiments import command_line
 from experiments.conditions import with_text
-from experiments.likelihood import bits_per_dim, bits_per_token
+from experiments.likelihood import bits_per_dim, bits_per_token, latent_errors
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_run, load_split
-from jaxgen.models import DiffusionModel, TokenPrior
+from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
+from jaxgen.quantize import Variables
 
 
 def main(workdir: str, split: str | None, step: int | None, output: str | None) -> None:
@@ -32,6 +35,10 @@ def main(workdir: str, split: str | None, step: int | None, output: str | None) 
         result |= bits_per_dim(loaded.model, variables.params, dataset, bar=True)
     elif isinstance(loaded.model, TokenPrior):
         result |= bits_per_token(loaded.model, variables, dataset, bar=True)
+    elif isinstance(loaded.model, LatentDiffusion):
+        result |= Reconstructor(loaded.model.autoencoder).measure(Variables(*variables.state["autoencoder"]), dataset)
+        dataset = with_text(dataset, loaded.model.text_length)
+        result |= latent_errors(loaded.model, variables, dataset, bar=True)
     else:
         result |= Reconstructor(loaded.model).measure(variables, dataset)
     path = Path(output) if output else Path(workdir) / f"evaluation-{dataset.split}.json"

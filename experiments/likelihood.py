@@ -1,4 +1,4 @@
-"""How many bits a diffusion model needs for the pictures of a set, and a prior for their tokens."""
+"""On a whole set: a diffusion model's bits for the pictures, a prior's for their tokens, a latent model's errors."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.conditions import batch_condition
+from experiments.conditions import Conditioned, batch_condition
 from jaxgen import data, diffusion
 from jaxgen.cpu import compiler_options
-from jaxgen.models import DiffusionModel, TokenPrior
+from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
 from jaxgen.priors import autoregressive_loss
 from jaxgen.quantize import Variables
+
+LATENT_LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def bits_per_dim(model: DiffusionModel, params: Any, dataset: data.Dataset, *, levels: int = 128, batch: int = 100,
@@ -33,7 +35,7 @@ def bits_per_dim(model: DiffusionModel, params: Any, dataset: data.Dataset, *, l
             cond=model.encode(params, cond), sample_ids=ids)
         return jnp.stack([found.prior, found.diffusion, found.reconstruction])
 
-    terms = _mean_bits(bound, model, params, dataset, batch, seed, bar) / math.prod(dataset.image_shape)
+    terms = _mean(bound, model, params, dataset, batch, seed, bar) / (math.prod(dataset.image_shape) * math.log(2))
     return {"bits_per_dim": float(terms.sum()), **dict(zip(("bits_prior", "bits_diffusion", "bits_reconstruction"),
                                                            map(float, terms)))}
 
@@ -66,16 +68,39 @@ def bits_per_token(model: TokenPrior, variables: Variables, dataset: data.Datase
         return jnp.mean(jax.lax.map(at, jnp.arange(times)), axis=0)
 
     length = exact if model.kind == "autoregressive" else bound
-    bits = float(_mean_bits(length, model, variables, dataset, batch, seed, bar))
+    bits = float(_mean(length, model, variables, dataset, batch, seed, bar)) / math.log(2)
     return {"bits_per_token": bits / math.prod(model.shape), "bits_per_picture": bits}
 
 
-def _mean_bits(bound: Callable, model: DiffusionModel | TokenPrior, weights: Any, dataset: data.Dataset, batch: int,
-               seed: int, bar: bool) -> np.ndarray:
-    """The mean over a set's pictures, in bits, of `bound(weights, key, images, cond, ids) -> [..., B]` nats."""
-    run, key, total = jax.jit(bound, compiler_options=compiler_options()), jax.random.key(seed), 0.0
+def latent_errors(model: LatentDiffusion, variables: Variables, dataset: data.Dataset, *, batch: int = 100,
+                  seed: int = 0, bar: bool = False) -> dict[str, float]:
+    """"latent_error_S": the mean squared error per number of latents denoised given their conditions, at noise level S.
+
+    Latents have the deviation 1 over the training set, so that 1 is what a constant reaches.
+    """
+
+    def errors(variables, key, images, cond, ids):
+        params, state = variables
+        noise_key, latent_key = jax.random.split(key)
+        z = model.latents(state, data.to_float(images), key=latent_key, sample_ids=ids)
+        cond = model.encode(params, cond)
+
+        def at(i):
+            x = z + LATENT_LEVELS[i] * diffusion.sample_noise(noise_key, z.shape[1:], ids, i)
+            return jnp.mean((z - model.denoise(params, x, LATENT_LEVELS[i], cond)) ** 2, axis=(1, 2, 3))
+
+        return jnp.stack([at(i) for i in range(len(LATENT_LEVELS))])
+
+    found = _mean(errors, model, variables, dataset, batch, seed, bar)
+    return {f"latent_error_{level}": float(error) for level, error in zip(LATENT_LEVELS, found)}
+
+
+def _mean(value: Callable, model: Conditioned, weights: Any, dataset: data.Dataset, batch: int, seed: int,
+          bar: bool) -> np.ndarray:
+    """The mean over a set's pictures of `value(weights, key, images, cond, ids) -> [..., B]`."""
+    run, key, total = jax.jit(value, compiler_options=compiler_options()), jax.random.key(seed), 0.0
     batches = data.evaluation_batches(dataset, min(batch, len(dataset)))
     for found in tqdm(batches, total=math.ceil(len(dataset) / batch), unit="batch", disable=None if bar else True):
-        nats = run(weights, key, jnp.asarray(found["image"]), batch_condition(model, found), jnp.asarray(found["id"]))
-        total += np.asarray(nats, np.float64)[..., found["mask"]].sum(axis=-1)
-    return total / (len(dataset) * math.log(2))
+        values = run(weights, key, jnp.asarray(found["image"]), batch_condition(model, found), jnp.asarray(found["id"]))
+        total += np.asarray(values, np.float64)[..., found["mask"]].sum(axis=-1)
+    return total / len(dataset)

@@ -4,7 +4,8 @@
     python -m experiments.reconstruct --workdir=runs/a --count=64 --split=train --output=train.png
     python -m experiments.reconstruct --workdir=runs/a --images=my/pictures
 
-Each row of originals stands above the row of their reconstructions.
+Each row of originals stands above the row of their reconstructions. Of a latent diffusion model they are those of its
+autoencoder, better than which no sample can be.
 """
 
 from pathlib import Path
@@ -15,7 +16,8 @@ from experiments import command_line
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_run, load_split, read_folder
 from jaxgen import train
-from jaxgen.models import DiffusionModel, TokenPrior
+from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
+from jaxgen.quantize import Variables
 
 DEFAULT_COUNT = 32
 
@@ -28,6 +30,9 @@ def main(
     if isinstance(loaded.model, (DiffusionModel, TokenPrior)):
         raise ValueError(f"the run in {workdir} trained a {loaded.config['model']['name']!r}, which has no codes of "
                          "its own: give the run of an autoencoder, or see experiments.sample and experiments.edit")
+    model = loaded.model
+    if isinstance(model, LatentDiffusion):
+        model, variables = model.autoencoder, Variables(*variables.state["autoencoder"])
     if images is None:
         dataset = load_split(loaded.config, split)
     else:
@@ -35,7 +40,7 @@ def main(
     count = min(DEFAULT_COUNT, len(dataset)) if count is None else count
     if not 1 <= count <= len(dataset):
         raise ValueError(f"--count={count} must lie between 1 and the {len(dataset)} pictures of {dataset.name}")
-    pairs, columns = Reconstructor(loaded.model).pairs(variables, dataset, count)
+    pairs, columns = Reconstructor(model).pairs(variables, dataset, count)
     path = Path(output) if output else Path(workdir) / f"reconstructions-{dataset.split}.png"
     train.save_grid(path, pairs, columns=columns, scale=scale)
     print(f"wrote {path}: {count} pictures of {dataset.name}/{dataset.split} at step {loaded.step}")

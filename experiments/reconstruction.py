@@ -10,7 +10,7 @@ import numpy as np
 from experiments.runs import spread
 from jaxgen import data, metrics
 from jaxgen.cpu import compiler_options
-from jaxgen.models import KLAutoencoder
+from jaxgen.losses import Gaussian
 from jaxgen.quantize import Variables, usage_of
 
 EXACT = 100.0  # dB
@@ -63,7 +63,7 @@ class Reconstructor:
                 per_picture = histogram.sum() / len(dataset)
                 bits += per_picture * math.log2(len(histogram))
                 entropy_bits += per_picture * math.log2(codes[f"{name}perplexity"])
-        if not histograms:
+        if not histograms:  # a KL autoencoder has no codes
             return result
         pixels = math.prod(dataset.image_shape[:2])
         rates = {"bits_per_pixel": bits / pixels, "entropy_bits_per_pixel": entropy_bits / pixels}
@@ -71,11 +71,8 @@ class Reconstructor:
 
     def _measure_batch(self, variables, batch):
         x = data.to_float(batch["image"])
-        if isinstance(self.model, KLAutoencoder):
-            x_r, levels = self.model.reconstruct(variables, x), {}
-        else:
-            x_r, outputs, _ = self.model.forward(variables, x)
-            levels = outputs if isinstance(outputs, Mapping) else {"": outputs}
+        x_r, outputs, *_ = self.model.forward(variables, x)
+        levels = {} if isinstance(outputs, Gaussian) else outputs if isinstance(outputs, Mapping) else {"": outputs}
         restored = data.to_uint8(x_r)
         found = {name: function(batch["image"], restored, value_range=(0, 255))
                  for name, function in (("mse", metrics.mse), ("psnr", metrics.psnr), ("ssim", metrics.ssim))}

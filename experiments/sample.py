@@ -30,7 +30,7 @@ def main(*, workdir: str, step: int | None, count: int, batch: int, seed: int, c
     if gif:
         if not isinstance(sampler, DiffusionSampler):
             raise ValueError("--gif shows the way from noise to picture, which a token prior has not")
-        sampler = DiffusionSampler(loaded.model, sampler.image_shape, sampler.sampling, save_every=1)
+        sampler = type(sampler)(loaded.model, sampler.image_shape, sampler.sampling, save_every=1)
     names = loaded.config["class_names"]
     cond = to_condition(loaded.model, count, classes=classes, prompts=prompt, names=names)
     start, parts = time.monotonic(), []

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from experiments.masks import hide, kept_positions
 from experiments.runs import load_run
 from jaxgen import diffusion, priors
 from jaxgen.cpu import compiler_options
 from jaxgen.diffusion import Denoiser
 from jaxgen.diffusion.checks import check_fraction, check_positive
 from jaxgen.errors import unknown_name
-from jaxgen.models import DiffusionModel, TokenPrior
+from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
 from jaxgen.quantize import Variables
 from jaxgen.train import Loaded
 
@@ -26,7 +27,7 @@ TOKEN_SOLVERS = ("ancestral", "confidence")
 BATCH = 64
 
 
-def make_sigmas(model: DiffusionModel, sampling: Mapping[str, Any]) -> jax.Array:
+def make_sigmas(model: DiffusionModel | LatentDiffusion, sampling: Mapping[str, Any]) -> jax.Array:
     """[n + 1] noise levels: "karras" or "exponential" between sigma_min and sigma_max, else of the model's schedule."""
     name, steps = sampling["grid"], sampling["steps"]
     if name not in GRIDS:
@@ -41,7 +42,9 @@ def make_sigmas(model: DiffusionModel, sampling: Mapping[str, Any]) -> jax.Array
     return diffusion.spaced_sigmas(model.schedule, steps, spacing=name)
 
 
-def guided(model: DiffusionModel, params: Any, cond: Mapping[str, Any], count: int, guidance: Any) -> Denoiser:
+def guided(
+    model: DiffusionModel | LatentDiffusion, params: Any, cond: Mapping[str, Any], count: int, guidance: Any
+) -> Denoiser:
     """The model's denoiser with classifier-free guidance, where it has conditions and `guidance` is not None.
 
     Args:
@@ -78,6 +81,11 @@ class Sampler:
         raise NotImplementedError
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample as the model sees it: a picture, latents (h, w, D) or codes (h, w) or (h, w, levels)."""
+        return self.image_shape
+
+    @property
     def evaluations(self) -> int:
         """Network evaluations of one sample without guidance; with it, up to twice as many."""
         raise NotImplementedError
@@ -102,8 +110,8 @@ class Sampler:
 class DiffusionSampler(Sampler):
     """Samples of a diffusion model. With `save_every` also the trajectory [steps / save_every, B, H, W, C]."""
 
-    def __init__(self, model: DiffusionModel, image_shape: Sequence[int], sampling: Mapping[str, Any], *,
-                 save_every: int | None = None):
+    def __init__(self, model: DiffusionModel | LatentDiffusion, image_shape: Sequence[int],
+                 sampling: Mapping[str, Any], *, save_every: int | None = None):
         super().__init__(model, image_shape, sampling)
         self.sigmas = make_sigmas(model, sampling)
         self.solver = diffusion.get_solver(sampling["solver"])
@@ -116,20 +124,62 @@ class DiffusionSampler(Sampler):
             raise ValueError(f"solver {sampling['solver']!r} overshoots in its first step from pure noise, where grid "
                              f"{sampling['grid']!r} starts: use 'dpmpp_2m', 'unipc' or 'euler', or another grid")
 
-        def run(params, key, ids, cond, sigmas, guidance):
+        def run(variables, key, ids, cond, sigmas, guidance):
+            params, state = variables
             denoiser = guided(model, params, cond, len(ids), guidance)
-            x = diffusion.prior_sample(key, (len(ids), *self.image_shape), sigmas[0], sample_ids=ids)
-            return diffusion.sample(denoiser, self.solver, sigmas, x, key, cond=model.encode(params, cond),
-                                    sample_ids=ids, save_every=save_every)
+            x = diffusion.prior_sample(key, (len(ids), *self.shape), sigmas[0], sample_ids=ids)
+            found = diffusion.sample(denoiser, self.solver, sigmas, x, key, cond=model.encode(params, cond),
+                                     sample_ids=ids, save_every=save_every)
+            if save_every is None:
+                return self.pictures(state, found)
+            return self.pictures(state, found[0]), self.trajectory(state, found[1], sigmas)
 
         self._run = jax.jit(run, compiler_options=compiler_options())
 
     def __call__(self, variables, key, ids, cond):
-        return self._run(variables.params, key, ids, cond, self.sigmas, self.guidance)
+        return self._run(variables, key, ids, cond, self.sigmas, self.guidance)
 
     @property
     def evaluations(self) -> int:
         return self.solver.nfe * (len(self.sigmas) - 1) - (self.solver.nfe - 1)
+
+    def diffused(self, state: Any, pictures: jax.Array) -> jax.Array:
+        """What the model diffuses, of pictures [B, H, W, C]: these themselves."""
+        return pictures
+
+    def pictures(self, state: Any, x: jax.Array) -> jax.Array:
+        """The pictures [B, H, W, C] of what the model diffuses."""
+        return x
+
+    def known(self, state: Any, pictures: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the model diffuses, and which of it is kept, of pictures and a mask [B, H, W, 1], True where kept."""
+        return pictures, mask
+
+    def trajectory(self, state: Any, trajectory: jax.Array, sigmas: jax.Array) -> jax.Array:
+        """The trajectory to show, of x [n, B, ...] after the steps to sigmas[1:]."""
+        return trajectory
+
+
+class LatentSampler(DiffusionSampler):
+    """Samples of a latent diffusion model, decoded."""
+
+    @property
+    def shape(self):
+        return self.model.shape
+
+    def diffused(self, state, pictures):
+        return self.model.latents(state, pictures)
+
+    def pictures(self, state, x):
+        return self.model.pictures(state, x)
+
+    def known(self, state, pictures, mask):
+        return self.diffused(state, hide(pictures, mask)), kept_positions(mask, self.shape)[..., None]
+
+    def trajectory(self, state, trajectory, sigmas):
+        # Latents of deviation 1 with their noise, back at deviation 1, as the decoder knows them.
+        sizes = jnp.sqrt(1 + sigmas[1:] ** 2).reshape(-1, *(1,) * (trajectory.ndim - 1))
+        return jax.lax.map(lambda x: self.pictures(state, x), trajectory / sizes)
 
 
 class TokenSampler(Sampler):
@@ -145,6 +195,10 @@ class TokenSampler(Sampler):
             return model.pictures(variables.state, tokens), tokens
 
         self._run = jax.jit(run, compiler_options=compiler_options())
+
+    @property
+    def shape(self):
+        return self.model.shape
 
     def draw(self, params: Any, key: jax.Array, shape: tuple[int, int], settings: Mapping[str, Any],
              options: Mapping[str, Any]) -> jax.Array:
@@ -211,11 +265,13 @@ class AutoregressiveSampler(TokenSampler):
 
 
 TOKEN_SAMPLERS = {"masked": MaskedSampler, "autoregressive": AutoregressiveSampler}
+SAMPLERS = {DiffusionModel: DiffusionSampler, LatentDiffusion: LatentSampler,
+            TokenPrior: lambda model, *args: TOKEN_SAMPLERS[model.kind](model, *args)}
 
 
 def load_sampler(
     workdir: str | Path, changes: Mapping[str, Any] | None = None, *, step: int | None = None
-) -> tuple[DiffusionSampler | TokenSampler, Loaded, Variables]:
+) -> tuple[DiffusionSampler | LatentSampler | TokenSampler, Loaded, Variables]:
     """The sampler of a run, the run, and its (averaged) weights.
 
     Args:
@@ -227,9 +283,9 @@ def load_sampler(
         ValueError: the run trained nothing that samples, or has no such setting.
     """
     loaded, variables = load_run(workdir, step)
-    if not isinstance(loaded.model, (DiffusionModel, TokenPrior)):
+    if type(loaded.model) not in SAMPLERS:
         raise ValueError(f"the run in {workdir} trained a {loaded.config['model']['name']!r}, which has no samples of "
-                         "its own: give a run of experiments.diffusion or experiments.token_prior")
+                         "its own: give a run of experiments.diffusion, .latent_diffusion or .token_prior")
     sampling = dict(loaded.config["sampling"])
     for name, value in (changes or {}).items():
         if value is not None and name not in sampling:
@@ -237,6 +293,4 @@ def load_sampler(
                              f"its settings are {', '.join(loaded.config['sampling'])}")
         if value is not None:
             sampling[name] = value
-    prior = isinstance(loaded.model, TokenPrior)
-    sampler = TOKEN_SAMPLERS[loaded.model.kind] if prior else DiffusionSampler
-    return sampler(loaded.model, loaded.config["image_shape"], sampling), loaded, variables
+    return SAMPLERS[type(loaded.model)](loaded.model, loaded.config["image_shape"], sampling), loaded, variables

@@ -20,35 +20,15 @@ from ml_collections import ConfigDict
 
 from experiments import command_line
 from experiments.conditions import class_count
+from experiments.first_stage import find_first_stage, take_data
 from experiments.progress import make_evaluate
-from experiments.runs import load_run, load_split
+from experiments.runs import load_split
 from experiments.sampling import TOKEN_SAMPLERS
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
 from jaxgen import losses, models, train
 from jaxgen.errors import unknown_name
-from jaxgen.quantize import Variables
-from jaxgen.train import checkpoint, manifest
 
 CONDITIONS = ("classes", "none")
-
-
-def find_tokenizer(directory: str, workdir: Path) -> tuple[dict, dict, Variables]:
-    """(its model's configuration, its data's, its weights): a started run's own, else those of the VQ-VAE's run.
-
-    Raises:
-        ValueError: no directory is given, or it holds another kind of run.
-    """
-    if manifest.find_steps(workdir / "checkpoints"):
-        started = checkpoint.load(workdir)
-        if started.config["model"]["name"] == "token_prior":
-            return started.config["model"]["tokenizer"], started.config["data"], started.model_state
-    if not directory:
-        raise ValueError("config.tokenizer is empty: give the directory of a run of experiments.vqvae")
-    loaded, variables = load_run(directory)
-    if loaded.config["model"]["name"] != "vqvae":
-        raise ValueError(f"config.tokenizer={directory} is a run of {loaded.config['model']['name']!r}: "
-                         "give one of experiments.vqvae")
-    return loaded.config["model"], loaded.config["data"], variables
 
 
 def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResult:
@@ -56,19 +36,17 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     # 1. The tokenizer, and the data it was trained on.
     if config.condition not in CONDITIONS:
         raise unknown_name("config.condition", config.condition, CONDITIONS)
-    tokenizer_config, data_config, tokenizer = find_tokenizer(config.tokenizer, Path(workdir))
-    if config.data.name not in ("", data_config["name"]):
-        raise ValueError(f"config.data.name={config.data.name!r}, but the tokenizer was trained on "
-                         f"{data_config['name']!r}, which are the prior's data too: leave it out")
-    for name in ("name", "image_size", "train_split", "test_split", "options"):
-        config.data[name] = data_config[name]
+    first = find_first_stage("tokenizer", config.tokenizer, workdir, second="token_prior", kinds=("vqvae",),
+                             source="experiments.vqvae")
+    tokenizer = first.variables if first.model_state is None else first.model_state
+    take_data(config, first, "tokenizer")
     train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
     image_shape = train_set.image_shape
 
     # 2. The prior, as pure functions, and the objective made of them.
-    encoder = models.build(**tokenizer_config)
+    encoder = models.build(**first.model)
     indices = jax.eval_shape(encoder.indices, tokenizer, jnp.zeros((1, *image_shape)))
-    sizes = {"tokenizer": tokenizer_config, "shape": indices.shape[1:]}
+    sizes = {"tokenizer": first.model, "shape": indices.shape[1:]}
     if config.condition == "classes":
         sizes["num_classes"] = class_count(train_set)
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis_name(config))

@@ -89,6 +89,16 @@ def diffusing(**changes: Any) -> ConfigDict:
     return config
 
 
+def latent(**changes: Any) -> ConfigDict:
+    """`diffusing` in the latents of a trained autoencoder, which are scaled to the deviation 1."""
+    config = diffusing(**changes)
+    config.autoencoder = ""  # the directory of its run
+    config.data.name = ""  # its data are this run's
+    config.noise = {"name": "log_normal", "mean": -0.5, "std": 1.2}
+    config.weighting.sigma_data = 1.0
+    return config
+
+
 def prior(**changes: Any) -> ConfigDict:
     """`training` of a prior over the codes of a trained VQ-VAE, and how a masked one is sampled."""
     config = training(**changes)

@@ -75,3 +75,30 @@ def diffusion_loss(
         share = jnp.where(inside(sigma, middle), losses, 0) * total / jnp.sum(inside(levels, middle))
         metrics[name] = jnp.mean(share)
     return loss, (metrics, state)
+
+
+def latent_diffusion_loss(
+    params: PyTree, state: PyTree, batch: Mapping[str, Array], key: Array, *, latents: Callable,
+    axis_name: str | None = None, **options: Any,
+) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+    """`diffusion_loss` of the latents of a batch of pictures, through which no gradient goes.
+
+    Args:
+        params, batch, key, axis_name: see `diffusion_loss`.
+        state: what `latents` needs; returned as it is.
+        latents: `(state, x [B, H, W, C], *, key, sample_ids [B]) -> z [B, h, w, D]`, as
+            `jaxgen.models.LatentDiffusion` has it; draws of a posterior follow the places in the global batch.
+        options: the other arguments of `diffusion_loss`.
+
+    Returns:
+        (loss [], (metrics, state)), see `diffusion_loss`.
+
+    Raises:
+        ValueError: see `diffusion_loss`.
+    """
+    if "image" not in batch:
+        raise ValueError(f"batch must have an entry 'image', got {sorted(batch)}")
+    latent_key, loss_key = jax.random.split(key)
+    positions, _ = global_positions(batch["image"].shape[0], axis_name)
+    z = jax.lax.stop_gradient(latents(state, batch["image"], key=latent_key, sample_ids=positions))
+    return diffusion_loss(params, state, {**batch, "image": z}, loss_key, axis_name=axis_name, **options)

@@ -7,6 +7,7 @@ from jaxgen.models.diffusion import DiffusionModel, diffusion_model
 from jaxgen.models.discriminator import PatchDiscriminator, StyleDiscriminator
 from jaxgen.models.dit import DiT
 from jaxgen.models.kl_autoencoder import KLAutoencoder, kl_autoencoder
+from jaxgen.models.latent_diffusion import LatentDiffusion, latent_diffusion
 from jaxgen.models.text import TextEncoder, encode_text
 from jaxgen.models.token_prior import TokenPrior, token_prior
 from jaxgen.models.transformer import Transformer
@@ -15,7 +16,8 @@ from jaxgen.models.vqvae import VQVAE, vqvae
 from jaxgen.models.vqvae2 import VQVAE2, vqvae2
 
 __all__ = [
-    "VQVAE", "VQVAE2", "Conv", "Decoder", "DiT", "DiffusionModel", "Encoder", "KLAutoencoder", "PatchDiscriminator",
-    "StyleDiscriminator", "TextEncoder", "TokenPrior", "Transformer", "UNet", "build", "build_discriminator",
-    "build_quantizer", "conv", "diffusion_model", "encode_text", "kl_autoencoder", "token_prior", "vqvae", "vqvae2",
+    "VQVAE", "VQVAE2", "Conv", "Decoder", "DiT", "DiffusionModel", "Encoder", "KLAutoencoder", "LatentDiffusion",
+    "PatchDiscriminator", "StyleDiscriminator", "TextEncoder", "TokenPrior", "Transformer", "UNet", "build",
+    "build_discriminator", "build_quantizer", "conv", "diffusion_model", "encode_text", "kl_autoencoder",
+    "latent_diffusion", "token_prior", "vqvae", "vqvae2",
 ]

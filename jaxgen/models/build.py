@@ -18,6 +18,7 @@ from jaxgen.models.diffusion import DiffusionModel, diffusion_model
 from jaxgen.models.discriminator import PatchDiscriminator, StyleDiscriminator
 from jaxgen.models.dit import DiT
 from jaxgen.models.kl_autoencoder import KLAutoencoder, kl_autoencoder
+from jaxgen.models.latent_diffusion import LatentDiffusion, latent_diffusion
 from jaxgen.models.text import TextEncoder
 from jaxgen.models.token_prior import TokenPrior, token_prior
 from jaxgen.models.transformer import Transformer
@@ -87,7 +88,7 @@ def build_discriminator(
 
 def build(
     name: str, *, axis_name: str | None = None, **kwargs: Any
-) -> VQVAE | VQVAE2 | KLAutoencoder | DiffusionModel | TokenPrior:
+) -> VQVAE | VQVAE2 | KLAutoencoder | DiffusionModel | LatentDiffusion | TokenPrior:
     """A model by name from plain values.
 
     Args:
@@ -199,6 +200,19 @@ def _build_diffusion(
     )
 
 
+def _build_latent_diffusion(
+    *, network: Mapping, autoencoder: Mapping, shape: tuple[int, int, int], kind: str = "edm",
+    schedule: Mapping | None = None, sigma_data: float = 1.0, num_classes: int = 0, text: Mapping | None = None,
+    dtype: str | None = None, axis_name: str | None = None,
+) -> LatentDiffusion:
+    if autoencoder.get("name") not in ("vqvae", "kl_autoencoder"):
+        raise ValueError("latent diffusion needs an autoencoder of the kind 'vqvae' or 'kl_autoencoder', got "
+                         f"{autoencoder.get('name')!r}")
+    model = _build_diffusion(network=network, image_channels=shape[-1], kind=kind, schedule=schedule,
+                             sigma_data=sigma_data, num_classes=num_classes, text=text, dtype=dtype)
+    return latent_diffusion(model, build(**autoencoder), shape=shape)
+
+
 def _build_token_prior(
     *, network: Mapping, tokenizer: Mapping, shape: tuple[int, ...], kind: str = "masked", num_classes: int = 0,
     dtype: str | None = None, axis_name: str | None = None,
@@ -218,4 +232,5 @@ def _build_token_prior(
 
 
 MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2, "kl_autoencoder": _build_kl_autoencoder,
-          "diffusion": _build_diffusion, "token_prior": _build_token_prior}
+          "diffusion": _build_diffusion, "latent_diffusion": _build_latent_diffusion,
+          "token_prior": _build_token_prior}

@@ -129,7 +129,7 @@ def test_discriminator_loss_with_r1_and_lecam_is_its_definition():
     pair = GanLoss(hinge().generator, vanilla().discriminator)
     loss_fn = partial(vqgan_discriminator_loss, discriminate=linear, gan=pair, r1_weight=0.2, r1_every=4,
                       lecam_weight=0.05, lecam_decay=0.9)
-    loss, (metrics, state) = loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(8))
+    loss, (_, state) = loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(8))
     d_real, d_fake = (np.sum(w * images, (1, 2, 3), dtype=np.float64) for images in (real, fake))
     plain = np.mean(np.log1p(np.exp(-d_real)) + np.log1p(np.exp(d_fake))) / 2
     ema_real, ema_fake = 0.1 * d_real.mean(), 0.1 * d_fake.mean()
