@@ -17,17 +17,18 @@ flags.disclaim_key_flags()  # --help shows what is defined here as the script's 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
 
 
-def define_config(default: str) -> flags.FlagHolder[ConfigDict]:
+def define_config(default: str, name: str = "config") -> flags.FlagHolder[ConfigDict]:
     """--config=FILE.py[:variant], and --config.name=value for each of its values.
 
     Args:
         default: the file used when none is given.
+        name: of the option, where a script has two configurations.
     """
     try:  # ml_collections applies --config.name=value here, from sys.argv
         return config_flags.DEFINE_config_file(
-            "config", default,
-            "The configuration: a Python file with get_config(variant), and after a colon its variant (:smoke runs in "
-            "seconds). --config.optimizer.learning_rate=1e-3 changes one value.",
+            name, default,
+            "A configuration: a Python file with get_config(variant), and after a colon its variant (:smoke runs in "
+            f"seconds). --{name}.optimizer.learning_rate=1e-3 changes one value.",
         )
     except (AttributeError, KeyError) as error:
         sys.exit(_unknown_value(error))

@@ -1,9 +1,9 @@
-"""Train a VQ-VAE on real MNIST digits in minutes, measure it on held-out ones, and show everything on one page.
+"""Train a VQ-VAE on real MNIST digits in minutes and a prior on its codes, and show everything on one page.
 
     python -m experiments.demo
 
-writes runs/demo/index.html with reconstructions, use of the codebook, loss curves and metrics. Run again, it goes on
-where it was stopped, or makes the page anew.
+writes runs/demo/index.html with reconstructions of held-out digits, use of the codebook, loss curves, metrics, and
+digits that the prior made by class. Run again, it goes on where it was stopped, or makes the page anew.
 """
 
 import base64
@@ -12,6 +12,7 @@ import json
 import time
 from pathlib import Path
 
+import jax
 import matplotlib
 import numpy as np
 from absl import flags
@@ -19,6 +20,8 @@ from absl import flags
 from experiments import command_line
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_run, load_split
+from experiments.sampling import load_sampler
+from experiments.token_prior import train_token_prior
 from experiments.vqvae import train_vqvae
 from jaxgen import data, train
 from jaxgen.metrics import usage
@@ -27,13 +30,14 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 SHOWN = 40
+PER_CLASS = 6
 DATA = ("mnist_5k", "mnist", "fashion_mnist")
 
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>jaxgen: VQ-VAE on {data}</title>
+<title>jaxgen: VQ-VAE and prior on {data}</title>
 <style>
   body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
   figure {{ margin: 1.5rem 0; }} img {{ max-width: 100%; }} .pixels {{ image-rendering: pixelated; width: 100%; }}
@@ -51,20 +55,27 @@ PAGE = """<!doctype html>
 <figure><img alt="use of the codebook" src="{codebook}">
 <figcaption>How often each of the {num_codes} codes occurs on the held-out pictures, most used first.</figcaption>
 </figure>
+<h2>New pictures by class</h2>
+<p>{prior_summary}</p>
+<figure><img class="pixels" alt="generated pictures, a column for each class" src="{samples}">
+<figcaption>Drawn by the prior and decoded, not chosen by hand; a column for each class: {class_names}.</figcaption>
+</figure>
 </html>
 """
 
 
-def main(config, workdir: str) -> None:
+def main(config, prior_config, workdir: str) -> None:
     if config.model.name != "vqvae" or config.data.name not in DATA:
         raise ValueError(f"the demo's page shows a vqvae on one of {', '.join(DATA)}; for {config.model.name} on "
                          f"{config.data.name} use experiments.vqvae, .evaluate and .reconstruct")
-    started = time.monotonic()
-    result = train_vqvae(config, workdir)
-    if result.stopped_by:
+    directory, started = Path(workdir), time.monotonic()
+    if train_vqvae(config, directory).stopped_by:
         return
     seconds = time.monotonic() - started
-    directory = Path(workdir)
+    prior_config.tokenizer = workdir
+    if train_token_prior(prior_config, directory / "prior").stopped_by:
+        return
+    prior_seconds = time.monotonic() - started - seconds
     loaded, variables = load_run(directory)
     test_set = load_split(loaded.config)
     records = train.read_records(directory / "metrics.jsonl")
@@ -78,17 +89,28 @@ def main(config, workdir: str) -> None:
     indices = loaded.model.indices(variables, data.to_float(test_set.images()))
     plot_codebook(directory / "codebook.png", np.asarray(usage(indices, loaded.model.num_codes).histogram))
     plot_curves(directory / "loss.png", records)
-    write_page(directory, loaded, metrics)
+    prior = sample_classes(directory)
+    write_page(directory, loaded, metrics, prior)
 
-    print(f"{loaded.step} steps; {seconds:.0f} s in this process. On {len(test_set)} held-out pictures:")
+    print(f"VQ-VAE: {loaded.step} steps, {seconds:.0f} s in this process; prior: {prior.step} steps, "
+          f"{prior_seconds:.0f} s. On {len(test_set)} held-out pictures:")
     for name, value in metrics.items():
         print(f"  {name:24} {value:.4g}")
     print(f"open {directory / 'index.html'}")
 
 
+def sample_classes(directory: Path) -> train.Loaded:
+    """samples.png, a column for each class, from the prior's run, which is returned."""
+    sampler, loaded, variables = load_sampler(directory / "prior")
+    labels = np.tile(np.arange(loaded.model.num_classes, dtype=np.int32), PER_CLASS)
+    pictures = sampler.all(variables, jax.random.key(0), {"classes": labels}, len(labels), batch=len(labels))
+    train.save_grid(directory / "samples.png", pictures, columns=loaded.model.num_classes, scale=3)
+    return loaded
+
+
 def plot_curves(path: Path, records: list[dict]) -> None:
     """Training loss (log scale) and held-out PSNR over steps."""
-    figure, left = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, left = plt.subplots(figsize=(6, 4), layout="constrained")
     losses = [(r["step"], r["loss"], r["reconstruction"]) for r in records if r.get("loss") is not None]
     if losses:
         steps, loss, reconstruction = zip(*losses, strict=True)
@@ -101,7 +123,7 @@ def plot_curves(path: Path, records: list[dict]) -> None:
         right.plot(*zip(*evaluated, strict=True), "k.--", label="held-out PSNR")
     right.set(ylabel="PSNR [dB]")
     handles = [line for axis in (left, right) for line in axis.get_lines()]
-    left.legend(handles, [line.get_label() for line in handles], loc="upper center")
+    figure.legend(handles, [line.get_label() for line in handles], loc="outside lower center", ncols=3)
     save(figure, path)
 
 
@@ -119,7 +141,7 @@ def save(figure, path: Path) -> None:
     plt.close(figure)
 
 
-def write_page(directory: Path, loaded, metrics: dict) -> None:
+def write_page(directory: Path, loaded: train.Loaded, metrics: dict, prior: train.Loaded) -> None:
     """index.html with its pictures inside, so that the file can be passed on alone."""
     names = {
         "psnr": "PSNR [dB]", "ssim": "SSIM", "mse": "MSE (pixels in [0, 1])", "perplexity": "codebook perplexity",
@@ -131,16 +153,20 @@ def write_page(directory: Path, loaded, metrics: dict) -> None:
     )
     pictures = {
         name: "data:image/png;base64," + base64.b64encode((directory / f"{name}.png").read_bytes()).decode()
-        for name in ("reconstructions", "codebook", "loss")
+        for name in ("reconstructions", "codebook", "loss", "samples")
     }
     summary = (f"Each 28x28 picture becomes 7x7 indices into {loaded.model.num_codes} codes and comes back. "
                f"Trained for {loaded.step} steps.")
+    prior_summary = (f"A transformer learned in {prior.step} steps which codes go together in a picture of each class; "
+                     "it starts from 49 hidden codes and uncovers them in a few rounds.")
     page = PAGE.format(summary=summary, rows=rows, num_codes=loaded.model.num_codes,
-                       data=html.escape(loaded.config["data"]["name"]), **pictures)
+                       data=html.escape(loaded.config["data"]["name"]), prior_summary=prior_summary,
+                       class_names=html.escape(", ".join(prior.config["class_names"])), **pictures)
     (directory / "index.html").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
     CONFIG = command_line.define_config("experiments/configs/vqvae_mnist.py")
+    PRIOR = command_line.define_config("experiments/configs/token_prior_demo.py", "prior")
     WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "The run's directory.")
-    command_line.run(lambda: main(CONFIG.value, WORKDIR.value))
+    command_line.run(lambda: main(CONFIG.value, PRIOR.value, WORKDIR.value))

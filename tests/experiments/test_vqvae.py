@@ -78,9 +78,10 @@ def test_reconstructions_of_held_out_pictures_and_of_a_folder(scripts, trained, 
 
 
 def test_the_demo_makes_a_page_that_holds_its_pictures(scripts, tmp_path):
-    out = scripts.run("demo", f"--workdir={tmp_path / 'demo'}", SMOKE)
+    out = scripts.run("demo", f"--workdir={tmp_path / 'demo'}", SMOKE,
+                      "--prior=experiments/configs/token_prior_demo.py:smoke")
     page = (tmp_path / "demo" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 3 and "PSNR" in page
+    assert page.count("data:image/png;base64,") == 4 and "PSNR" in page and "0, 1, 2" in page
     assert "index.html" in out and (tmp_path / "demo" / "reconstructions.png").is_file()
 
 
