@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
+from experiments.classification import load_feature_distance
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_split
 from experiments.training import Adversary, axis_name, describe_pictures, train_batches, train_model
@@ -64,7 +65,7 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     generator_loss = partial(
         losses.vqgan_generator_loss, forward=kl_forward(model, config.kl_weight, axis) if kl else model.forward,
         num_codes=None if kl else model.num_codes, discriminate=discriminate, gan=gan, augment=augment,
-        reconstruction=RECONSTRUCTION[config.reconstruction], perceptual=perceptual_distance(config),
+        reconstruction=RECONSTRUCTION[config.reconstruction], perceptual=perceptual_distance(config, shape),
         perceptual_weight=config.perceptual.weight, gan_weight=adversarial.weight,
         last_layer=("decoder", "conv_out", "kernel") if adversarial.adaptive else None,
         start=adversarial.start, ramp_steps=adversarial.ramp_steps, axis_name=axis,
@@ -117,14 +118,19 @@ def augment_globally(key: jax.Array, images: jax.Array, *, policy: tuple[str, ..
     return losses.diffaugment(key, images, policy=policy, sample_ids=global_positions(images.shape[0], axis)[0])
 
 
-def perceptual_distance(config: ConfigDict):
+def perceptual_distance(config: ConfigDict, image_shape: tuple[int, ...]):
     """`(x, x_r) -> [B]`, or None."""
-    if config.perceptual.name == "none":
+    name, file = config.perceptual.name, config.perceptual.file
+    if name == "none":
         return None
-    if config.perceptual.name != "lpips":
-        raise unknown_name("config.perceptual.name", config.perceptual.name, ("lpips", "none"))
-    params = interop.load_lpips(config.perceptual.file, net=config.perceptual.net)
-    return partial(losses.lpips, params)
+    if name == "lpips":
+        return partial(losses.lpips, interop.load_lpips(file, net=config.perceptual.net))
+    if name == "classifier":
+        if not file:
+            raise ValueError("config.perceptual.file is empty: train a classifier with `python -m "
+                             "experiments.classifier` and give its directory, or --config.perceptual.name=none")
+        return load_feature_distance(file, image_shape)
+    raise unknown_name("config.perceptual.name", name, ("lpips", "classifier", "none"))
 
 
 if __name__ == "__main__":

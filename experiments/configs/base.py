@@ -53,9 +53,9 @@ def adversarial(**changes: Any) -> ConfigDict:
     config.reconstruction = "l1"
     config.kl_weight = 1e-6  # of a KL autoencoder
     config.perceptual = {
-        "name": "lpips",  # or "none"
+        "name": "lpips",  # or "classifier", or "none"
         "net": "vgg",  # or "alex"
-        "file": placeholder(str),  # of its weights; None for the cached one
+        "file": placeholder(str),  # LPIPS's weights, None for the cached ones; or the classifier's run
         "weight": 1.0,
     }
     config.discriminator = {"name": "patch", "channels": 64, "layers": 3}

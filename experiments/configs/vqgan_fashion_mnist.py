@@ -1,0 +1,16 @@
+"""VQGAN on Fashion-MNIST: 49 nine-bit codes for each 28x28 picture.
+
+Data: Debian's package dataset-fashion-mnist, or TFDS where it has been prepared.
+Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
+Result and cost: not measured.
+"""
+
+from experiments.configs import vqgan_mnist
+
+
+def get_config(name=None):
+    config = vqgan_mnist.get_config(name)
+    config.data.update({"name": "fashion_mnist", "flip": True, "crop": 0})
+    if not name:
+        config.num_steps = 4000
+    return config

@@ -1,0 +1,33 @@
+"""The tokenizer of MaskGIT on ImageNet at 256x256: 256 codes out of 1024 for each picture.
+
+Data: TFDS `imagenet2012`, fetched by hand. Weights: LPIPS with VGG16.
+Paper: Chang et al., "MaskGIT: masked generative image transformer", 2022, appendix A: squared error, a tenth of the
+perceptual loss, non-saturating loss with the fixed weight 0.1, R1 with gamma 10, a discriminator in StyleGAN's manner.
+Two things differ: the codebook follows moving averages with revival, where the paper has a loss on the codes' entropy
+(0.1) to keep them in use, and the perceptual loss is LPIPS.
+Published: reconstruction FID 2.28. Result and cost here: not measured.
+"""
+
+from experiments.configs import vqgan_imagenet_taming
+from experiments.configs.base import variant
+
+NETWORK = {"channels": 128, "multipliers": (1, 1, 2, 2, 4), "num_res_blocks": 2, "middle_attention": False}
+
+
+def get_config(name=None):
+    config = vqgan_imagenet_taming.get_config()
+    config.reconstruction = "l2"
+    config.data.batch_size = 256
+    config.optimizer.update({"learning_rate": 1e-4, "b1": 0.0, "b2": 0.99})
+    config.discriminator_optimizer.update(config.optimizer.to_dict())
+    config.ema_decay = 0.999
+    config.model.update({"encoder": NETWORK, "decoder": NETWORK})
+    config.model.quantizer = {"name": "vq", "num_codes": 1024, "ema_decay": 0.99, "revive_below": 0.05}
+    config.discriminator = {"name": "style", "channels": 64, "multipliers": (1, 2, 4, 8, 8, 8, 8)}
+    config.perceptual.weight = 0.1
+    config.adversarial.update({"loss": "non_saturating", "adaptive": False, "start": 0, "weight": 0.1, "r1": 10.0})
+    return variant(config, name, {
+        "data.image_size": 64, "model.quantizer.num_codes": 32, "model.encoder.channels": 8,
+        "model.decoder.channels": 8, "model.encoder.num_res_blocks": 1, "model.decoder.num_res_blocks": 1,
+        "discriminator.channels": 8, "perceptual.name": "none", "discriminator.multipliers": (1, 2, 4, 4, 4),
+    })
