@@ -15,6 +15,10 @@ CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 # What diffusers' training notes beside a moving average of the weights.
 NOTES = {"decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"}
 
+# The function of jaxgen.interop that loads each class.
+LOADERS = {"UNet2DModel": "load_unet", "UNet2DConditionModel": "load_unet",
+           "VQModel": "load_autoencoder", "AutoencoderKL": "load_autoencoder"}
+
 
 def find(directory: str | Path, file: str, *folders: str) -> Path:
     """The path of `file` in a directory, or in one of its sub-folders.
@@ -64,6 +68,9 @@ def complete_entries(
         ValueError: it is of another class, or has an entry that is unknown or cannot be honoured.
     """
     name = config.get("_class_name")
+    if name not in defaults and name in LOADERS:
+        raise ValueError(f"_class_name {name!r} is not one of {', '.join(map(repr, defaults))}: load it with "
+                         f"jaxgen.interop.{LOADERS[name]}")
     if name not in defaults:
         raise unknown_name("_class_name", name, defaults)
     for entry, value in config.items():

@@ -6,13 +6,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.interop import load_autoencoder, read_safetensors, save_autoencoder, write_safetensors
+from jaxgen.interop import (
+    load_autoencoder,
+    load_taming_vqgan,
+    load_unet,
+    read_safetensors,
+    save_autoencoder,
+    save_unet,
+    write_safetensors,
+)
 from jaxgen.interop.autoencoder_config import complete, decoder_arguments, encoder_arguments, saved_config
 from jaxgen.interop.diffusers_autoencoder import expected_params
 from jaxgen.models import Decoder, Encoder, build, kl_autoencoder
 from jaxgen.quantize import Variables, gumbel, residual, simvq, vq
 from tests.interop.autoencoders import KEY, kl_model, picture, replaced, vq_model
-from tests.interop.cases import WEIGHTS
+from tests.interop.cases import SINGLE, WEIGHTS, make
 
 TYPES = ("DownEncoderBlock2D", "UpDecoderBlock2D")
 
@@ -139,6 +147,18 @@ def test_entries_that_cannot_be_honoured_are_named(make, entries, message, tmp_p
     (tmp_path / "config.json").write_text(json.dumps({**config, **entries}))
     with pytest.raises(ValueError, match=message):
         load_autoencoder(tmp_path)
+
+
+def test_a_directory_of_another_kind_names_the_function_that_loads_it(tmp_path):
+    save_unet(tmp_path / "unet", *make(SINGLE))
+    with pytest.raises(ValueError, match="'UNet2DModel' is not one of 'VQModel', 'AutoencoderKL'.*load_unet$"):
+        load_autoencoder(tmp_path / "unet")
+    for directory, model in (("kl", kl_model), ("vq", vq_model)):
+        save_autoencoder(tmp_path / directory, *model(middle_attention=False))
+        with pytest.raises(ValueError, match="is not one of 'UNet2DModel', 'UNet2DConditionModel'.*load_autoencoder$"):
+            load_unet(tmp_path / directory)
+    with pytest.raises(ValueError, match="kl/.* is no VQGAN of taming-transformers: it has no quantize.embedding"):
+        load_taming_vqgan(tmp_path / "kl" / WEIGHTS)
 
 
 def test_tensors_that_do_not_fit_are_named(tmp_path):

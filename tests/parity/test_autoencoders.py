@@ -11,9 +11,17 @@ diffusers = pytest.importorskip("diffusers")
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+from diffusers.models.autoencoders.vae import VectorQuantizer  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from jaxgen.interop import load_autoencoder, load_taming_vqgan, save_autoencoder  # noqa: E402
+from jaxgen.interop import (  # noqa: E402
+    from_used,
+    load_autoencoder,
+    load_taming_vqgan,
+    published_vq,
+    save_autoencoder,
+    to_used,
+)
 from jaxgen.interop.autoencoder_config import DEFAULTS, complete, decoder_arguments, encoder_arguments  # noqa: E402
 from jaxgen.interop.autoencoder_names import diffusers_layout  # noqa: E402
 from jaxgen.interop.diffusers_autoencoder import expected_params  # noqa: E402
@@ -152,6 +160,35 @@ def test_the_loss_of_a_loaded_model_has_the_gradients_of_theirs(tmp_path):
     np.testing.assert_allclose(params["codebook"], to_codes.numpy(), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+def test_losses_and_renumbered_codes_are_theirs(legacy, tmp_path):
+    """diffusers' quantizer is taming's, with its `legacy` and its `remap`."""
+    used = np.array([7, 0, 19, 3, 11, 22])
+    np.save(tmp_path / "used.npy", used)
+    theirs = VectorQuantizer(24, 4, beta=0.3, remap=str(tmp_path / "used.npy"), unknown_index="extra", legacy=legacy)
+    generator = torch.Generator().manual_seed(3)
+    torch.nn.init.normal_(theirs.embedding.weight, generator=generator)
+    z = torch.randn(2, 4, 6, 6, generator=generator, requires_grad=True)
+    _, loss, (_, _, places) = theirs(z)
+    to_latents, to_codes = torch.autograd.grad(loss, [z, theirs.embedding.weight])
+    quantizer = published_vq(24, beta=0.3, legacy=legacy)
+
+    def mine(params, z):
+        output, _ = quantizer.apply(Variables(params, {}), z)
+        return sum(jnp.mean(term) for term in output.losses.values()), output.indices
+
+    codebook = jnp.asarray(theirs.embedding.weight.detach().numpy())
+    (value, indices), (params, latents) = jax.value_and_grad(mine, (0, 1), has_aux=True)(
+        {"codebook": codebook}, jnp.asarray(nhwc(z)))
+    assert float(value) == pytest.approx(loss.item(), rel=1e-5)
+    np.testing.assert_allclose(latents, nhwc(to_latents), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(params["codebook"], to_codes.numpy(), rtol=1e-4, atol=1e-7)
+    places = places.reshape(indices.shape)
+    assert len(np.unique(places)) > 4 and places.max() == len(used)
+    np.testing.assert_array_equal(to_used(indices, used), places)
+    np.testing.assert_array_equal(from_used(jnp.asarray(places.numpy()), used), theirs.unmap_to_all(places.clone()))
+
+
 def drawn(model, channels):
     generator = torch.Generator().manual_seed(0)
 
@@ -172,7 +209,7 @@ def networks(latents, z_channels, channels=3, **options):
 
 @pytest.mark.parametrize(("z_channels", "options", "quantizer"), [
     ((5, 5), {"attention_levels": (1,)}, vq(24, commitment=0.25)),
-    (None, {"multipliers": (2, 1, 3), "middle_attention": False, "channels": 16}, vq(24, ema_decay=0.9)),
+    (None, {"multipliers": (2, 1, 3), "middle_attention": False}, vq(24, ema_decay=0.9)),
 ])
 def test_our_vqvaes_in_diffusers(z_channels, options, quantizer, tmp_path):
     model = vqvae(*networks(3, z_channels, **options), quantizer)
