@@ -6,7 +6,8 @@ import pytest
 
 from experiments import configs
 from experiments.diffusion import make_weighting, noise_levels
-from experiments.sampling import DiffusionSampler
+from experiments.latent_diffusion import latent_shape
+from experiments.sampling import DiffusionSampler, LatentSampler
 from jaxgen import models
 
 ALL = sorted(p.stem for p in Path(configs.__file__).parent.glob("[a-z]*_*.py"))
@@ -26,6 +27,14 @@ DIFFUSION = {
     "diffusion_celeba64": ((64, 64, 3), {}), "diffusion_emoji32": ((32, 32, 3), {}),
 }
 PRIORS = {"token_prior_mnist"}
+FACTOR_4 = {"channels": 128, "multipliers": (1, 2, 4), "num_res_blocks": 2, "z_channels": 3}
+VQ_F4 = {"name": "vqvae", "latent_channels": 3, "quantizer": {"name": "vq", "num_codes": 8192}, "encoder": FACTOR_4,
+         "decoder": {**FACTOR_4, "num_res_blocks": 3}}
+# The autoencoder and the pictures that a file's own header names, the latents of one picture, and the conditions.
+LATENT = {
+    "latent_diffusion_mnist": ("vqvae_mnist", (28, 28, 1), (7, 7, 8), {"num_classes": 10}),
+    "ldm4_celebahq": (VQ_F4, (256, 256, 3), (64, 64, 3), {}),
+}
 
 
 def get(name, variant=None):
@@ -33,7 +42,7 @@ def get(name, variant=None):
 
 
 def test_every_configuration_is_checked_here():
-    assert set(ALL) == {*EXPECTED, *DIFFUSION, *PRIORS}
+    assert set(ALL) == {*EXPECTED, *DIFFUSION, *PRIORS, *LATENT}
 
 
 @pytest.mark.parametrize("variant", [None, "smoke"])
@@ -52,6 +61,30 @@ def test_diffusion_configurations_build_a_denoiser_of_pictures(name, variant):
     noise_levels(model.schedule, **config.noise)(jax.random.key(0), 4)
     make_weighting(**config.weighting)(jax.numpy.ones(2))
     DiffusionSampler(model, image_shape, config.sampling)
+    assert config.num_steps <= 4 if variant else config.num_steps >= 1000
+
+
+@pytest.mark.parametrize("variant", [None, "smoke"])
+@pytest.mark.parametrize("name", LATENT)
+def test_latent_configurations_build_a_denoiser_of_the_latents_of_their_autoencoder(name, variant):
+    config, (autoencoder, image_shape, shape, sizes) = get(name, variant), LATENT[name]
+    autoencoder = get(autoencoder).model.to_dict() if isinstance(autoencoder, str) else autoencoder
+    autoencoder = {**autoencoder, "image_channels": image_shape[-1]}
+    assert latent_shape(autoencoder, image_shape) == shape
+    model = models.build(**config.model.to_dict(), autoencoder=autoencoder, shape=shape, **sizes)
+    assert bool(model.num_classes) == (config.condition == "classes")
+
+    def denoised(key):
+        params = model.init(key, image_shape).params
+        return params, model.denoise(params, jax.numpy.zeros((2, *shape)), jax.numpy.ones(2), model.null(2), key=key)
+
+    params, answer = jax.eval_shape(denoised, jax.random.key(0))
+    assert answer.shape == (2, *shape)
+    if (name, variant) == ("ldm4_celebahq", None):  # of the published weights
+        assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 274_056_163
+    noise_levels(model.schedule, **config.noise)(jax.random.key(0), 4)
+    make_weighting(**config.weighting)(jax.numpy.ones(2))
+    LatentSampler(model, image_shape, config.sampling)
     assert config.num_steps <= 4 if variant else config.num_steps >= 1000
 
 

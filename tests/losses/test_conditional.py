@@ -10,13 +10,14 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxgen.diffusion import edm_weighting, log_normal_sigmas, sample_noise, stratified_times
-from jaxgen.losses import diffusion_loss, masked_prior_loss
+from jaxgen.losses import diffusion_loss, latent_diffusion_loss, masked_prior_loss
 
 KEY = jax.random.key(3)
 LABELS = jnp.arange(16) % 4
 IMAGES = jax.random.uniform(jax.random.key(1), (16, 4, 4, 1), minval=-1)
 TOKENS = jax.random.randint(jax.random.key(2), (16, 6), 0, 5)
 NONE, MASK = 9, 5
+STATE = {"scale": 1.3}
 
 
 def null(count):
@@ -37,6 +38,15 @@ diffusion = partial(diffusion_loss, denoise=denoise, draw_sigmas=log_normal_sigm
                     condition={"classes": "label"}, null=null, drop_condition=0.3)
 prior = partial(masked_prior_loss, logits=logits, mask_id=MASK, condition={"classes": "label"}, null=null,
                 drop_condition=0.3)
+
+
+def latents(state, x, *, key, sample_ids):
+    """Half the picture's size, and a draw that each example has by itself."""
+    noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (2, 2, 1)))(sample_ids)
+    return state["scale"] * x[:, ::2, ::2] + 0.5 * noise
+
+
+latent = partial(latent_diffusion_loss, latents=latents, **diffusion.keywords)
 BATCH = {"image": IMAGES, "tokens": TOKENS, "label": LABELS}
 
 
@@ -63,6 +73,19 @@ def test_diffusion_loss_is_the_weighted_error_of_each_example_with_its_own_draws
     assert state == {"kept": 1}
 
 
+def test_latent_loss_is_that_of_the_latents_through_which_no_gradient_goes():
+    latent_key, loss_key = jax.random.split(KEY)
+    state = {"scale": jnp.float32(1.3)}
+    z = latents(state, IMAGES, key=latent_key, sample_ids=jnp.arange(16))
+    expected = diffusion(jnp.float32(0.9), {}, {**BATCH, "image": z}, loss_key)[0]
+    loss, (_, kept) = latent(jnp.float32(0.9), state, BATCH, KEY)
+    assert loss == pytest.approx(float(expected), rel=1e-6) and kept is state
+    gradient = jax.grad(lambda state: latent(jnp.float32(0.9), state, BATCH, KEY)[0])(state)
+    assert gradient["scale"] == 0
+    with pytest.raises(ValueError, match="must have an entry 'image'"):
+        latent(jnp.float32(0.9), state, {"label": LABELS}, KEY)
+
+
 def test_prior_loss_is_the_weighted_cross_entropy_of_masked_tokens_per_token():
     loss, (metrics, _) = prior(jnp.float32(0.7), {}, BATCH, KEY)
     time_key, mask_key, drop_key = jax.random.split(KEY, 3)
@@ -77,16 +100,16 @@ def test_prior_loss_is_the_weighted_cross_entropy_of_masked_tokens_per_token():
     assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6)
 
 
-@pytest.mark.parametrize("loss_fn", [diffusion, prior], ids=["diffusion", "prior"])
+@pytest.mark.parametrize("loss_fn", [diffusion, prior, latent], ids=["diffusion", "prior", "latent"])
 @pytest.mark.parametrize("devices", [2, 8])
 def test_many_devices_compute_the_loss_of_one(loss_fn, devices):
     mesh = Mesh(np.array(jax.devices()[:devices]), ("devices",))
 
     def mapped(params, batch):
-        return jax.lax.pmean(loss_fn(params, {}, batch, KEY, axis_name="devices")[0], "devices")
+        return jax.lax.pmean(loss_fn(params, STATE, batch, KEY, axis_name="devices")[0], "devices")
 
     def whole(params, batch):
-        return loss_fn(params, {}, batch, KEY)[0]
+        return loss_fn(params, STATE, batch, KEY)[0]
 
     parts = jax.shard_map(mapped, mesh=mesh, in_specs=(P(), P("devices")), out_specs=P())
     actual, expected = (jax.jit(jax.value_and_grad(f))(jnp.float32(0.9), BATCH) for f in (parts, whole))
