@@ -5,10 +5,10 @@ Import the part that you need; this package itself imports nothing:
     jaxgen.quantize    vector quantizers
     jaxgen.diffusion   schedules, solvers, guidance, likelihood, editing; masked diffusion of tokens
     jaxgen.priors      autoregressive and masked sampling of tokens
-    jaxgen.losses      reconstruction and adversarial losses, whole-model objectives
+    jaxgen.losses      reconstruction, perceptual and adversarial losses, whole-model objectives
     jaxgen.models      Linen networks, and models as tuples of pure functions
-    jaxgen.interop     weights in diffusers' format
-    jaxgen.metrics     PSNR, SSIM, codebook usage
+    jaxgen.interop     weights in diffusers' format, and LPIPS's
+    jaxgen.metrics     PSNR, SSIM, LPIPS, codebook usage
     jaxgen.data        TFDS sources, Grain loading, device placement
     jaxgen.train       state, steps, loop, sharding, checkpoints
     jaxgen.cpu         compiler options for CPU

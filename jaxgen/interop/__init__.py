@@ -1,37 +1,27 @@
-"""Weights in and out: safetensors files; networks and schedules in the formats of diffusers and taming-transformers.
+"""Weights in and out: safetensors; networks and schedules in the formats of diffusers and taming; LPIPS.
 
     model, params, config = load_unet("ddpm-cifar10-32")                    # a directory with config.json and weights
     save_unet("for-diffusers", model, params, sample_size=32)               # diffusers.UNet2DModel.from_pretrained(...)
     denoiser, schedule, unet = load_denoiser("a-pipeline")                  # for jaxgen.diffusion.sample
     model, variables, config = load_autoencoder("a-pipeline")               # VQModel or AutoencoderKL
     model, variables, used = load_taming_vqgan("vqgan.safetensors")
+    params = load_lpips(net="vgg")                                          # for jaxgen.losses.lpips
 
-Neither PyTorch nor diffusers is imported, and nothing is unpickled.
+Neither PyTorch nor diffusers is imported, nothing is downloaded, and nothing is unpickled but the arrays of one
+published file of LPIPS's, by an unpickler that knows nothing else.
 """
 
 from jaxgen.interop.diffusers import LoadedDenoiser, LoadedUNet, load_denoiser, load_unet, save_unet
 from jaxgen.interop.diffusers_autoencoder import LoadedAutoencoder, load_autoencoder, save_autoencoder
 from jaxgen.interop.diffusers_schedule import LoadedSchedule, load_schedule
+from jaxgen.interop.lpips import load_lpips, lpips_from_tensors, save_lpips
 from jaxgen.interop.safetensors import read_safetensors, write_safetensors
 from jaxgen.interop.taming import LoadedVQGAN, load_taming_vqgan
 from jaxgen.interop.vqgan_quantizer import from_used, published_vq, to_used
 
 __all__ = [
-    "LoadedAutoencoder",
-    "LoadedDenoiser",
-    "LoadedSchedule",
-    "LoadedUNet",
-    "LoadedVQGAN",
-    "from_used",
-    "load_autoencoder",
-    "load_denoiser",
-    "load_schedule",
-    "load_taming_vqgan",
-    "load_unet",
-    "published_vq",
-    "read_safetensors",
-    "save_autoencoder",
-    "save_unet",
-    "to_used",
+    "LoadedAutoencoder", "LoadedDenoiser", "LoadedSchedule", "LoadedUNet", "LoadedVQGAN", "from_used",
+    "load_autoencoder", "load_denoiser", "load_lpips", "load_schedule", "load_taming_vqgan", "load_unet",
+    "lpips_from_tensors", "published_vq", "read_safetensors", "save_autoencoder", "save_lpips", "save_unet", "to_used",
     "write_safetensors",
 ]

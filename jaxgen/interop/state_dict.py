@@ -4,7 +4,7 @@ A convolution's kernel [H, W, I, O] is a weight [O, I, H, W] there, a linear lay
 differs in name alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def to_params(tensors: Mapping[str, np.ndarray], expected: PyTree, source: str, 
     keys = {name: _key(name, tensors, layout) for name in wanted}
     found = {name: tensors[key] for name, key in keys.items() if key is not None}
     left_over = {name: tensors[name] for name in set(tensors) - set(keys.values())}
-    _check_fit({**found, **left_over}, _shapes(flat, layout), source, layout)
+    check_fit({**found, **left_over}, _shapes(flat, layout), source, layout.network)
     params = {path: jnp.asarray(_to_param(path, found[name], flat[path].ndim), flat[path].dtype)
               for name, path in wanted.items()}
     return traverse_util.unflatten_dict(params)
@@ -65,8 +65,36 @@ def to_tensors(params: PyTree, expected: PyTree, source: str, layout: Layout) ->
         layout.name(path): np.asarray(leaf).transpose(_axes(path, leaf.ndim)).reshape(_shape(path, leaf, layout))
         for path, leaf in traverse_util.flatten_dict(params).items()
     }
-    _check_fit(tensors, _shapes(traverse_util.flatten_dict(expected), layout), source, layout)
+    check_fit(tensors, _shapes(traverse_util.flatten_dict(expected), layout), source, layout.network)
     return tensors
+
+
+def check_fit(
+    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int]], source: str, network: str
+) -> None:
+    """Compares names and shapes.
+
+    Args:
+        tensors: {name: array}.
+        shapes: {name: shape} of what is needed, all of it and nothing else.
+        source: where the tensors are from, for the error.
+        network: what they are for, for the error.
+
+    Raises:
+        ValueError: tensors are missing, left over or of the wrong shape; names them, with both shapes.
+    """
+    missing = [f"{name} {list(shapes[name])}" for name in sorted(set(shapes) - set(tensors))]
+    left_over = [f"{name} {list(tensors[name].shape)}" for name in sorted(set(tensors) - set(shapes))]
+    wrong = [
+        f"{name} (found {list(tensors[name].shape)}, wanted {list(shapes[name])})"
+        for name in sorted(set(tensors) & set(shapes)) if list(tensors[name].shape) != list(shapes[name])
+    ]
+    problems = [
+        f"{what}: {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        for what, names in (("missing", missing), ("unexpected", left_over), ("wrong shape", wrong)) if names
+    ]
+    if problems:
+        raise ValueError(f"{source} does not fit {network}: {'; '.join(problems)}")
 
 
 def _axes(path: Path, rank: int) -> tuple[int, ...]:
@@ -96,20 +124,3 @@ def _key(name: str, tensors: Mapping[str, Any], layout: Layout) -> str | None:
         if name.replace(new, old) in tensors:
             return name.replace(new, old)
     return None
-
-
-def _check_fit(
-    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, list[int]], source: str, layout: Layout
-) -> None:
-    missing = [f"{name} {shapes[name]}" for name in sorted(set(shapes) - set(tensors))]
-    left_over = [f"{name} {list(tensors[name].shape)}" for name in sorted(set(tensors) - set(shapes))]
-    wrong = [
-        f"{name} (found {list(tensors[name].shape)}, wanted {shapes[name]})"
-        for name in sorted(set(tensors) & set(shapes)) if list(tensors[name].shape) != shapes[name]
-    ]
-    problems = [
-        f"{what}: {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        for what, names in (("missing", missing), ("unexpected", left_over), ("wrong shape", wrong)) if names
-    ]
-    if problems:
-        raise ValueError(f"{source} does not fit {layout.network}: {'; '.join(problems)}")

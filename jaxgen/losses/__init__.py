@@ -6,15 +6,16 @@ from jaxgen.losses.balance import adaptive_weight, ramp
 from jaxgen.losses.diffusion import diffusion_loss, latent_diffusion_loss
 from jaxgen.losses.gaussian import Gaussian, gaussian_kl
 from jaxgen.losses.penalties import LecamState, gradient_penalty, lazy, lecam, lecam_init, r1
+from jaxgen.losses.perceptual import ConvParams, LpipsParams, feature_distance, lpips, lpips_features
 from jaxgen.losses.reconstruction import huber, l1, l2, logit_laplace, logit_laplace_mean
 from jaxgen.losses.token_prior import autoregressive_prior_loss, masked_prior_loss
 from jaxgen.losses.vqgan import vqgan_discriminator_loss, vqgan_generator_loss
 from jaxgen.losses.vqvae import vqvae_loss
 
 __all__ = [
-    "GanLoss", "Gaussian", "LecamState", "adaptive_weight", "autoregressive_prior_loss", "diffaugment",
-    "diffusion_loss", "gaussian_kl", "gradient_penalty", "hinge", "huber", "l1", "l2", "latent_diffusion_loss", "lazy",
-    "least_squares", "lecam", "lecam_init", "logit_laplace", "logit_laplace_mean", "masked_prior_loss",
-    "non_saturating", "r1", "ramp", "vanilla", "vqgan_discriminator_loss", "vqgan_generator_loss", "vqvae_loss",
-    "wasserstein",
+    "ConvParams", "GanLoss", "Gaussian", "LecamState", "LpipsParams", "adaptive_weight", "autoregressive_prior_loss",
+    "diffaugment", "diffusion_loss", "feature_distance", "gaussian_kl", "gradient_penalty", "hinge", "huber", "l1",
+    "l2", "latent_diffusion_loss", "lazy", "least_squares", "lecam", "lecam_init", "logit_laplace",
+    "logit_laplace_mean", "lpips", "lpips_features", "masked_prior_loss", "non_saturating", "r1", "ramp", "vanilla",
+    "vqgan_discriminator_loss", "vqgan_generator_loss", "vqvae_loss", "wasserstein",
 ]

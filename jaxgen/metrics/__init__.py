@@ -1,6 +1,7 @@
 """Metrics of pictures and of codes."""
 
+from jaxgen.losses.perceptual import lpips
 from jaxgen.metrics.image import mse, psnr, ssim
 from jaxgen.quantize import CodebookUsage, usage
 
-__all__ = ["CodebookUsage", "mse", "psnr", "ssim", "usage"]
+__all__ = ["CodebookUsage", "lpips", "mse", "psnr", "ssim", "usage"]

@@ -1,0 +1,206 @@
+"""LPIPS against its definition in NumPy and SciPy, with narrow networks of random weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import signal
+
+from jaxgen import losses, metrics
+from jaxgen.losses import ConvParams, LpipsParams
+
+# Convolutions (channels out, side, stride, padding), pooling windows, and "tap" after a ReLU that counts.
+VGG = [
+    (3, 3, 1, 1), (4, 3, 1, 1), "tap", 2, (3, 3, 1, 1), (5, 3, 1, 1), "tap", 2,
+    (4, 3, 1, 1), (4, 3, 1, 1), (6, 3, 1, 1), "tap", 2, (4, 3, 1, 1), (5, 3, 1, 1), (7, 3, 1, 1), "tap", 2,
+    (4, 3, 1, 1), (4, 3, 1, 1), (8, 3, 1, 1), "tap",
+]
+ALEX = [
+    (4, 11, 4, 2), "tap", 3, (5, 5, 1, 2), "tap", 3, (6, 3, 1, 1), "tap", (4, 3, 1, 1), "tap", (5, 3, 1, 1), "tap",
+]
+LAYERS = {"vgg": VGG, "alex": ALEX}
+SIZES = {"vgg": (18, 21), "alex": (35, 40)}
+
+
+def draw_params(net, *, bias=None, seed=0):
+    rng = np.random.default_rng(seed)
+    convs, weights, channels = [], [], 3
+    for layer in LAYERS[net]:
+        if layer == "tap":
+            weights.append(rng.uniform(0.1, 1, channels).astype(np.float32))
+        elif isinstance(layer, tuple):
+            out, side = layer[:2]
+            kernel = rng.normal(0, (2 / (channels * side**2)) ** 0.5, (side, side, channels, out))
+            offset = rng.normal(0, 0.1, out) if bias is None else np.full(out, bias)
+            convs.append(ConvParams(kernel.astype(np.float32), offset.astype(np.float32)))
+            channels = out
+    return LpipsParams(tuple(convs), tuple(weights))
+
+
+def draw_pictures(net, count=2, seed=1):
+    return np.random.default_rng(seed).uniform(-1, 1, (2, count, *SIZES[net], 3)).astype(np.float32)
+
+
+def reference(params, x, y, net):
+    """[B] float64."""
+    total = 0.0
+    for f_x, f_y, w in zip(reference_features(params, x, net), reference_features(params, y, net), params.weights):
+        u_x, u_y = (f / np.sqrt((f**2).sum(-1, keepdims=True) + 1e-10) for f in (f_x, f_y))
+        total += ((u_x - u_y) ** 2 @ w.astype(np.float64)).mean((1, 2))
+    return total
+
+
+def reference_features(params, images, net):
+    return [np.stack(taps) for taps in zip(*(reference_taps(params, image, net) for image in images))]
+
+
+def reference_taps(params, image, net):
+    h = (image.astype(np.float64) - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
+    convs, taps = iter(params.convs), []
+    for layer in LAYERS[net]:
+        if layer == "tap":
+            taps.append(h)
+        elif isinstance(layer, int):
+            windows = np.lib.stride_tricks.sliding_window_view(h, (layer, layer), (0, 1))
+            h = windows[::2, ::2].max((-2, -1))
+        else:
+            _, _, stride, padding = layer
+            conv, h = next(convs), np.pad(h, ((padding, padding), (padding, padding), (0, 0)))
+            kernels = np.moveaxis(conv.kernel.astype(np.float64), -1, 0)
+            maps = [signal.correlate(h, kernel, "valid", "direct")[::stride, ::stride, 0] for kernel in kernels]
+            h = np.maximum(np.stack(maps, -1) + conv.bias, 0)
+    return taps
+
+
+@pytest.mark.parametrize("net", LAYERS)
+def test_equals_the_definition(net):
+    params, (x, y) = draw_params(net), draw_pictures(net)
+    wanted = reference(params, x, y, net)
+    assert wanted.shape == (2,) and wanted.min() > 0.01
+    found = losses.lpips(params, x, y)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    for ours, theirs in zip(losses.lpips_features(params, x), reference_features(params, x, net), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_the_taps_of_vgg_have_the_sides_of_the_paper():
+    shapes = jax.eval_shape(losses.lpips_features, draw_params("vgg"), jnp.zeros((1, 64, 48, 3)))
+    assert [tap.shape[1:3] for tap in shapes] == [(64, 48), (32, 24), (16, 12), (8, 6), (4, 3)]
+
+
+@pytest.mark.parametrize("net", LAYERS)
+def test_zero_for_equal_pictures_symmetric_and_positive(net):
+    params, (x, y) = draw_params(net), draw_pictures(net, count=3)
+    np.testing.assert_array_equal(losses.lpips(params, x, x), np.zeros(3))
+    assert np.all(losses.lpips(params, x, y) > 0)
+    np.testing.assert_array_equal(losses.lpips(params, x, y), losses.lpips(params, y, x))
+
+
+@pytest.mark.parametrize("net", LAYERS)
+def test_the_gradient_is_that_of_the_definition(net):
+    params, (x, y) = draw_params(net), draw_pictures(net, count=1)
+    gradient = jax.grad(lambda y: losses.lpips(params, x, y).sum())(y)
+    direction = np.random.default_rng(2).normal(size=y.shape)
+    h = 1e-6  # in float64, so small that hardly a ReLU or a maximum switches between
+    slope = (reference(params, x, y + h * direction, net) - reference(params, x, y - h * direction, net)) / (2 * h)
+    np.testing.assert_allclose(np.sum(gradient * direction), slope[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("bias", [None, -100.0, 0.0])  # drawn; no feature anywhere; none at the pictures' mean
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("net", LAYERS)
+def test_gradients_are_finite_where_features_vanish(net, dtype, bias):
+    params, (noise, _) = draw_params(net, bias=bias), draw_pictures(net, count=1)
+    mean = np.broadcast_to(np.float32([-0.030, -0.088, -0.188]), noise.shape)
+    pictures = [jnp.asarray(x, dtype) for x in (noise, mean, np.ones_like(noise), -np.ones_like(noise))]
+    gradient = jax.jit(jax.grad(lambda x, y: losses.lpips(params, x, y).sum(), argnums=(0, 1)))
+    for x in pictures:
+        for y in pictures:
+            for g in gradient(x, y):
+                assert g.dtype == dtype
+                assert np.all(np.isfinite(g.astype(jnp.float32)))
+
+
+def test_the_parameters_decide_the_networks_dtype():
+    params, (x, y) = draw_params("vgg"), draw_pictures("vgg")
+    half_x, half_y = (jnp.asarray(image, jnp.bfloat16) for image in (x, y))
+    found = losses.lpips(params, half_x, half_y)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, reference(params, np.asarray(half_x), np.asarray(half_y), "vgg"), rtol=1e-5)
+
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
+    assert {tap.dtype for tap in losses.lpips_features(half, x)} == {jnp.dtype(jnp.bfloat16)}
+    found = losses.lpips(half, x, y)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, reference(params, x, y, "vgg"), rtol=0.05)
+
+
+def test_sums_over_features_of_bfloat16_are_those_of_float32():
+    a, b = (jnp.asarray(f, jnp.bfloat16) for f in np.random.default_rng(0).normal(size=(2, 3, 4, 4, 512)))
+    found = losses.feature_distance(lambda f: f, a, b)
+    wide = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    u, v = (f / np.linalg.norm(f, axis=-1, keepdims=True) for f in wide)
+    np.testing.assert_allclose(found, ((u - v) ** 2).sum(-1).mean((1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("net", LAYERS)
+def test_each_example_is_alone_under_jit_and_vmap(net):
+    params, (x, y) = draw_params(net), draw_pictures(net, count=4)
+    wanted = losses.lpips(params, x, y)
+    np.testing.assert_allclose(jax.jit(losses.lpips)(params, x, y), wanted, rtol=1e-5)
+    np.testing.assert_allclose(losses.lpips(params, x[2:3], y[2:3]), wanted[2:3], rtol=1e-5)
+    pairs = (x.reshape(2, 2, *x.shape[1:]), y.reshape(2, 2, *y.shape[1:]))
+    stacked = jax.jit(jax.vmap(losses.lpips, in_axes=(None, 0, 0)))(params, *pairs)
+    np.testing.assert_allclose(stacked, wanted.reshape(2, 2), rtol=1e-5)
+    one = jax.grad(lambda x: losses.lpips(params, x[None], y[0][None])[0])
+    each = jax.vmap(jax.grad(lambda x, y: losses.lpips(params, x[None], y[None])[0]))(x, y)
+    np.testing.assert_allclose(each[0], one(x[0]), rtol=1e-3, atol=1e-6)
+
+
+def test_features_of_any_network():
+    """A small classifier of grey pictures: a map of features and the hidden layer."""
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-1, 1, (2, 3, 6, 6, 1)).astype(np.float32)
+    first, hidden = (rng.normal(size=shape).astype(np.float32) for shape in ((1, 4), (144, 5)))
+
+    def classifier(images):
+        maps = jnp.tanh(images @ first)
+        return maps, maps.reshape(images.shape[0], -1) @ hidden
+
+    def unit(f):
+        return f / np.linalg.norm(f.astype(np.float64), axis=-1, keepdims=True)
+
+    squares = [(unit(np.asarray(a)) - unit(np.asarray(b))) ** 2 for a, b in zip(classifier(x), classifier(y))]
+    wanted = squares[0].sum(-1).mean((1, 2)) + squares[1].sum(-1)
+    np.testing.assert_allclose(losses.feature_distance(classifier, x, y), wanted, rtol=1e-4)
+    np.testing.assert_allclose(
+        losses.feature_distance(lambda images: classifier(images)[1], x, y), squares[1].sum(-1), rtol=1e-4)
+    weights = [np.float32([1, 0, 2, 0.5]), np.float32([0, 3, 1, 1, 0])]
+    wanted = (squares[0] @ weights[0]).mean((1, 2)) + squares[1] @ weights[1]
+    np.testing.assert_allclose(losses.feature_distance(classifier, x, y, weights=weights), wanted, rtol=1e-4)
+
+
+def test_bad_arguments_are_named():
+    vgg, alex = draw_params("vgg"), draw_params("alex")
+    x, y = draw_pictures("vgg")
+    with pytest.raises(ValueError, match=r"x and y must have one shape, got \(2, 18, 21, 3\) and \(2, 17, 21, 3\)"):
+        losses.lpips(vgg, x, y[:, 1:])
+    with pytest.raises(ValueError, match=r"must be \[B, H, W, 3\], got \(2, 18, 21, 1\); grey pictures"):
+        losses.lpips(vgg, x[..., :1], y[..., :1])
+    with pytest.raises(ValueError, match=r"in \[-1, 1\], got uint8"):
+        losses.lpips(vgg, *np.zeros((2, *x.shape), np.uint8))
+    for params, smallest in ((vgg, 16), (alex, 31)):
+        assert np.all(np.isfinite(losses.lpips(params, *np.zeros((2, 1, smallest, smallest, 3), np.float32))))
+        with pytest.raises(ValueError, match=rf"pictures of {smallest - 1}x40 .* {smallest}x{smallest} at least"):
+            losses.lpips(params, *np.zeros((2, 1, smallest - 1, 40, 3), np.float32))
+    with pytest.raises(ValueError, match="VGG16 .* or AlexNet .* got 4 convolutions and 5 weights"):
+        losses.lpips(alex._replace(convs=alex.convs[:4]), x, y)
+    with pytest.raises(ValueError, match=r"weights must .* \[\(4,\), .*; got \[\(3,\), "):
+        losses.lpips(vgg._replace(weights=(np.ones(3), *vgg.weights[1:])), x, y)
+    with pytest.raises(ValueError, match=r"features must give .* \[2, ..., C\] .* got \[\(2,\)\]"):
+        losses.feature_distance(lambda images: images.mean((1, 2, 3)), x, y)
+
+
+def test_the_metric_is_the_loss():
+    assert metrics.lpips is losses.lpips
