@@ -170,7 +170,7 @@ def interpolate(sampler: DiffusionSampler, params: Any, x0: jax.Array, cond: Map
 
 if __name__ == "__main__":
     OPTIONS = [
-        command_line.define_workdir("The directory of a run of experiments.diffusion, .latent_diffusion or .token_prior."),
+        command_line.define_workdir("A run of experiments.diffusion, .latent_diffusion or .token_prior."),
         *command_line.define_sampling(),
         flags.DEFINE_string("images", None, "A folder of your own pictures; held-out ones if not given."),
         flags.DEFINE_string("mask", None, "inpaint: a picture, white is kept; the upper half if not given."),

@@ -87,7 +87,7 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 if __name__ == "__main__":
     OPTIONS = [
-        command_line.define_workdir("The directory of a run of experiments.diffusion, .latent_diffusion or .token_prior."),
+        command_line.define_workdir("A run of experiments.diffusion, .latent_diffusion or .token_prior."),
         *command_line.define_sampling(),
         flags.DEFINE_integer("count", 500, "How many samples.", lower_bound=1),
         flags.DEFINE_string("output", None, "The JSON file, and its PNG; judge.json in the run if not given."),

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare(
     module: str, cases: Mapping[str, Mapping], operations: Sequence[str], *, rounds: int, title: str,
-    json_file: Path | None = None,
+    json_file: Path | None = None, column: str = "library",
 ) -> list[dict]:
     """Prints a table of medians and of the least times, and returns its rows.
 
@@ -30,6 +30,7 @@ def compare(
         rounds: each runs every operation of every library once.
         title: printed above the table.
         json_file: where to write the rows too, or None.
+        column: what the cases are, above their names.
     """
     workers = {}
     for name, case in cases.items():
@@ -47,7 +48,8 @@ def compare(
             times[name, operation].append(workers[name].seconds(operation))
     rows, first = [], {}
     print(title)
-    print("| operation | library | median ms | least ms | median over ours | least over ours | compilation s |")
+    over = "ours" if column == "library" else "the first"
+    print(f"| operation | {column} | median ms | least ms | median over {over} | least over {over} | compilation s |")
     print("|---|---|---|---|---|---|---|")
     for (name, operation), values in times.items():
         row = {"operation": operation, "library": name, "median": statistics.median(values), "least": min(values),

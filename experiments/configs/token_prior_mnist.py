@@ -1,8 +1,10 @@
 """Masked diffusion over the 49 codes of the MNIST VQ-VAE, by class.
 
 Paper: Shi, Han, Wang, Doucet & Titsias, "Simplified and generalized masked diffusion for discrete data", 2024.
-Result: of 500 samples at guidance 2, a classifier of real digits reads 85.4% as the class asked for; some strokes are
-broken. 5.83 bits per held-out token. More steps would clean them: the loss still falls.
+Result: a classifier of real digits reads 92.3% of 300 samples as the class asked for. 5.83 bits per held-out token.
+Sampling: at temperature 1 it reads 85.4% of 500, at guidance 1.5 and at 2; unlikely codes break strokes, and at 0.8
+fewer are drawn. Samples of one class then are 7.87 apart (mean distance of centred pictures), at temperature 1 8.23,
+real held-out digits 8.99.
 Cost: 11 minutes on 2 CPU cores beside other work.
 """
 
@@ -13,6 +15,7 @@ def get_config(name=None):
     config = prior(num_steps=1600, evaluate_every=800, checkpoint_every=500)
     config.data.update({"batch_size": 64, "crop": 2})
     config.optimizer.learning_rate = 1e-3
+    config.sampling.update({"guidance": 2.0, "temperature": 0.8})
     config.model = {
         "name": "token_prior",
         "network": {"features": 128, "depth": 4, "heads": 4, "positions": "learned"},

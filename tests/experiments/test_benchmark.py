@@ -19,3 +19,15 @@ def test_a_line_of_the_table_of_convolutions_has_its_ratios():
     row = conv.measure((2, 8, 8, 4, 8, 3, 1), 1e11, torch=None, rounds=1)
     assert row["floor"] == pytest.approx(1e3 * 3 * 2 * 2 * 8 * 8 * 8 * 9 * 4 / 1e11)
     assert row["native_over_ours"] == pytest.approx(row["native"] / row["ours"]) and "nan" in conv._line(row)
+
+
+def test_decoding_is_timed_for_both_kinds_of_priors(tmp_path, capsys):
+    from experiments import benchmark
+
+    rows = tmp_path / "rows.json"
+    benchmark.main(["prior", "--lengths=4", "--steps=2", "--batch=2", "--codes=5", "--features=8", "--depth=1",
+                    "--heads=2", "--rounds=1", f"--json={rows}"])
+    rows = json.loads(rows.read_text())
+    assert [row["library"] for row in rows] == ["autoregressive", "MaskGIT, 2 steps"]
+    expected = rows[0]["median"] / rows[1]["median"]
+    assert f"4 tokens, MaskGIT, 2 steps: {expected:.2f} times as fast as autoregressive" in capsys.readouterr().out

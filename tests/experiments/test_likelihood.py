@@ -31,6 +31,24 @@ def test_bits_per_token_are_the_cross_entropy_of_a_prior_that_draws_each_token_b
     assert found["bits_per_picture"] == pytest.approx(16 * found["bits_per_token"])
 
 
+def test_bits_per_token_of_an_autoregressive_prior_are_the_entropy_of_each_token_given_the_one_before():
+    log_q = np.log(np.random.default_rng(1).dirichlet(np.ones(8), size=(2, 8))).astype(np.float32)
+
+    def tokens(state, x):
+        return (jnp.round((x.reshape(-1, 16) + 1) * 127.5) // 32).astype(jnp.int32)
+
+    def logits(params, tokens, cond):
+        return params[cond["classes"][:, None], jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]]
+
+    model = TokenPrior(None, logits, tokens, None, None, (4, 4), 8, 2, None, "autoregressive")
+    found = bits_per_token(model, Variables(jnp.asarray(log_q), {}), SET, batch=10)
+    nats = 0.0
+    for label, codes in zip(LABELS, PICTURES.reshape(23, 16) // 32):
+        nats -= sum(log_q[label, before, code] for before, code in zip([0, *codes], codes))
+    assert found["bits_per_token"] == pytest.approx(nats / (23 * 16) / np.log(2), rel=1e-5)
+    assert found["bits_per_picture"] == pytest.approx(16 * found["bits_per_token"])
+
+
 def test_bits_per_dim_of_noise_are_eight_for_a_model_that_knows_the_pictures_and_their_noise():
     """The denoiser of uniform bytes: no model needs fewer than eight bits for each, and the exact one hardly more."""
     values = jnp.linspace(-1, 1, 256)

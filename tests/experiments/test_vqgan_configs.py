@@ -7,7 +7,7 @@ import pytest
 from experiments.vqgan import GAN_LOSSES
 from jaxgen import models
 from jaxgen.train import make_optimizer
-from tests.experiments.test_configs import get
+from tests.experiments.test_configs import ALL, get
 
 # Picture, and the shape of its codes or latents, from each file's header.
 VQGANS = {
@@ -17,6 +17,10 @@ VQGANS = {
     "vqgan_imagenet_taming": ((256, 256, 3), (16, 16)), "vqgan_imagenet_llamagen": ((256, 256, 3), (16, 16)),
     "vqgan_imagenet_maskgit": ((256, 256, 3), (16, 16)), "kl_mnist": ((28, 28, 1), (7, 7, 4)),
 }
+
+
+def test_every_such_configuration_is_checked_here():
+    assert {name for name in ALL if name.startswith(("vqgan", "kl"))} == set(VQGANS)
 
 
 @pytest.mark.parametrize("variant", [None, "smoke"])

