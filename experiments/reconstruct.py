@@ -16,7 +16,7 @@ from experiments import command_line
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_run, load_split, read_folder
 from jaxgen import train
-from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
+from jaxgen.models import Classifier, DiffusionModel, LatentDiffusion, TokenPrior
 from jaxgen.quantize import Variables
 
 DEFAULT_COUNT = 32
@@ -27,7 +27,7 @@ def main(
     output: str | None,
 ) -> None:
     loaded, variables = load_run(workdir, step)
-    if isinstance(loaded.model, (DiffusionModel, TokenPrior)):
+    if isinstance(loaded.model, (Classifier, DiffusionModel, TokenPrior)):
         raise ValueError(f"the run in {workdir} trained a {loaded.config['model']['name']!r}, which has no codes of "
                          "its own: give the run of an autoencoder, or see experiments.sample and experiments.edit")
     model = loaded.model

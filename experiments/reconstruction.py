@@ -1,7 +1,8 @@
 """An autoencoder on held-out pictures: its reconstructions, and the use of its codes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,43 @@ import numpy as np
 from experiments.runs import spread
 from jaxgen import data, metrics
 from jaxgen.cpu import compiler_options
-from jaxgen.losses import Gaussian
+from jaxgen.interop import load_lpips
+from jaxgen.losses import Gaussian, LpipsParams
 from jaxgen.quantize import Variables, usage_of
 
 EXACT = 100.0  # dB
+SMALLEST = 32  # pixels along a side of a picture that LPIPS makes sense of
+
+
+def find_lpips(path: str | Path | None, net: str, image_shape: Sequence[int]) -> LpipsParams | None:
+    """LPIPS's parameters for pictures that it makes sense of.
+
+    Args:
+        path: see `jaxgen.interop.load_lpips`; None for its own place, where they need not be.
+        net: "alex" or "vgg".
+        image_shape: [H, W, C].
+
+    Returns:
+        None without a path where the pictures do not suit, or there are no weights; the latter prints one line.
+
+    Raises:
+        ValueError, FileNotFoundError: the given path cannot be read, or the pictures do not suit.
+    """
+    height, width, channels = image_shape
+    if min(height, width) < SMALLEST or channels not in (1, 3):
+        if path is None:
+            return None
+        raise ValueError(f"--lpips={path} needs grey or colour pictures of {SMALLEST}x{SMALLEST} at least, and these "
+                         f"are {height}x{width}x{channels}: leave it out")
+    try:
+        return load_lpips(path, net=net)
+    except FileNotFoundError as error:
+        if path is not None:
+            raise
+        reason = str(error).partition(". ")[0]
+        print(f"LPIPS is left out, {reason}: python -c \"import jaxgen.interop as i; i.load_lpips(net='{net}')\" says "
+              "how to get them")
+        return None
 
 
 class Reconstructor:
@@ -22,8 +56,9 @@ class Reconstructor:
     Pictures are rounded to bytes before they are compared, as a file would hold them.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, lpips: LpipsParams | None = None):
         self.model = model
+        self.lpips = lpips
         self._reconstruct = jax.jit(lambda variables, x: data.to_uint8(model.reconstruct(variables, x)),
                                     compiler_options=compiler_options())
         self._measure = jax.jit(self._measure_batch, compiler_options=compiler_options())
@@ -43,14 +78,15 @@ class Reconstructor:
         """Metrics of the reconstructions and of the codes over a whole data set.
 
         Returns:
-            "psnr" [dB], "ssim", "mse" (pictures in [0, 1]), "bits_per_pixel" of the fixed-length indices and
-            "entropy_bits_per_pixel" at the codes' measured entropy; for each index map (prefix "top_" and the like,
-            and the level of a residual quantizer, where there are several) "perplexity" and "used", the share of its
-            codes that occur. An autoencoder without codes has the first three.
+            "psnr" [dB], "ssim", "mse" (pictures in [0, 1]), "lpips" where its parameters were given; "bits_per_pixel"
+            of the fixed-length indices and "entropy_bits_per_pixel" at the codes' measured entropy; for each index
+            map (prefix "top_" and the like, and the level of a residual quantizer, where there are several)
+            "perplexity" and "used", the share of its codes that occur. An autoencoder without codes has the first four.
         """
         totals = None
         for batch in data.evaluation_batches(dataset, min(batch_size, len(dataset))):
-            found = jax.device_get(self._measure(variables, {"image": batch["image"], "mask": batch["mask"]}))
+            batch = {name: batch[name] for name in ("image", "mask")}
+            found = jax.device_get(self._measure(variables, self.lpips, batch))
             totals = found if totals is None else jax.tree.map(np.add, totals, found)
         values, histograms = totals
         result = {name: float(value) / len(dataset) for name, value in values.items()}
@@ -69,7 +105,7 @@ class Reconstructor:
         rates = {"bits_per_pixel": bits / pixels, "entropy_bits_per_pixel": entropy_bits / pixels}
         return {**result, **codes, **{name: float(rate) for name, rate in rates.items()}}
 
-    def _measure_batch(self, variables, batch):
+    def _measure_batch(self, variables, lpips, batch):
         x = data.to_float(batch["image"])
         x_r, outputs, *_ = self.model.forward(variables, x)
         levels = {} if isinstance(outputs, Gaussian) else outputs if isinstance(outputs, Mapping) else {"": outputs}
@@ -77,6 +113,10 @@ class Reconstructor:
         found = {name: function(batch["image"], restored, value_range=(0, 255))
                  for name, function in (("mse", metrics.mse), ("psnr", metrics.psnr), ("ssim", metrics.ssim))}
         found["psnr"] = jnp.minimum(found["psnr"], EXACT)
+        if lpips is not None:
+            colour = (*x.shape[:3], 3)  # grey is repeated
+            pair = (jnp.broadcast_to(data.to_float(image), colour) for image in (batch["image"], restored))
+            found["lpips"] = metrics.lpips(lpips, *pair)
         values = {name: jnp.sum(jnp.where(batch["mask"], value, 0)) for name, value in found.items()}
         return values, {level: _histograms(output.indices, _codes(self.model, level), batch["mask"])
                         for level, output in levels.items()}

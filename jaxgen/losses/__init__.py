@@ -3,6 +3,7 @@
 from jaxgen.losses.adversarial import GanLoss, hinge, least_squares, non_saturating, vanilla, wasserstein
 from jaxgen.losses.augment import diffaugment
 from jaxgen.losses.balance import adaptive_weight, ramp
+from jaxgen.losses.classifier import classifier_loss, cross_entropy
 from jaxgen.losses.diffusion import diffusion_loss, latent_diffusion_loss
 from jaxgen.losses.gaussian import Gaussian, gaussian_kl
 from jaxgen.losses.penalties import LecamState, gradient_penalty, lazy, lecam, lecam_init, r1
@@ -14,8 +15,9 @@ from jaxgen.losses.vqvae import vqvae_loss
 
 __all__ = [
     "ConvParams", "GanLoss", "Gaussian", "LecamState", "LpipsParams", "adaptive_weight", "autoregressive_prior_loss",
-    "diffaugment", "diffusion_loss", "feature_distance", "gaussian_kl", "gradient_penalty", "hinge", "huber", "l1",
-    "l2", "latent_diffusion_loss", "lazy", "least_squares", "lecam", "lecam_init", "logit_laplace",
-    "logit_laplace_mean", "lpips", "lpips_features", "masked_prior_loss", "non_saturating", "r1", "ramp", "vanilla",
-    "vqgan_discriminator_loss", "vqgan_generator_loss", "vqvae_loss", "wasserstein",
+    "classifier_loss", "cross_entropy", "diffaugment", "diffusion_loss", "feature_distance", "gaussian_kl",
+    "gradient_penalty", "hinge", "huber", "l1", "l2", "latent_diffusion_loss", "lazy", "least_squares", "lecam",
+    "lecam_init", "logit_laplace", "logit_laplace_mean", "lpips", "lpips_features", "masked_prior_loss",
+    "non_saturating", "r1", "ramp", "vanilla", "vqgan_discriminator_loss", "vqgan_generator_loss", "vqvae_loss",
+    "wasserstein",
 ]

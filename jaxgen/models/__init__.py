@@ -2,6 +2,7 @@
 
 from jaxgen.models.autoencoder import Decoder, Encoder
 from jaxgen.models.build import build, build_discriminator, build_quantizer
+from jaxgen.models.classifier import Classifier, ConvClassifier, classifier
 from jaxgen.models.conv import Conv, conv
 from jaxgen.models.diffusion import DiffusionModel, diffusion_model
 from jaxgen.models.discriminator import PatchDiscriminator, StyleDiscriminator
@@ -16,8 +17,8 @@ from jaxgen.models.vqvae import VQVAE, vqvae
 from jaxgen.models.vqvae2 import VQVAE2, vqvae2
 
 __all__ = [
-    "VQVAE", "VQVAE2", "Conv", "Decoder", "DiT", "DiffusionModel", "Encoder", "KLAutoencoder", "LatentDiffusion",
-    "PatchDiscriminator", "StyleDiscriminator", "TextEncoder", "TokenPrior", "Transformer", "UNet", "build",
-    "build_discriminator", "build_quantizer", "conv", "diffusion_model", "encode_text", "kl_autoencoder",
-    "latent_diffusion", "token_prior", "vqvae", "vqvae2",
+    "VQVAE", "VQVAE2", "Classifier", "Conv", "ConvClassifier", "Decoder", "DiT", "DiffusionModel", "Encoder",
+    "KLAutoencoder", "LatentDiffusion", "PatchDiscriminator", "StyleDiscriminator", "TextEncoder", "TokenPrior",
+    "Transformer", "UNet", "build", "build_discriminator", "build_quantizer", "classifier", "conv", "diffusion_model",
+    "encode_text", "kl_autoencoder", "latent_diffusion", "token_prior", "vqvae", "vqvae2",
 ]

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxgen import diffusion, quantize
 from jaxgen.errors import unknown_name
 from jaxgen.models.autoencoder import Decoder, Encoder
+from jaxgen.models.classifier import Classifier, ConvClassifier, classifier
 from jaxgen.models.diffusion import DiffusionModel, diffusion_model
 from jaxgen.models.discriminator import PatchDiscriminator, StyleDiscriminator
 from jaxgen.models.dit import DiT
@@ -64,6 +65,9 @@ def build_quantizer(name: str, *, axis_name: str | None = None, **kwargs: Any) -
     return _call(f"quantizer {name!r}", function, kwargs)
 
 
+Model = VQVAE | VQVAE2 | KLAutoencoder | DiffusionModel | LatentDiffusion | TokenPrior | Classifier
+
+
 def build_discriminator(
     name: str, *, dtype: str | None = None, axis_name: str | None = None, **kwargs: Any
 ) -> nn.Module:
@@ -86,9 +90,7 @@ def build_discriminator(
     return _network(DISCRIMINATORS[name], {"axis_name": axis_name}, kwargs, dtype)
 
 
-def build(
-    name: str, *, axis_name: str | None = None, **kwargs: Any
-) -> VQVAE | VQVAE2 | KLAutoencoder | DiffusionModel | LatentDiffusion | TokenPrior:
+def build(name: str, *, axis_name: str | None = None, **kwargs: Any) -> Model:
     """A model by name from plain values.
 
     Args:
@@ -231,6 +233,14 @@ def _build_token_prior(
     return token_prior(network, tokenizer, shape=shape[:2], levels=levels, kind=kind)
 
 
+def _build_classifier(
+    *, num_classes: int, channels: tuple[int, ...] = (32, 64, 128), convs: int = 1, dtype: str | None = None,
+    axis_name: str | None = None,
+) -> Classifier:
+    own = {"num_classes": num_classes, "channels": channels, "convs": convs}
+    return classifier(_network(ConvClassifier, {}, own, dtype))
+
+
 MODELS = {"vqvae": _build_vqvae, "vqvae2": _build_vqvae2, "kl_autoencoder": _build_kl_autoencoder,
           "diffusion": _build_diffusion, "latent_diffusion": _build_latent_diffusion,
-          "token_prior": _build_token_prior}
+          "token_prior": _build_token_prior, "classifier": _build_classifier}

@@ -28,6 +28,7 @@ DIFFUSION = {
 }
 PRIORS = {"token_prior_mnist": "masked", "token_prior_demo": "masked",
           "token_prior_autoregressive_mnist": "autoregressive"}
+CLASSIFIERS = {"classifier_mnist"}
 FACTOR_4 = {"channels": 128, "multipliers": (1, 2, 4), "num_res_blocks": 2, "z_channels": 3}
 VQ_F4 = {"name": "vqvae", "latent_channels": 3, "quantizer": {"name": "vq", "num_codes": 8192}, "encoder": FACTOR_4,
          "decoder": {**FACTOR_4, "num_res_blocks": 3}}
@@ -44,7 +45,7 @@ def get(name, variant=None):
 
 def test_every_configuration_is_checked_here():
     elsewhere = {name for name in ALL if name.startswith(("vqgan", "kl"))}  # test_vqgan_configs.py
-    assert set(ALL) - elsewhere == {*EXPECTED, *DIFFUSION, *PRIORS, *LATENT}
+    assert set(ALL) - elsewhere == {*EXPECTED, *DIFFUSION, *PRIORS, *LATENT, *CLASSIFIERS}
 
 
 @pytest.mark.parametrize("variant", [None, "smoke"])
@@ -98,6 +99,17 @@ def test_the_priors_configurations_fit_the_tokenizer_that_they_name(name, varian
     assert prior.num_codes == 512 and prior.kind == PRIORS[name]
     TOKEN_SAMPLERS[prior.kind](prior, (28, 28, 1), config.sampling)
     assert config.num_steps <= 4 if variant else config.num_steps >= 600
+
+
+@pytest.mark.parametrize("variant", [None, "smoke"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_classifiers_configuration_builds_one(name, variant):
+    model = models.build(**get(name, variant).model.to_dict(), num_classes=10)
+
+    def logits(key):
+        return model.logits(model.init(key, (28, 28, 1)), jax.numpy.zeros((2, 28, 28, 1)))
+
+    assert jax.eval_shape(logits, jax.random.key(0)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("variant", [None, "smoke"])

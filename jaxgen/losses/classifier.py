@@ -1,0 +1,71 @@
+"""The objective of a classifier, as one function of its parameters and a batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxgen.quantize import Variables
+
+PyTree = Any
+
+
+def cross_entropy(
+    logits: Float[Array, "B K"], labels: Int[Array, "B"], *, label_smoothing: float = 0.0
+) -> Float[Array, "B"]:
+    """-sum_k q_k log softmax(logits)_k with q = (1 - s) onehot(label) + s / K, in nats and float32.
+
+    Args:
+        logits: of K classes.
+        labels: in [0, K).
+        label_smoothing: s, in [0, 1) (Szegedy et al., "Rethinking the Inception architecture", 2016).
+
+    Returns:
+        [B] float32.
+
+    Raises:
+        ValueError: the shapes do not fit, or s is out of its bounds.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(f"logits must be [B, K] and labels [B], got {logits.shape} and {labels.shape}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    of_label = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    return -(1 - label_smoothing) * of_label - label_smoothing * jnp.mean(log_p, axis=1)
+
+
+def classifier_loss(
+    params: PyTree,
+    state: PyTree,
+    batch: Mapping[str, Array],
+    key: Array | None,
+    *,
+    logits: Callable,
+    label_smoothing: float = 0.0,
+) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+    """The mean of `cross_entropy` over the batch.
+
+    Args:
+        params: parameters, differentiated by the caller.
+        state: returned as it is.
+        batch: {"image": [B, H, W, C] in [-1, 1], "label": [B]}.
+        key: not used.
+        logits: `(Variables, x) -> [B, K]`, as `jaxgen.models.Classifier` has it.
+        label_smoothing: see `cross_entropy`.
+
+    Returns:
+        (loss [], (metrics, state)); the metrics are the loss and the accuracy.
+
+    Raises:
+        ValueError: the batch lacks an entry.
+    """
+    for name in ("image", "label"):
+        if name not in batch:
+            raise ValueError(f"batch must have an entry {name!r}, got {sorted(batch)}")
+    found = logits(Variables(params, state), batch["image"])
+    loss = jnp.mean(cross_entropy(found, batch["label"], label_smoothing=label_smoothing))
+    accuracy = jnp.mean((jnp.argmax(found, axis=1) == batch["label"]).astype(jnp.float32))
+    return loss, ({"loss": loss, "accuracy": accuracy}, state)
