@@ -1,11 +1,11 @@
 """A trained classifier on held-out pictures, and the perceptual distance of its features."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from experiments.runs import load_run
 from jaxgen import data, losses
@@ -40,7 +40,8 @@ def load_feature_distance(
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """`(x, x_r) -> [B]`: the distance of LPIPS between the features of a trained classifier, all channels alike.
 
-    For pictures that ImageNet has nothing like, such as digits. A term of a loss like `partial(losses.lpips, params)`.
+    For pictures that ImageNet has nothing like, such as digits: a term of a loss like `partial(losses.lpips, params)`.
+    It is a tree whose leaves are the classifier's variables.
 
     Args:
         workdir: a run of `experiments.classifier`.
@@ -57,4 +58,4 @@ def load_feature_distance(
     if trained_on != tuple(image_shape):
         raise ValueError(f"the classifier in {workdir} was trained on pictures of {trained_on}, but these are "
                          f"{tuple(image_shape)}: train one on these")
-    return partial(losses.feature_distance, partial(loaded.model.features, variables))
+    return Partial(losses.feature_distance, Partial(loaded.model.features, variables))

@@ -33,6 +33,15 @@ def main(
 ) -> None:
     loaded, variables = load_run(workdir, step)
     dataset = load_split(loaded.config, split)
+
+    def measured(model, variables):
+        params = find_lpips(lpips, lpips_net, dataset.image_shape)
+        found = Reconstructor(model, params).measure(variables, dataset)
+        return found if params is None else {**found, "lpips_net": lpips_net}
+
+    if lpips and isinstance(loaded.model, (Classifier, DiffusionModel, TokenPrior)):
+        raise ValueError(f"--lpips={lpips} compares reconstructions, which a {loaded.config['model']['name']!r} has "
+                         "not: leave it out")
     result = {"step": loaded.step, "data": dataset.name, "split": dataset.split, "pictures": len(dataset)}
     if isinstance(loaded.model, DiffusionModel):
         dataset = with_text(dataset, loaded.model.text_length)
@@ -40,16 +49,13 @@ def main(
     elif isinstance(loaded.model, TokenPrior):
         result |= bits_per_token(loaded.model, variables, dataset, bar=True)
     elif isinstance(loaded.model, LatentDiffusion):
-        result |= Reconstructor(loaded.model.autoencoder).measure(Variables(*variables.state["autoencoder"]), dataset)
+        result |= measured(loaded.model.autoencoder, Variables(*variables.state["autoencoder"]))
         dataset = with_text(dataset, loaded.model.text_length)
         result |= latent_errors(loaded.model, variables, dataset, bar=True)
     elif isinstance(loaded.model, Classifier):
         result |= Examiner(loaded.model).measure(variables, dataset)
     else:
-        params = find_lpips(lpips, lpips_net, dataset.image_shape)
-        result |= Reconstructor(loaded.model, params).measure(variables, dataset)
-        if params is not None:
-            result["lpips_net"] = lpips_net
+        result |= measured(loaded.model, variables)
     path = Path(output) if output else Path(workdir) / f"evaluation-{dataset.split}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     for name, value in result.items():

@@ -38,7 +38,7 @@ def train_latent_diffusion(config: ConfigDict, workdir: str | Path) -> train.Fit
 
     # 1. The autoencoder, and the data it was trained on.
     first = find_first_stage("autoencoder", config.autoencoder, workdir, second="latent_diffusion", kinds=KINDS,
-                             source="experiments.vqvae")
+                             source="experiments.vqvae or experiments.vqgan")
     take_data(config, first, "autoencoder")
     train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
     image_shape = train_set.image_shape

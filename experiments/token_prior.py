@@ -37,7 +37,7 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     if config.condition not in CONDITIONS:
         raise unknown_name("config.condition", config.condition, CONDITIONS)
     first = find_first_stage("tokenizer", config.tokenizer, workdir, second="token_prior", kinds=("vqvae",),
-                             source="experiments.vqvae")
+                             source="experiments.vqvae or experiments.vqgan")
     tokenizer = first.variables if first.model_state is None else first.model_state
     take_data(config, first, "tokenizer")
     train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))

@@ -16,7 +16,7 @@ MAY_CHANGE = ("num_steps", "log_every", "evaluate_every", "checkpoint_every", "k
               "sampling", "optimizer.learning_rate", "discriminator_optimizer.learning_rate")
 
 
-class Adversary(NamedTuple):
+class AdversaryRecipe(NamedTuple):
     """The discriminator of a run that has one; config.discriminator_optimizer and config.adversarial.start are its."""
 
     init: Callable[[jax.Array], tuple[Any, Any]]  # key -> (params, state of its objective)
@@ -49,7 +49,7 @@ def train_model(
     describe: str,
     saved: Mapping[str, Any],
     model_state: Any = None,
-    adversary: Adversary | None = None,
+    adversary: AdversaryRecipe | None = None,
 ) -> train.FitResult:
     """Trains, or goes on where the run in `workdir` stopped.
 
@@ -116,10 +116,11 @@ def train_model(
                 params = state.params if state.ema_params is None else state.ema_params
                 return evaluate(logger, Variables(params, state.model_state), at)
 
+            watch = ("loss", "grad_norm") + ("discriminator", "discriminator_grad_norm") * (adversary is not None)
             return train.fit(
                 train.replicate(state) if pmap else state, compiled, device_batches,
-                num_steps=config.num_steps, checkpointer=checkpointer, logger=logger, log_every=config.log_every,
-                checkpoint_every=config.checkpoint_every, evaluate=evaluate_state,
+                watch=watch, num_steps=config.num_steps, checkpointer=checkpointer, logger=logger,
+                log_every=config.log_every, checkpoint_every=config.checkpoint_every, evaluate=evaluate_state,
                 evaluate_every=config.evaluate_every, view=train.unreplicate if pmap else lambda state: state,
             )
 

@@ -10,19 +10,22 @@ The same command goes on with a run that was stopped. What comes out is an autoe
 which are not downloaded on their own: the message says how to get them; --config.perceptual.name=none trains without.
 """
 
+import hashlib
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
 from experiments import command_line
 from experiments.classification import load_feature_distance
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_split
-from experiments.training import Adversary, axis_name, describe_pictures, train_batches, train_model
+from experiments.training import AdversaryRecipe, axis_name, describe_pictures, train_batches, train_model
 from experiments.vqvae import RECONSTRUCTION, SHOWN
 from jaxgen import interop, losses, models, train
 from jaxgen.errors import unknown_name
@@ -51,12 +54,14 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     # 2. The autoencoder and the discriminator, as pure functions.
     model = models.build(**config.model.to_dict(), image_channels=shape[-1], axis_name=axis)
     discriminator = models.build_discriminator(**config.discriminator.to_dict(), axis_name=axis)
+    perceptual = perceptual_distance(config, shape)
 
     def discriminate(params, images):
         return discriminator.apply({"params": params}, images)
 
     def init_adversary(key):
-        return discriminator.init(key, jnp.zeros((1, *shape)))["params"], losses.lecam_init()
+        alone = discriminator.clone(axis_name=None)  # there is no mapped axis yet
+        return alone.init(key, jnp.zeros((1, *shape)))["params"], losses.lecam_init()
 
     # 3. Their objectives. Both see pictures through the same kind of augmentation.
     gan = GAN_LOSSES[adversarial.loss]
@@ -65,7 +70,7 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     generator_loss = partial(
         losses.vqgan_generator_loss, forward=kl_forward(model, config.kl_weight, axis) if kl else model.forward,
         num_codes=None if kl else model.num_codes, discriminate=discriminate, gan=gan, augment=augment,
-        reconstruction=RECONSTRUCTION[config.reconstruction], perceptual=perceptual_distance(config, shape),
+        reconstruction=RECONSTRUCTION[config.reconstruction], perceptual=perceptual,
         perceptual_weight=config.perceptual.weight, gan_weight=adversarial.weight,
         last_layer=("decoder", "conv_out", "kernel") if adversarial.adaptive else None,
         start=adversarial.start, ramp_steps=adversarial.ramp_steps, axis_name=axis,
@@ -86,9 +91,9 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     # 5. Training.
     return train_model(
         config, workdir, batches=train_batches(config, train_set), init=lambda key: model.init(key, shape),
-        loss_fn=generator_loss, adversary=Adversary(init_adversary, discriminator_loss), evaluate=evaluate,
+        loss_fn=generator_loss, adversary=AdversaryRecipe(init_adversary, discriminator_loss), evaluate=evaluate,
         describe=describe_pictures(train_set, test_set),
-        saved={"model": {"image_channels": shape[-1]}, "image_shape": shape},
+        saved={"model": {"image_channels": shape[-1]}, "image_shape": shape, "perceptual_sha256": digest(perceptual)},
     )
 
 
@@ -108,7 +113,7 @@ def kl_forward(model: models.KLAutoencoder, weight: float, axis: str | None):
     def forward(variables, x, *, train, key):
         positions, _ = global_positions(x.shape[0], axis)
         x_r, gaussian = model.forward(variables, x, key=key if train else None, sample_ids=positions)
-        return x_r, Latents({"kl": weight * losses.gaussian_kl(gaussian) / x[0].size}), variables.state
+        return x_r, Latents({"weighted_kl": weight * losses.gaussian_kl(gaussian) / x[0].size}), variables.state
 
     return forward
 
@@ -119,18 +124,26 @@ def augment_globally(key: jax.Array, images: jax.Array, *, policy: tuple[str, ..
 
 
 def perceptual_distance(config: ConfigDict, image_shape: tuple[int, ...]):
-    """`(x, x_r) -> [B]`, or None."""
+    """`(x, x_r) -> [B]`, a tree whose leaves are its network's parameters; or None."""
     name, file = config.perceptual.name, config.perceptual.file
     if name == "none":
         return None
     if name == "lpips":
-        return partial(losses.lpips, interop.load_lpips(file, net=config.perceptual.net))
+        return Partial(losses.lpips, interop.load_lpips(file, net=config.perceptual.net))
     if name == "classifier":
         if not file:
             raise ValueError("config.perceptual.file is empty: train a classifier with `python -m "
                              "experiments.classifier` and give its directory, or --config.perceptual.name=none")
         return load_feature_distance(file, image_shape)
     raise unknown_name("config.perceptual.name", name, ("lpips", "classifier", "none"))
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of a tree's arrays: they lie outside the checkpoint, and a run goes on with the same ones alone."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def adversarial(**changes: Any) -> ConfigDict:
         "weight": 1.0,
     }
     config.discriminator = {"name": "patch", "channels": 64, "layers": 3}
+    # Its schedule counts the discriminator's own updates, of which there are num_steps - start.
     config.discriminator_optimizer = config.optimizer.copy_and_resolve_references()
     config.adversarial = {
         "loss": "hinge",  # of generator and discriminator; see experiments.vqgan for the others

@@ -1,6 +1,6 @@
 """VQGAN on the emoji of the Noto Color Emoji font at 32x32: the codes and steps of vqvae_emoji32, another loss.
 
-Data: built from the font (Debian's package fonts-noto-color-emoji).
+Data: built from the font (Debian's package fonts-noto-color-emoji). Weights: LPIPS with AlexNet.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; with DiffAugment
 (Zhao et al., 2020) and LeCam (Tseng et al., 2021), since the set is small.
 """

@@ -45,8 +45,15 @@ def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B
     """
     if every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
+
+    def nothing():
+        zeros = jnp.zeros(shape.shape, shape.dtype)
+        # Under shard_map both branches must say that they differ between devices.
+        axes = tuple(getattr(shape, "vma", None) or ())
+        return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
+
     shape = jax.eval_shape(penalty)
-    return jax.lax.cond(step % every == 0, lambda: every * penalty(), lambda: jnp.zeros(shape.shape, shape.dtype))
+    return jax.lax.cond(step % every == 0, lambda: every * penalty(), nothing)
 
 
 def gradient_penalty(

@@ -106,7 +106,9 @@ def vqgan_generator_loss(
     x_r, pull, (outputs, state) = jax.vjp(generate, kernel, has_aux=True)
     constant = jax.lax.stop_gradient(x_r)
     (nll_value, terms), nll_grad = jax.value_and_grad(nll, has_aux=True)(constant)
-    gan_value, gan_grad = jax.value_and_grad(adversarial)(constant)
+    # Before its start the discriminator is not run; zeros made of the pictures lie on the devices that these lie on.
+    gan_value, gan_grad = jax.lax.cond(
+        step >= start, lambda: jax.value_and_grad(adversarial)(constant), lambda: (jnp.sum(0 * constant), 0 * constant))
     weight = jnp.float32(1.0)
     if last_layer is not None:
         weight = adaptive_weight(pull(nll_grad), pull(gan_grad), axis_name=axis_name)
@@ -147,7 +149,7 @@ def vqgan_discriminator_loss(
         gan: the pair whose discriminator's half is taken.
         augment: of both.
         r1_weight: gamma of R1, at the real pictures as they are seen; 0 leaves it out.
-        r1_every: it is taken at each such step, times their number (`lazy`).
+        r1_every: only every such update takes it, r1_every times (`lazy`); its metric is 0 at the others.
         lecam_weight: 0 leaves it out.
         lecam_decay: of the averages.
         axis_name: the mapped axis of devices, over which LeCam's averages are one.
@@ -170,7 +172,7 @@ def vqgan_discriminator_loss(
         "fake_logits": jnp.mean(per_example(fake_logits)),
     }
     if r1_weight:
-        metrics["r1"] = jnp.mean(lazy(step, r1_every, lambda: r1(lambda x: discriminate(params, x), real)))
+        metrics["r1"] = jnp.mean(lazy(step + 1, r1_every, lambda: r1(lambda x: discriminate(params, x), real)))
         loss += r1_weight / 2 * metrics["r1"]
     if lecam_weight:
         values, state = lecam(state, real_logits, fake_logits, decay=lecam_decay, axis_name=axis_name)

@@ -30,7 +30,7 @@ def make_gan_step(
 
     Both gradients are taken at the parameters before the step, and the discriminator's at the pictures that the
     generator's own pass made: one forward, two vjps. Before `start` the discriminator and its optimizer stay as they
-    are, and nothing of them is computed.
+    are, and their update is not computed.
 
     Args:
         generator_loss: `(params, model_state, batch, key, *, discriminator_params, step) ->

@@ -49,7 +49,7 @@ def test_a_kl_autoencoder_trains_and_is_measured(scripts, tmp_path):
     scripts.run("vqgan", f"--workdir={workdir}", "--config=experiments/configs/kl_mnist.py:smoke")
     assert isinstance(load_run(workdir)[0].model, KLAutoencoder)
     records = [r for r in read_records(workdir / "metrics.jsonl") if "loss" in r]
-    assert records[-1]["kl"] > 0 and "perplexity" not in records[-1]
+    assert records[-1]["weighted_kl"] > 0 and "perplexity" not in records[-1]
     scripts.run("evaluate", f"--workdir={workdir}", f"--output={tmp_path / 'e.json'}")
     result = json.loads((tmp_path / "e.json").read_text())
     assert result["psnr"] > 0 and "bits_per_pixel" not in result

@@ -92,7 +92,6 @@ def test_before_its_start_the_adversarial_term_has_no_gradient_and_then_it_rises
 def test_four_devices_take_the_weight_and_the_gradients_of_one():
     p, batch = gan.params(), gan.batch()
     loss_fn = partial(vqgan_generator_loss, **FIXED, reconstruction=l2)
-    grads, (metrics, *_) = jax.grad(loss_fn, has_aux=True)(p, jnp.int32(0), batch, KEY)
 
     def local(images):
         grads, (metrics, *_) = jax.grad(partial(loss_fn, axis_name="devices"), has_aux=True)(
@@ -129,18 +128,18 @@ def test_discriminator_loss_with_r1_and_lecam_is_its_definition():
     pair = GanLoss(hinge().generator, vanilla().discriminator)
     loss_fn = partial(vqgan_discriminator_loss, discriminate=linear, gan=pair, r1_weight=0.2, r1_every=4,
                       lecam_weight=0.05, lecam_decay=0.9)
-    loss, (_, state) = loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(8))
+    loss, (_, state) = loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(7))
     d_real, d_fake = (np.sum(w * images, (1, 2, 3), dtype=np.float64) for images in (real, fake))
     plain = np.mean(np.log1p(np.exp(-d_real)) + np.log1p(np.exp(d_fake))) / 2
     ema_real, ema_fake = 0.1 * d_real.mean(), 0.1 * d_fake.mean()
     bound = np.mean(np.maximum(d_real - ema_fake, 0) ** 2 + np.maximum(ema_real - d_fake, 0) ** 2)
     assert float(loss) == pytest.approx(plain + 0.1 * 4 * np.sum(w.astype(np.float64) ** 2) + 0.05 * bound, rel=1e-5)
     np.testing.assert_allclose([state.real, state.fake], [ema_real, ema_fake], rtol=1e-5)
-    assert loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(9))[1][0]["r1"] == 0
+    assert loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(8))[1][0]["r1"] == 0
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="last_layer=.*no path.*\\['encoder', 'decoder'\\]|conv_in"):
+    with pytest.raises(ValueError, match=r"no path in params: below \('decoder',\) is \['conv_out'\]"):
         vqgan_generator_loss(gan.params(), 0, gan.batch(), KEY, **FIXED, last_layer=("decoder", "conv_in", "kernel"))
     with pytest.raises(ValueError, match="image"):
         vqgan_generator_loss(gan.params(), 0, {"pixels": 0}, KEY, **FIXED)

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from jaxgen import losses
 from jaxgen.train import (
@@ -26,11 +28,11 @@ START = 2
 OPTIMIZER, ADVERSARY_OPTIMIZER = optax.adam(1e-2), optax.adam(3e-2)
 
 
-def make_step(axis_name=None, start=START, ema_decay=0.9):
+def make_step(axis_name=None, start=START, ema_decay=0.9, r1_every=2):
     generator_loss = partial(losses.vqgan_generator_loss, forward=gan.forward, discriminate=gan.discriminate,
                              start=start, axis_name=axis_name)
     discriminator_loss = partial(losses.vqgan_discriminator_loss, discriminate=gan.discriminate, lecam_weight=0.1,
-                                 r1_weight=0.1, r1_every=2, axis_name=axis_name)
+                                 r1_weight=0.1, r1_every=r1_every, axis_name=axis_name)
     return make_gan_step(generator_loss, discriminator_loss, OPTIMIZER, ADVERSARY_OPTIMIZER,
                          run_key=jax.random.key(3), start=start, ema_decay=ema_decay, axis_name=axis_name)
 
@@ -62,7 +64,7 @@ def test_discriminator_its_optimizer_and_its_averages_do_not_move_before_the_sta
 
 def test_a_step_is_both_updates_at_the_parameters_before_it():
     state, batch = make_state(), gan.batch()
-    new, _ = make_step(start=0)(state, batch)
+    new, _ = make_step(start=0, r1_every=1)(state, batch)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(3), 0))
     p, d = gan.params(), gan.discriminator_params()
     generator = jax.grad(lambda p: losses.vqgan_generator_loss(
@@ -77,7 +79,7 @@ def test_a_step_is_both_updates_at_the_parameters_before_it():
         slope = jax.grad(lambda x: jnp.sum(jnp.mean(gan.discriminate(d, x), (1, 2, 3))))(batch["image"])
         ema = [0.001 * jax.lax.stop_gradient(jnp.mean(logits)) for logits in (real_logits, fake_logits)]
         bound = jnp.mean(jax.nn.relu(real_logits - ema[1]) ** 2) + jnp.mean(jax.nn.relu(ema[0] - fake_logits) ** 2)
-        return hinge + 0.05 * 2 * jnp.mean(jnp.sum(slope**2, (1, 2, 3))) + 0.1 * bound
+        return hinge + 0.05 * jnp.mean(jnp.sum(slope**2, (1, 2, 3))) + 0.1 * bound
 
     updates, _ = ADVERSARY_OPTIMIZER.update(jax.grad(discriminator_loss)(d), ADVERSARY_OPTIMIZER.init(d), d)
     chex.assert_trees_all_close(new.adversary.params, optax.apply_updates(d, updates), rtol=1e-4)
@@ -95,13 +97,17 @@ def test_a_resumed_run_goes_on_bit_for_bit_with_discriminator_averages_and_ema(t
     chex.assert_trees_all_equal(run(step, state, 2)[0], straight)
 
 
-@pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.parametrize("mode", ["jit", "pmap", "shard_map"])
 def test_four_devices_train_as_one(mode):
     alone, _ = run(jax.jit(make_step()), make_state(), 4)
     devices = jax.devices()[:4]
     if mode == "jit":
         mesh = make_mesh(fsdp=2, devices=devices)
         state, _ = run(compile_step(make_step(), mesh, min_size=8), make_state(), 4)
+    elif mode == "shard_map":
+        mesh = Mesh(np.array(devices), ("devices",))
+        step = jax.jit(jax.shard_map(make_step("devices"), mesh=mesh, in_specs=(P(), P("devices")), out_specs=P()))
+        state, _ = run(step, make_state(), 4)
     else:
         state, _ = run(pmap_step(make_step("devices"), devices=devices), replicate(make_state(), devices), 4)
         state = unreplicate(state)
