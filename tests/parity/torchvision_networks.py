@@ -1,0 +1,52 @@
+"""The two networks that the lpips package takes from torchvision, for where torchvision cannot be imported.
+
+Its wheels hold operators compiled for one build of PyTorch each. lpips asks for the layers of `features` alone.
+"""
+
+import importlib
+import sys
+import types
+
+from torch import nn
+
+
+def provide() -> bool:
+    """Makes `import torchvision` succeed: with itself (True), or with what follows here."""
+    try:
+        importlib.import_module("torchvision")
+        return True
+    except (ImportError, RuntimeError):
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        models = types.ModuleType("torchvision.models")
+        models.vgg16, models.alexnet = _named(_vgg16), _named(_alexnet)
+        package = types.ModuleType("torchvision")
+        package.models = models
+        sys.modules |= {"torchvision": package, "torchvision.models": models}
+        return False
+
+
+def _named(features):
+    return lambda **_: types.SimpleNamespace(features=features())
+
+
+def _vgg16():
+    """Simonyan & Zisserman, configuration D."""
+    layers, channels = [], 3
+    for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = width
+        layers.append(nn.MaxPool2d(2, 2))
+    return nn.Sequential(*layers)
+
+
+def _alexnet():
+    """Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014)."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+    )
