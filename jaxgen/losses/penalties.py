@@ -49,7 +49,7 @@ def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B
     def nothing():
         zeros = jnp.zeros(shape.shape, shape.dtype)
         # Under shard_map both branches must say that they differ between devices.
-        axes = tuple(getattr(shape, "vma", None) or ())
+        axes = tuple(getattr(shape.manual_axis_type, "varying", ()))
         return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
 
     shape = jax.eval_shape(penalty)
