@@ -2,6 +2,10 @@
 
 Papers: Razavi, van den Oord & Vinyals, "Generating diverse high-fidelity images with VQ-VAE-2", 2019; by a transformer:
 Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
+Result: a classifier of real digits reads 95.4% of 500 samples as the class asked for. 4.78 bits per held-out token.
+Sampling: at temperature 1 it reads 89.0% at guidance 1.5 and 94.8% at guidance 2, at 0.8 97.0%, with samples of one
+class 8.76, 8.64 and 8.28 apart (mean distance of centred pictures; real held-out digits: 8.99). 0.9 lies between.
+Cost: about 10 minutes of CPU time, 22 minutes on 2 CPU cores beside much other work.
 """
 
 from experiments.configs.base import autoregressive_prior, variant
@@ -11,6 +15,7 @@ def get_config(name=None):
     config = autoregressive_prior(num_steps=1600, evaluate_every=800, checkpoint_every=200)
     config.data.update({"batch_size": 32, "crop": 2})
     config.optimizer.learning_rate = 1e-3
+    config.sampling.update({"guidance": 2.0, "temperature": 0.9})
     config.model = {
         "name": "token_prior", "kind": "autoregressive",
         "network": {"features": 128, "depth": 4, "heads": 4, "positions": "learned"},
