@@ -68,7 +68,7 @@ def test_samples_are_decoded_latents_and_follow_seed_and_class_and_not_the_batch
                 output=tmp_path / "a.png", npz=tmp_path / "a.npz", gif=tmp_path / "a.gif", columns=None, scale=1)
     written = np.load(tmp_path / "a.npz")
     assert written["classes"].tolist() == [3, 7, 3, 7, 3] and written["images"].shape == (5, 28, 28, 1)
-    assert Image.open(tmp_path / "a.gif").n_frames >= 3
+    assert Image.open(tmp_path / "a.gif").n_frames > 1  # equal frames, which codes may give, are written as one
     sampler, _, variables = load_sampler(runs / "latent")
     together = sampler.all(variables, jax.random.key(0), {"classes": written["classes"]}, 5, batch=5)
     assert np.abs(np.clip((together + 1) * 127.5, 0, 255) - written["images"]).max() < 0.51
