@@ -237,7 +237,9 @@ def _read(path: Path, found: dict, template: PyTree, partial: bool) -> Restored:
 
     targets = jax.tree.map(target, template)
     restore_args = ocp.checkpoint_utils.construct_restore_args(targets)
-    arguments = ocp.args.PyTreeRestore(targets, restore_args=restore_args, partial_restore=partial)
+    # The arrays were compared above. Orbax would also refuse parts without any that a state has gained since it was
+    # written, such as an adversary that is None.
+    arguments = ocp.args.PyTreeRestore(targets, restore_args=restore_args, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
         state = orbax.restore(path, args=arguments)
     return Restored(state, found["data"], found["step"])

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import namedtuple
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import optax
 import pytest
 
 from jaxgen.train import Checkpointer, DamagedCheckpointError, init_state, load, make_mesh, shard_state
+from jaxgen.train.checkpoint import read
 from tests.train import toy
 
 OPTIMIZER = optax.adam(1e-2)
@@ -287,3 +289,23 @@ def test_kill_at_any_moment_of_saving_leaves_the_last_complete_checkpoint(tmp_pa
 @pytest.mark.slow
 def test_kill_at_many_moments_of_saving_leaves_the_last_complete_checkpoint(tmp_path):
     kill_while_saving(tmp_path / "c", np.random.default_rng().uniform(0, 0.6, 10))
+
+
+def test_a_checkpoint_from_before_a_part_that_holds_no_arrays_is_read(tmp_path):
+    class Before(NamedTuple):
+        step: jax.Array
+        params: dict
+
+    class Since(NamedTuple):
+        step: jax.Array
+        params: dict
+        adversary: dict | None = None
+
+    params = {"w": jnp.arange(3.0)}
+    with Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save(1, Before(jnp.int32(1), params))
+    restored = read(tmp_path, Since(jnp.int32(0), {"w": jnp.zeros(3)}))
+    assert restored.state.adversary is None and restored.state.step == 1
+    np.testing.assert_array_equal(restored.state.params["w"], params["w"])
+    with pytest.raises(ValueError, match="adversary"):
+        read(tmp_path, Since(jnp.int32(0), {"w": jnp.zeros(3)}, {"w": jnp.zeros(3)}))
