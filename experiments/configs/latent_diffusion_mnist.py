@@ -3,7 +3,8 @@
 Papers: Rombach, Blattmann, Lorenz, Esser & Ommer, "High-resolution image synthesis with latent diffusion models", 2022;
 the transformer of Peebles & Xie, "Scalable diffusion models with transformers", 2023; the denoiser of Karras et al.,
 "Elucidating the design space of diffusion-based generative models", 2022, for data of deviation 1.
-Result and cost: not measured.
+Result: a classifier of real digits reads 94.6% of 500 samples as the class asked for at guidance 3, 84.8% at 2.
+Cost: not measured in one piece; about 25 minutes of CPU time, in three pieces beside other work.
 """
 
 from experiments.configs.base import latent, variant
@@ -14,7 +15,7 @@ def get_config(name=None):
     config.data.update({"batch_size": 64, "crop": 2})
     config.optimizer.learning_rate = 1e-3
     config.ema_decay = 0.999
-    config.sampling.guidance = 2.0
+    config.sampling.guidance = 3.0
     config.model = {
         "name": "latent_diffusion",
         "kind": "edm",

@@ -1,7 +1,7 @@
 """Masked diffusion over the 49 codes of the MNIST VQ-VAE, by class.
 
 Paper: Shi, Han, Wang, Doucet & Titsias, "Simplified and generalized masked diffusion for discrete data", 2024.
-Result: a classifier of real digits reads 92.3% of 300 samples as the class asked for. 5.83 bits per held-out token.
+Result: a classifier of real digits reads 91.8% of 500 samples as the class asked for. 5.83 bits per held-out token.
 Sampling: at temperature 1 it reads 85.4% of 500, at guidance 1.5 and at 2; unlikely codes break strokes, and at 0.8
 fewer are drawn. Samples of one class then are 7.87 apart (mean distance of centred pictures), at temperature 1 8.23,
 real held-out digits 8.99.
