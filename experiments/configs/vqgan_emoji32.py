@@ -3,8 +3,8 @@
 Data: built from the font (Debian's package fonts-noto-color-emoji). Weights: LPIPS with AlexNet.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; with DiffAugment
 (Zhao et al., 2020) and LeCam (Tseng et al., 2021), since the set is small.
-Result: on 442 held-out emoji PSNR 22.7 dB, SSIM .792, LPIPS .0113 by AlexNet, which is in the loss, .143 by VGG16, which
-is not and prefers vqvae_emoji32; all codes in use. Sharper edges, some invented detail.
+Result: on 442 held-out emoji PSNR 22.7 dB, SSIM .792, LPIPS .0113 by AlexNet, which is in the loss, and .143 by VGG16,
+which is not and prefers vqvae_emoji32; all codes in use. Sharper edges, some invented detail.
 Cost: 50 minutes on 2 CPU cores beside other work; stopped and resumed once.
 """
 
