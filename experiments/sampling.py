@@ -190,9 +190,10 @@ class TokenSampler(Sampler):
         check_positive("temperature", sampling["temperature"])
 
         def run(variables, key, ids, cond, settings, known):
+            params, state = variables
             options = {"cond": cond, "sample_ids": ids, **known}
-            tokens = self.draw(variables.params, key, (len(ids), prod(model.shape)), settings, options)
-            return model.pictures(variables.state, tokens), tokens
+            tokens = self.draw(params, key, (len(ids), prod(model.shape)), settings, options)
+            return model.pictures(state, tokens), tokens
 
         self._run = jax.jit(run, compiler_options=compiler_options())
 

@@ -13,6 +13,8 @@ from experiments.sampling import load_sampler
 from jaxgen import priors
 from jaxgen.train import read_records
 
+pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
+
 PRIOR = "--config=experiments/configs/token_prior_autoregressive_mnist.py:smoke"
 MASKED = "--config=experiments/configs/token_prior_mnist.py:smoke"
 

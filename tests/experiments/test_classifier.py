@@ -12,6 +12,8 @@ from jaxgen.models import Classifier
 from jaxgen.quantize import Variables
 from jaxgen.train import read_records
 
+pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
+
 SMOKE = "--config=experiments/configs/classifier_mnist.py:smoke"
 
 

@@ -25,6 +25,8 @@ from jaxgen import data, models
 from jaxgen.losses import Gaussian
 from jaxgen.train import read_records
 
+pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
+
 CONFIG = "--config=experiments/configs/latent_diffusion_mnist.py:smoke"
 SAMPLING = {name: None for name in ("step", "classes", "prompt")} | {"seed": 0}
 EDIT = SAMPLING | {"images": None, "mask": None, "count": 4, "strength": 0.6, "resample": 2, "scale": 1}

@@ -31,6 +31,7 @@ def test_a_run_is_an_autoencoder_like_any_other(scripts, trained, tmp_path):
     assert json.loads((tmp_path / "e.json").read_text())["bits_per_pixel"] == pytest.approx(49 * 5 / 784)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_the_run_that_was_not_stopped_discriminator_included(scripts, trained, tmp_path):
     workdir = tmp_path / "run"
     constant = ("--config.optimizer.schedule=constant", "--config.discriminator_optimizer.schedule=constant")
@@ -44,6 +45,7 @@ def test_stopped_and_resumed_it_is_the_run_that_was_not_stopped_discriminator_in
     same_run(whole, workdir)
 
 
+@pytest.mark.slow
 def test_a_kl_autoencoder_trains_and_is_measured(scripts, tmp_path):
     workdir = tmp_path / "kl"
     scripts.run("vqgan", f"--workdir={workdir}", "--config=experiments/configs/kl_mnist.py:smoke")
