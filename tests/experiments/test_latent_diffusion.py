@@ -107,7 +107,7 @@ def test_kept_positions_are_those_of_which_all_pixels_are_kept():
 def test_reconstructions_and_their_measures_are_the_autoencoders(runs, tmp_path):
     for name in ("latent", "moved"):
         reconstruct.main(runs / name, None, None, None, 4, 1, tmp_path / f"{name}.png")
-        evaluate.main(runs / name, "test[:20]", None, tmp_path / f"{name}.json")
+        evaluate.main(runs / name, "test[:20]", None, tmp_path / f"{name}.json", None, "alex")
     assert (tmp_path / "latent.png").read_bytes() == (tmp_path / "moved.png").read_bytes()
     latent, codes = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("latent", "moved"))
     assert codes.items() <= latent.items() and "psnr" in codes
