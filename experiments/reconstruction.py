@@ -1,21 +1,25 @@
 """An autoencoder on held-out pictures: its reconstructions, and the use of its codes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments.runs import spread
-from jaxgen import data, metrics
+from jaxgen import data, losses, metrics, train
 from jaxgen.cpu import compiler_options
+from jaxgen.errors import unknown_name
 from jaxgen.interop import load_lpips
 from jaxgen.losses import Gaussian, LpipsParams
 from jaxgen.quantize import Variables, usage_of
 
 EXACT = 100.0  # dB
+SHOWN = 16  # held-out pictures in the image log
+LOSSES = {"l1": losses.l1, "l2": losses.l2, "huber": losses.huber}
 SMALLEST = 32  # pixels along a side of a picture that LPIPS makes sense of
 
 
@@ -48,6 +52,13 @@ def find_lpips(path: str | Path | None, net: str, image_shape: Sequence[int]) ->
         print(f"LPIPS is left out, {reason}: python -c \"import jaxgen.interop as i; i.load_lpips(net='{net}')\" says "
               "how to get them")
         return None
+
+
+def find_reconstruction_loss(config: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`(x, x_r) -> [B]`, the one that config.reconstruction names."""
+    if config.reconstruction not in LOSSES:
+        raise unknown_name("config.reconstruction", config.reconstruction, LOSSES)
+    return LOSSES[config.reconstruction]
 
 
 class Reconstructor:
@@ -120,6 +131,20 @@ class Reconstructor:
         values = {name: jnp.sum(jnp.where(batch["mask"], value, 0)) for name, value in found.items()}
         return values, {level: _histograms(output.indices, _codes(self.model, level), batch["mask"])
                         for level, output in levels.items()}
+
+
+def make_evaluate(
+    model, held_out: data.Dataset
+) -> Callable[[train.Logger, Variables, int], Mapping[str, float]]:
+    """`evaluate(logger, variables, step) -> metrics` for `train_model`; some reconstructions go to the logger."""
+    reconstructor = Reconstructor(model)
+
+    def evaluate(logger, variables, step):
+        pairs, columns = reconstructor.pairs(variables, held_out, min(SHOWN, len(held_out)))
+        logger.images(step, "reconstructions", pairs, columns=columns, scale=2)
+        return reconstructor.measure(variables, held_out)
+
+    return evaluate
 
 
 def _codes(model, level: str) -> int:

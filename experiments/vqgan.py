@@ -23,10 +23,9 @@ from ml_collections import ConfigDict
 
 from experiments import command_line
 from experiments.classification import load_feature_distance
-from experiments.reconstruction import Reconstructor
+from experiments.reconstruction import find_reconstruction_loss, make_evaluate
 from experiments.runs import load_split
 from experiments.training import AdversaryRecipe, axis_name, describe_pictures, train_batches, train_model
-from experiments.vqvae import RECONSTRUCTION, SHOWN
 from jaxgen import interop, losses, models, train
 from jaxgen.errors import unknown_name
 from jaxgen.losses.conditions import global_positions
@@ -42,8 +41,7 @@ GAN_LOSSES = {
 def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
     axis, adversarial = axis_name(config), config.adversarial
-    if config.reconstruction not in RECONSTRUCTION:
-        raise unknown_name("config.reconstruction", config.reconstruction, RECONSTRUCTION)
+    reconstruction = find_reconstruction_loss(config)
     if adversarial.loss not in GAN_LOSSES:
         raise unknown_name("config.adversarial.loss", adversarial.loss, GAN_LOSSES)
 
@@ -70,7 +68,7 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     generator_loss = partial(
         losses.vqgan_generator_loss, forward=kl_forward(model, config.kl_weight, axis) if kl else model.forward,
         num_codes=None if kl else model.num_codes, discriminate=discriminate, gan=gan, augment=augment,
-        reconstruction=RECONSTRUCTION[config.reconstruction], perceptual=perceptual,
+        reconstruction=reconstruction, perceptual=perceptual,
         perceptual_weight=config.perceptual.weight, gan_weight=adversarial.weight,
         last_layer=("decoder", "conv_out", "kernel") if adversarial.adaptive else None,
         start=adversarial.start, ramp_steps=adversarial.ramp_steps, axis_name=axis,
@@ -80,19 +78,11 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
         r1_weight=adversarial.r1, r1_every=adversarial.r1_every, lecam_weight=adversarial.lecam, axis_name=axis,
     )
 
-    # 4. What is measured and shown along the way.
-    reconstructor = Reconstructor(model)
-
-    def evaluate(logger, variables, step):
-        pairs, columns = reconstructor.pairs(variables, test_set, min(SHOWN, len(test_set)))
-        logger.images(step, "reconstructions", pairs, columns=columns, scale=2)
-        return reconstructor.measure(variables, test_set)
-
-    # 5. Training.
+    # 4. Training; what is measured and shown along the way are the reconstructions.
     return train_model(
         config, workdir, batches=train_batches(config, train_set), init=lambda key: model.init(key, shape),
-        loss_fn=generator_loss, adversary=AdversaryRecipe(init_adversary, discriminator_loss), evaluate=evaluate,
-        describe=describe_pictures(train_set, test_set),
+        loss_fn=generator_loss, adversary=AdversaryRecipe(init_adversary, discriminator_loss),
+        evaluate=make_evaluate(model, test_set), describe=describe_pictures(train_set, test_set),
         saved={"model": {"image_channels": shape[-1]}, "image_shape": shape, "perceptual_sha256": digest(perceptual)},
     )
 

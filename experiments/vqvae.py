@@ -14,21 +14,16 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.reconstruction import Reconstructor
+from experiments.reconstruction import find_reconstruction_loss, make_evaluate
 from experiments.runs import load_split
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
 from jaxgen import losses, models, train
-from jaxgen.errors import unknown_name
-
-RECONSTRUCTION = {"l1": losses.l1, "l2": losses.l2, "huber": losses.huber}
-SHOWN = 16  # held-out pictures in the image log
 
 
 def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
     axis = axis_name(config)
-    if config.reconstruction not in RECONSTRUCTION:
-        raise unknown_name("config.reconstruction", config.reconstruction, RECONSTRUCTION)
+    reconstruction = find_reconstruction_loss(config)
 
     # 1. Data. The model's image shape is the data's.
     train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
@@ -37,22 +32,14 @@ def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     # 2. The model, as pure functions, and the objective made of them.
     model = models.build(**config.model.to_dict(), image_channels=shape[-1], axis_name=axis)
     loss_fn = partial(
-        losses.vqvae_loss, forward=model.forward, reconstruction=RECONSTRUCTION[config.reconstruction],
+        losses.vqvae_loss, forward=model.forward, reconstruction=reconstruction,
         num_codes=model.num_codes, axis_name=axis,
     )
 
-    # 3. What is measured and shown along the way.
-    reconstructor = Reconstructor(model)
-
-    def evaluate(logger, variables, step):
-        pairs, columns = reconstructor.pairs(variables, test_set, min(SHOWN, len(test_set)))
-        logger.images(step, "reconstructions", pairs, columns=columns, scale=2)
-        return reconstructor.measure(variables, test_set)
-
-    # 4. Training.
+    # 3. Training; what is measured and shown along the way are the reconstructions.
     return train_model(
         config, workdir, batches=train_batches(config, train_set), init=lambda key: model.init(key, shape),
-        loss_fn=loss_fn, evaluate=evaluate, describe=describe_pictures(train_set, test_set),
+        loss_fn=loss_fn, evaluate=make_evaluate(model, test_set), describe=describe_pictures(train_set, test_set),
         saved={"model": {"image_channels": shape[-1]}, "image_shape": shape},
     )
 

@@ -7,26 +7,18 @@ the discriminator's patches have 16 and not 70 pixels, with DiffAugment (Zhao et
 Result and cost: not measured; made for one GPU.
 """
 
+from experiments.configs import vqvae_cifar10
 from experiments.configs.base import adversarial, variant
-
-NETWORK = {"channels": 128, "multipliers": (1, 2, 2), "num_res_blocks": 2}
 
 
 def get_config(name=None):
-    config = adversarial(num_steps=100_000, log_every=100, evaluate_every=5000, checkpoint_every=5000)
-    config.data.update({"name": "cifar10", "batch_size": 128, "flip": True})
+    config = adversarial()
+    autoencoder = vqvae_cifar10.get_config().to_dict()
+    config.update({key: autoencoder[key] for key in (
+        "data", "num_steps", "log_every", "evaluate_every", "checkpoint_every", "ema_decay", "model")})
+    config.model.quantizer.num_codes = 1024
     config.optimizer.update({"learning_rate": 2e-4, "b1": 0.5, "b2": 0.9, "schedule": "constant"})
     config.discriminator_optimizer.update(config.optimizer.to_dict())
-    config.ema_decay = 0.9995
-    config.model = {
-        "name": "vqvae",
-        "latent_channels": 64,
-        "dtype": "bfloat16",
-        "encoder": NETWORK,
-        "decoder": {**NETWORK, "num_res_blocks": 3},
-        "quantizer": {"name": "vq", "num_codes": 1024, "ema_decay": 0.99, "kmeans_iterations": 10,
-                      "revive_below": 0.05},
-    }
     config.discriminator = {"name": "patch", "channels": 64, "layers": 1, "dtype": "bfloat16"}
     config.adversarial.update({"start": 10_000, "ramp_steps": 5000, "lecam": 0.001,
                                "augment": ("color", "translation")})

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgen.losses.batch import entry
 from jaxgen.quantize import Variables
 
 PyTree = Any
@@ -62,10 +63,8 @@ def classifier_loss(
     Raises:
         ValueError: the batch lacks an entry.
     """
-    for name in ("image", "label"):
-        if name not in batch:
-            raise ValueError(f"batch must have an entry {name!r}, got {sorted(batch)}")
-    found = logits(Variables(params, state), batch["image"])
-    loss = jnp.mean(cross_entropy(found, batch["label"], label_smoothing=label_smoothing))
-    accuracy = jnp.mean((jnp.argmax(found, axis=1) == batch["label"]).astype(jnp.float32))
+    x, labels = entry(batch, "image"), entry(batch, "label")
+    found = logits(Variables(params, state), x)
+    loss = jnp.mean(cross_entropy(found, labels, label_smoothing=label_smoothing))
+    accuracy = jnp.mean((jnp.argmax(found, axis=1) == labels).astype(jnp.float32))
     return loss, ({"loss": loss, "accuracy": accuracy}, state)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jaxgen.diffusion.checks import check_fraction
+from jaxgen.losses.batch import entry
 
 
 def global_positions(count: int, axis_name: str | None) -> tuple[Int[Array, "B"], int]:
@@ -55,10 +56,7 @@ def drop_conditions(
     if null is None:
         raise ValueError(f"condition={dict(condition)} needs null, (count) -> cond that stands for no condition: for "
                          "example the model's own null")
-    for entry in condition.values():
-        if entry not in batch:
-            raise ValueError(f"batch must have an entry {entry!r}, got {sorted(batch)}")
-    given = {name: batch[entry] for name, entry in condition.items()}
+    given = {name: entry(batch, source) for name, source in condition.items()}
     drop = jax.random.bernoulli(key, probability, (total,))[positions]
 
     def choose(value, none):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.diffusion import Weighting, denoising_loss
+from jaxgen.losses.batch import entry
 from jaxgen.losses.conditions import drop_conditions, global_positions
 
 PyTree = Any
@@ -55,9 +56,8 @@ def diffusion_loss(
     Raises:
         ValueError: the batch lacks an entry, or a setting is out of its bounds.
     """
-    if "image" not in batch:
-        raise ValueError(f"batch must have an entry 'image', got {sorted(batch)}")
-    positions, total = global_positions(batch["image"].shape[0], axis_name)
+    x0 = entry(batch, "image")
+    positions, total = global_positions(x0.shape[0], axis_name)
     level_key, noise_key, drop_key, dropout_key = jax.random.split(key, 4)
     levels = draw_sigmas(level_key, total)
     sigma = levels[positions]
@@ -66,7 +66,7 @@ def diffusion_loss(
     def denoiser(x, sigma, cond):
         return denoise(params, x, sigma, cond, key=jax.random.fold_in(dropout_key, positions[0]) if train else None)
 
-    losses = denoising_loss(noise_key, denoiser, batch["image"], sigma, cond=cond, weighting=weighting,
+    losses = denoising_loss(noise_key, denoiser, x0, sigma, cond=cond, weighting=weighting,
                             sample_ids=positions)
     loss = jnp.mean(losses)
     metrics, middle = {"loss": loss}, jnp.median(levels)
@@ -96,9 +96,8 @@ def latent_diffusion_loss(
     Raises:
         ValueError: see `diffusion_loss`.
     """
-    if "image" not in batch:
-        raise ValueError(f"batch must have an entry 'image', got {sorted(batch)}")
+    x = entry(batch, "image")
     latent_key, loss_key = jax.random.split(key)
-    positions, _ = global_positions(batch["image"].shape[0], axis_name)
-    z = jax.lax.stop_gradient(latents(state, batch["image"], key=latent_key, sample_ids=positions))
+    positions, _ = global_positions(x.shape[0], axis_name)
+    z = jax.lax.stop_gradient(latents(state, x, key=latent_key, sample_ids=positions))
     return diffusion_loss(params, state, {**batch, "image": z}, loss_key, axis_name=axis_name, **options)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.diffusion import MaskSchedule, masked_diffusion_loss, stratified_times
+from jaxgen.losses.batch import entry
 from jaxgen.losses.conditions import drop_conditions, global_positions
 from jaxgen.priors import autoregressive_loss
 
@@ -52,7 +53,7 @@ def masked_prior_loss(
     Raises:
         ValueError: the batch lacks an entry, or a setting is out of its bounds.
     """
-    tokens = _tokens(batch)
+    tokens = entry(batch, "tokens")
     positions, total = global_positions(tokens.shape[0], axis_name)
     time_key, mask_key, drop_key = jax.random.split(key, 3)
     t = stratified_times(time_key, total)[positions]
@@ -100,16 +101,10 @@ def autoregressive_prior_loss(
 
     Razavi, van den Oord & Vinyals, "Generating diverse high-fidelity images with VQ-VAE-2" (2019).
     """
-    tokens = _tokens(batch)
+    tokens = entry(batch, "tokens")
     positions, total = global_positions(tokens.shape[0], axis_name)
     cond = drop_conditions(key, batch, condition, null, drop_condition if train else 0.0, positions, total)
     return _per_token(autoregressive_loss(logits(params, tokens, cond), tokens), tokens, state)
-
-
-def _tokens(batch: Mapping[str, Array]) -> Array:
-    if "tokens" not in batch:
-        raise ValueError(f"batch must have an entry 'tokens', got {sorted(batch)}")
-    return batch["tokens"]
 
 
 def _per_token(nats: Float[Array, "B"], tokens: Array, state: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:

@@ -11,9 +11,10 @@ from jaxtyping import Array, Float, Int
 
 from jaxgen.losses.adversarial import GanLoss, hinge, per_example
 from jaxgen.losses.balance import adaptive_weight, ramp
+from jaxgen.losses.batch import entry
 from jaxgen.losses.penalties import LecamState, lazy, lecam, r1
 from jaxgen.losses.reconstruction import l1
-from jaxgen.losses.vqvae import quantizer_loss, require_image
+from jaxgen.losses.vqvae import quantizer_loss
 from jaxgen.quantize import Variables
 
 PyTree = Any
@@ -82,7 +83,7 @@ def vqgan_generator_loss(
     Raises:
         ValueError: the batch has no "image", or `last_layer` is no path in `params`.
     """
-    x = require_image(batch)
+    x = entry(batch, "image")
     quantizer_key, augment_key = jax.random.split(key)
 
     def generate(kernel):
@@ -160,7 +161,7 @@ def vqgan_discriminator_loss(
     Raises:
         ValueError: the batch has no "image", or r1_every is below 1.
     """
-    real = require_image(batch)
+    real = entry(batch, "image")
     if augment is not None:
         real_key, fake_key = jax.random.split(key)
         real, fake = augment(real_key, real), augment(fake_key, fake)

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgen.losses.batch import entry
 from jaxgen.losses.reconstruction import l2
 from jaxgen.quantize import QuantizeOutput, Variables, usage
 
@@ -43,19 +44,12 @@ def vqvae_loss(
     Raises:
         ValueError: the batch has no "image".
     """
-    x = require_image(batch)
+    x = entry(batch, "image")
     x_r, outputs, state = forward(Variables(params, state), x, train=train, key=key)
     distance = jnp.mean(reconstruction(x, x_r))
     penalty, metrics = quantizer_loss(outputs, num_codes, axis_name)
     loss = distance + penalty
     return loss, ({"loss": loss, "reconstruction": distance, **metrics}, state)
-
-
-def require_image(batch: Mapping[str, Array]) -> Array:
-    """The batch's "image"; ValueError without."""
-    if "image" not in batch:
-        raise ValueError(f"batch must have an entry 'image', got {sorted(batch)}")
-    return batch["image"]
 
 
 def quantizer_loss(

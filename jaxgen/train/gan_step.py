@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array
 
 from jaxgen.train.state import Adversary, TrainState
-from jaxgen.train.step import check_ema, learn, varying
+from jaxgen.train.step import check_decay, check_ema, learn, varying
 
 PyTree = Any
 
@@ -53,8 +53,7 @@ def make_gan_step(
         ValueError: `ema_decay` is no fraction; or, when the step runs, the state has no adversary or does not fit
             `ema_decay`.
     """
-    if ema_decay is not None and not 0 <= ema_decay <= 1:
-        raise ValueError(f"ema_decay must lie in [0, 1], got {ema_decay}")
+    check_decay(ema_decay)
     generator_grad = jax.value_and_grad(generator_loss, has_aux=True)
     discriminator_grad = jax.value_and_grad(discriminator_loss, has_aux=True)
 

@@ -52,8 +52,7 @@ def make_train_step(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate must be at least 1, got {accumulate}")
-    if ema_decay is not None and not 0 <= ema_decay <= 1:
-        raise ValueError(f"ema_decay must lie in [0, 1], got {ema_decay}")
+    check_decay(ema_decay)
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
     def step(state, batch):
@@ -72,6 +71,12 @@ def make_train_step(
 
     step.axis_name = axis_name
     return step
+
+
+def check_decay(ema_decay: float | None) -> None:
+    """Raises ValueError unless the decay is None or lies in [0, 1]."""
+    if ema_decay is not None and not 0 <= ema_decay <= 1:
+        raise ValueError(f"ema_decay must lie in [0, 1], got {ema_decay}")
 
 
 def check_ema(state: TrainState, ema_decay: float | None) -> None:
@@ -149,7 +154,7 @@ def varying(tree: PyTree, axis_name: str) -> PyTree:
     """
 
     def mark(leaf):
-        if axis_name in getattr(jax.typeof(leaf), "vma", ()):
+        if axis_name in jax.typeof(leaf).mat.varying:
             return leaf
         return jax.lax.pcast(leaf, axis_name, to="varying")
 
