@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxgen.diffusion.categorical import draw_categorical
 from jaxgen.diffusion.checks import check_fraction, check_keep_mask, check_positive, concrete, numbered
 from jaxgen.diffusion.masked import LogitsFn, MaskSchedule, clean_log_probs, polynomial_masking
 
@@ -45,8 +46,7 @@ def _draw(key, ids, step, log_p) -> tuple[Array, Array, Array]:
     def one(sample_id, log_p):
         folded = jax.random.fold_in(jax.random.fold_in(key, sample_id), step)
         token_key, first, second = jax.random.split(folded, 3)
-        # The float32 default is biased for probabilities below 1e-7, which a large vocabulary has many of.
-        tokens = jax.random.categorical(token_key, log_p, mode="high")
+        tokens = draw_categorical(token_key, log_p)
         shape = log_p.shape[:-1]
         return tokens, jax.random.uniform(first, shape), jax.random.uniform(second, shape)
 

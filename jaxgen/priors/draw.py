@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgen.diffusion.categorical import draw_categorical
 from jaxgen.diffusion.checks import check_fraction, check_positive, concrete
 
 
@@ -34,6 +35,8 @@ def filter_logits(
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     if top_p is not None:
         check_fraction("top_p", top_p)
+    if top_k is None and top_p is None:
+        return logits
     ordered = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
     least = ordered[..., -1:]
     if top_k is not None:
@@ -62,7 +65,6 @@ def draw_tokens(
 
     def one(sample_id, logits):
         folded = jax.random.fold_in(jax.random.fold_in(key, sample_id), step)
-        # The float32 default is biased for probabilities below 1e-7, which a large vocabulary has many of.
-        return jax.random.categorical(folded, logits, mode="high")
+        return draw_categorical(folded, logits)
 
     return jax.vmap(one)(sample_ids, logits)

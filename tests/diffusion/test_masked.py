@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgen import diffusion as d
+from jaxgen.diffusion.categorical import draw_categorical
 
 KEY = jax.random.key(17)
 # Two tokens out of three values; 3 is the mask.
@@ -114,3 +115,16 @@ def test_masked_inputs_that_do_not_fit_are_refused():
 def test_a_logit_for_the_mask_token_is_never_drawn():
     greedy_mask = lambda tokens, t, cond: jnp.zeros((*tokens.shape, 4)).at[..., MASK_ID].set(50.0)  # noqa: E731
     assert int(d.masked_sample(KEY, greedy_mask, d.mask_times(3), (50, 4), mask_id=MASK_ID).max()) < MASK_ID
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 12, 16])
+def test_draws_in_two_stages_have_the_distribution_of_the_logits(count):
+    number = 40_000
+    logits = np.random.default_rng(count).normal(0, 2, count).astype(np.float32)
+    logits[1:2] = -np.inf
+    p = np.exp(logits) / np.exp(logits).sum()
+    drawn = jax.jit(draw_categorical)(KEY, jnp.broadcast_to(logits, (2, number // 2, count)))
+    assert drawn.shape == (2, number // 2) and drawn.dtype == jnp.int32
+    found = np.bincount(np.asarray(drawn).ravel(), minlength=count) / number
+    np.testing.assert_array_less(np.abs(found - p), 4.5 * np.sqrt(p * (1 - p) / number) + 1e-9)
+    assert len(found) == count

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 from tests.parity import torchvision_networks  # noqa: E402
 
-HAS_TORCHVISION = torchvision_networks.provide()
-reference = pytest.importorskip("lpips")
+with torchvision_networks.provided():
+    reference = pytest.importorskip("lpips")
 
 import jax  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
@@ -86,7 +86,7 @@ def test_features(net, tmp_path):
         np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
-@pytest.mark.skipif(not HAS_TORCHVISION, reason="the command imports torchvision")
+@pytest.mark.skipif(not torchvision_networks.AVAILABLE, reason="the command imports torchvision")
 @pytest.mark.parametrize("net", NETS)
 def test_the_command_of_the_message_converts(net, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / "a cache"))

@@ -1,29 +1,33 @@
-"""The two networks that the lpips package takes from torchvision, for where torchvision cannot be imported.
+"""The two networks that the lpips package takes from torchvision, for where torchvision is not installed.
 
-Its wheels hold operators compiled for one build of PyTorch each. lpips asks for the layers of `features` alone.
+Its wheels hold operators compiled for one build of PyTorch each; where they do not fit, the transformers package fails
+too. lpips asks for the layers of `features` alone.
 """
 
-import importlib
+import contextlib
+import importlib.util
 import sys
 import types
 
 from torch import nn
 
+AVAILABLE = importlib.util.find_spec("torchvision") is not None
 
-def provide() -> bool:
-    """Makes `import torchvision` succeed: with itself (True), or with what follows here."""
+
+@contextlib.contextmanager
+def provided():
+    """Within it `import torchvision` succeeds. What looks for the package later finds what is installed, or nothing."""
+    models = types.ModuleType("torchvision.models")
+    models.vgg16, models.alexnet = _named(_vgg16), _named(_alexnet)
+    package = types.ModuleType("torchvision")
+    package.models = models
+    own = {} if AVAILABLE else {"torchvision": package, "torchvision.models": models}
+    sys.modules |= own
     try:
-        importlib.import_module("torchvision")
-        return True
-    except (ImportError, RuntimeError):
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        yield
+    finally:
+        for name in own:
             del sys.modules[name]
-        models = types.ModuleType("torchvision.models")
-        models.vgg16, models.alexnet = _named(_vgg16), _named(_alexnet)
-        package = types.ModuleType("torchvision")
-        package.models = models
-        sys.modules |= {"torchvision": package, "torchvision.models": models}
-        return False
 
 
 def _named(features):
