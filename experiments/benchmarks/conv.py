@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxgen.conv import conv
 from jaxgen.cpu import compiler_options
-from jaxgen.models.conv import conv
 
 # (batch, height, width, channels in, channels out, kernel, stride)
 SHAPES = (

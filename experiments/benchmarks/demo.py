@@ -1,4 +1,4 @@
-"""Compiles and times the demo's training step, with the convolutions of `jaxgen.models.conv` and with the compiler's.
+"""Compiles and times the demo's training step, with the convolutions of `jaxgen.conv` and with the compiler's.
 
 Compilation is timed in processes that start fresh, one of each kind in turn; tracing is not part of it.
 """
@@ -52,7 +52,7 @@ def use_native_convolutions() -> None:
     """Has this process lower its convolutions on CPU to `lax.conv_general_dilated`, as on other platforms."""
     from jax.interpreters import mlir
 
-    from jaxgen.models.conv import primitive
+    from jaxgen.conv import primitive
 
     for which, native in ((primitive.conv_p, primitive.native_conv),
                           (primitive.kernel_gradient_p, primitive.native_kernel_gradient)):

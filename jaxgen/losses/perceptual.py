@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxgen.conv import conv
+
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPS = 1e-10  # under the root, whose slope at a position without any feature would be infinite
@@ -97,13 +99,11 @@ def lpips_features(params: LpipsParams, x: Float[Array, "B H W 3"]) -> tuple[Flo
     dtype = params.convs[0].kernel.dtype
     x = ((x.astype(jnp.promote_types(dtype, jnp.float32)) - jnp.array(SHIFT)) / jnp.array(SCALE)).astype(dtype)
     taps = []
-    for i, (conv, stride, padding) in enumerate(zip(params.convs, network.strides, network.paddings)):
+    for i, (layer, stride, padding) in enumerate(zip(params.convs, network.strides, network.paddings)):
         if i in network.pooled:
             window = (1, network.pool, network.pool, 1)
             x = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 2, 2, 1), "VALID")
-        x = lax.conv_general_dilated(
-            x, conv.kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        x = jax.nn.relu(x + conv.bias)
+        x = jax.nn.relu(conv(x, layer.kernel, strides=stride, padding=padding) + layer.bias)
         if i in network.taps:
             taps.append(x)
     return tuple(taps)

@@ -13,9 +13,10 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from jaxgen.conv import conv
 from jaxgen.errors import unknown_name
 from jaxgen.models.blocks import Norm
-from jaxgen.models.conv import Conv, conv
+from jaxgen.models.conv import Conv
 from jaxgen.quantize.codebook import AxisName, first_position, psum
 
 PATCH_NORMS = ("group", "batch", "none")

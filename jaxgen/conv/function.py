@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxgen.conv.primitive import Geometry, conv_p
+from jaxgen.conv.winograd import vary_like
 from jaxgen.errors import unknown_name
-from jaxgen.models.conv.primitive import Geometry, conv_p
-from jaxgen.models.conv.winograd import vary_like
 
 PADDINGS = ("SAME", "VALID")
 

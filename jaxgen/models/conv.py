@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from jaxgen.models.conv.function import Padding, conv, pair
+from jaxgen.conv.function import Padding, conv, pair
 
 
 class Conv(nn.Module):

@@ -1,8 +1,8 @@
 """Which formulation a convolution takes on CPU, and the loop over images that keeps its pieces in the cache.
 
 The rule, for convolutions without stride or dilation that are work enough to gain: 1x1 is a matrix product; 3x3 is
-Winograd's, if channels and tiles suffice; from or to up to four channels it is a product of windows. All else is the
-compiler's convolution.
+Winograd's, if channels and tiles suffice; from or to up to four channels it is a product of windows. So is every one to
+a map smaller than its kernel. All else is the compiler's convolution.
 
 Milliseconds on two cores, in one run, alternated, float32, forward and both gradients, medians, both JAX programs with
 the options of `jaxgen.cpu` (`python -m experiments.benchmark conv` measures again):
@@ -30,7 +30,7 @@ from math import gcd, prod
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxgen.models.conv import narrow, winograd
+from jaxgen.conv import narrow, small, winograd
 
 # Bytes of transformed inputs and outputs in one product: with twice as many they leave a cache of 32 MB, with a third
 # the loop's steps are too short to divide over cores. The same for all passes, which then share compiled transforms.
@@ -45,6 +45,8 @@ LEAST_CHANNELS = 16
 FEW_CHANNELS = 4
 # Products gain less, and compile as fast as a convolution: a millisecond or two of work is enough.
 LEAST_PRODUCT_OPERATIONS = 100e6
+# The compiler's convolution to a small map takes ten times as long at least: half a millisecond at this size.
+LEAST_SMALL_OPERATIONS = 10e6
 
 
 def _plan(batch: int, size: tuple[int, int], channels: int) -> tuple[int, int]:
@@ -138,6 +140,13 @@ def _is_narrow(x: Array, features: int, geometry) -> bool:
     )
 
 
+def _is_small(x: Array, features: int, geometry) -> bool:
+    return (
+        any(n < k for n, k in zip(geometry.output(), geometry.kernel))
+        and _operations(x, features, geometry) >= LEAST_SMALL_OPERATIONS
+    )
+
+
 def _narrow_conv(x: Array, kernel: Array, geometry) -> Array:
     function = narrow.from_few if x.shape[3] <= FEW_CHANNELS else narrow.to_few
     return function(x, kernel, geometry.pads, geometry.output())
@@ -159,6 +168,8 @@ def conv(native: Callable, x: Array, kernel: Array, *, geometry) -> Array:
         return _in_float32(_winograd_conv, x, kernel, geometry)
     if _is_narrow(x, kernel.shape[3], geometry):
         return _in_float32(_narrow_conv, x, kernel, geometry)
+    if _is_small(x, kernel.shape[3], geometry):
+        return small.conv(x, kernel, geometry)
     return native(x, kernel, geometry=geometry)
 
 

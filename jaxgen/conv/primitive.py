@@ -2,7 +2,7 @@
 
 Both are bilinear and each is the other's transpose, so that two primitives close under forward and reverse
 differentiation of any order: input gradients, forward mode and gradient penalties all run on the same code.
-The platform is chosen when a computation is lowered: CPU takes `jaxgen.models.conv.cpu`, all others
+The platform is chosen when a computation is lowered: CPU takes `jaxgen.conv.cpu`, all others
 `jax.lax.conv_general_dilated`. A trace holds one equation per convolution either way.
 """
 
@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxgen.models.conv import cpu
+from jaxgen.conv import cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 

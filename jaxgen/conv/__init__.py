@@ -1,0 +1,5 @@
+"""The convolution that every model and LPIPS call: functions of arrays. Its Linen layer is `jaxgen.models.Conv`."""
+
+from jaxgen.conv.function import conv, conv_transpose
+
+__all__ = ["conv", "conv_transpose"]
