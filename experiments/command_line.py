@@ -52,13 +52,15 @@ def define_sampling() -> list[flags.FlagHolder]:
         flags.DEFINE_multi_string("prompt", None, "Caption of the samples; may be given several times, in turn."),
         flags.DEFINE_integer("seed", 0, "Seed of the noise."),
         flags.DEFINE_string("solver", None, "Solver; the run's if not given. Diffusion: heun, dpmpp_2m, unipc, ...; "
-                            "masked priors: ancestral, confidence."),
+                            "masked priors: ancestral, confidence, maskgit."),
         flags.DEFINE_integer("steps", None, "Steps of the solver; the run's if not given.", lower_bound=1),
         flags.DEFINE_string("grid", None, "Noise levels: karras, exponential, uniform, trailing, leading, linspace."),
         flags.DEFINE_float("guidance", None, "Scale of classifier-free guidance; 1 is the model alone."),
         flags.DEFINE_float("guidance_low", None, "Guide above this noise level alone."),
         flags.DEFINE_float("guidance_high", None, "Guide up to this noise level alone."),
         flags.DEFINE_float("temperature", None, "Of drawn tokens."),
+        flags.DEFINE_float("choice_temperature", None, "Of which tokens solvers maskgit and confidence keep; 0: the "
+                           "surest."),
         flags.DEFINE_float("top_p", None, "Autoregressive priors draw from the likeliest tokens of this probability."),
         flags.DEFINE_float("remask", None, "Share of the largest possible remasking of tokens, in [0, 1]."),
     ]

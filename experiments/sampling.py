@@ -23,7 +23,7 @@ from jaxgen.quantize import Variables
 from jaxgen.train import Loaded
 
 GRIDS = ("karras", "exponential", "uniform", *diffusion.SPACINGS)
-TOKEN_SOLVERS = ("ancestral", "confidence")
+TOKEN_SOLVERS = ("ancestral", "confidence", "maskgit")
 BATCH = 64
 
 
@@ -223,23 +223,26 @@ class MaskedSampler(TokenSampler):
 
     def __init__(self, model: TokenPrior, image_shape: Sequence[int], sampling: Mapping[str, Any]):
         super().__init__(model, image_shape, sampling)
-        if sampling["solver"] not in TOKEN_SOLVERS:
-            raise unknown_name("solver of a token prior", sampling["solver"], TOKEN_SOLVERS)
+        if (solver := sampling["solver"]) not in TOKEN_SOLVERS:
+            raise unknown_name("solver of a token prior", solver, TOKEN_SOLVERS)
         check_fraction("remask", sampling["remask"])
-        if sampling["remask"] and sampling["solver"] != "ancestral":
-            raise ValueError(f"remask={sampling['remask']} belongs to solver 'ancestral', not {sampling['solver']!r}")
+        if sampling["remask"] and solver != "ancestral":
+            raise ValueError(f"remask={sampling['remask']} belongs to solver 'ancestral', not {solver!r}")
         self.times = diffusion.mask_times(sampling["steps"])
 
     def draw(self, params, key, shape, settings, options):
-        def logits(tokens, t, cond):
-            return self.model.logits(params, tokens, t, cond)
-
+        logits = partial(self.model.logits, params)
         if options["cond"] and "guidance" in settings:
             logits = diffusion.cfg(settings["guidance"], self.model.null(shape[0]))(logits)
         options = {"mask_id": self.model.mask_id, "temperature": settings["temperature"], **options}
         if self.sampling["solver"] == "ancestral":
             return diffusion.masked_sample(key, logits, self.times, shape, remask=settings["remask"], **options)
-        return diffusion.confidence_sample(key, logits, self.times, shape, **options)
+        options |= {"choice_temperature": settings["choice_temperature"]}
+        if self.sampling["solver"] == "confidence":
+            return diffusion.confidence_sample(key, logits, self.times, shape, **options)
+        share, steps = priors.masking_schedule(), len(self.times) - 1  # the share of masks is the network's time
+        return priors.masked_decode(key, lambda tokens, r, cond: logits(tokens, share(r), cond), shape, steps=steps,
+                                    **options)
 
     @property
     def evaluations(self) -> int:
@@ -287,11 +290,10 @@ def load_sampler(
     if type(loaded.model) not in SAMPLERS:
         raise ValueError(f"the run in {workdir} trained a {loaded.config['model']['name']!r}, which has no samples of "
                          "its own: give a run of experiments.diffusion, .latent_diffusion or .token_prior")
-    sampling = dict(loaded.config["sampling"])
-    for name, value in (changes or {}).items():
-        if value is not None and name not in sampling:
+    changed = {name: value for name, value in (changes or {}).items() if value is not None}
+    for name, value in changed.items():
+        if name not in loaded.config["sampling"]:
             raise ValueError(f"--{name}={value} does not apply to a {loaded.config['model']['name']!r}: "
                              f"its settings are {', '.join(loaded.config['sampling'])}")
-        if value is not None:
-            sampling[name] = value
+    sampling = {**loaded.config["sampling"], **changed}
     return SAMPLERS[type(loaded.model)](loaded.model, loaded.config["image_shape"], sampling), loaded, variables

@@ -1,4 +1,4 @@
-"""Train a prior over the codes of a trained VQ-VAE, by class or without: masked diffusion, or autoregressive.
+"""Train a prior over the codes of a trained VQ-VAE, by class or without: masked diffusion, MaskGIT or autoregressive.
 
     python -m experiments.vqvae --workdir=runs/codes
     python -m experiments.token_prior --workdir=runs/prior --config.tokenizer=runs/codes
@@ -29,6 +29,7 @@ from jaxgen import losses, models, train
 from jaxgen.errors import unknown_name
 
 CONDITIONS = ("classes", "none")
+OBJECTIVES = {"diffusion": losses.masked_prior_loss, "maskgit": losses.maskgit_prior_loss}  # of masked priors
 
 
 def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResult:
@@ -36,6 +37,8 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     # 1. The tokenizer, and the data it was trained on.
     if config.condition not in CONDITIONS:
         raise unknown_name("config.condition", config.condition, CONDITIONS)
+    if config.get("objective", "diffusion") not in OBJECTIVES:
+        raise unknown_name("config.objective", config.objective, OBJECTIVES)
     first = find_first_stage("tokenizer", config.tokenizer, workdir, second="token_prior", kinds=("vqvae",),
                              source="experiments.vqvae or experiments.vqgan")
     tokenizer = first.variables if first.model_state is None else first.model_state
@@ -50,8 +53,10 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     if config.condition == "classes":
         sizes["num_classes"] = class_count(train_set)
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis_name(config))
-    objective = {"masked": partial(losses.masked_prior_loss, mask_id=model.mask_id),
-                 "autoregressive": losses.autoregressive_prior_loss}[model.kind]
+    if model.kind == "autoregressive":
+        objective = losses.autoregressive_prior_loss
+    else:
+        objective = partial(OBJECTIVES[config.objective], mask_id=model.mask_id)
 
     def loss_fn(params, state, batch, key, **options):
         tokens = jax.lax.stop_gradient(model.tokens(state, batch["image"]))

@@ -107,8 +107,10 @@ def prior(**changes: Any) -> ConfigDict:
     config.data.name = ""  # its data are the prior's
     config.condition = "classes"  # or "none"
     config.drop_condition = 0.1
+    config.objective = "diffusion"  # a bound on the likelihood; or "maskgit"
     config.sampling = {  # these may change on the command line of any run
         "solver": "ancestral", "steps": 24, "guidance": 1.5, "temperature": 1.0, "remask": 0.0,
+        "choice_temperature": 4.5,  # of "maskgit" and "confidence"
     }
     return config
 
@@ -116,6 +118,7 @@ def prior(**changes: Any) -> ConfigDict:
 def autoregressive_prior(**changes: Any) -> ConfigDict:
     """`prior`, and how an autoregressive one is sampled."""
     config = prior(**changes)
+    del config.objective
     config.sampling = {"guidance": 1.5, "temperature": 1.0, "top_p": 1.0}
     return config
 

@@ -9,7 +9,7 @@ from jaxgen.losses.gaussian import Gaussian, gaussian_kl
 from jaxgen.losses.penalties import LecamState, gradient_penalty, lazy, lecam, lecam_init, r1
 from jaxgen.losses.perceptual import ConvParams, LpipsParams, feature_distance, lpips, lpips_features
 from jaxgen.losses.reconstruction import huber, l1, l2, logit_laplace, logit_laplace_mean
-from jaxgen.losses.token_prior import autoregressive_prior_loss, masked_prior_loss
+from jaxgen.losses.token_prior import autoregressive_prior_loss, masked_prior_loss, maskgit_prior_loss
 from jaxgen.losses.vqgan import vqgan_discriminator_loss, vqgan_generator_loss
 from jaxgen.losses.vqvae import vqvae_loss
 
@@ -18,6 +18,6 @@ __all__ = [
     "classifier_loss", "cross_entropy", "diffaugment", "diffusion_loss", "feature_distance", "gaussian_kl",
     "gradient_penalty", "hinge", "huber", "l1", "l2", "latent_diffusion_loss", "lazy", "least_squares", "lecam",
     "lecam_init", "logit_laplace", "logit_laplace_mean", "lpips", "lpips_features", "masked_prior_loss",
-    "non_saturating", "r1", "ramp", "vanilla", "vqgan_discriminator_loss", "vqgan_generator_loss", "vqvae_loss",
-    "wasserstein",
+    "maskgit_prior_loss", "non_saturating", "r1", "ramp", "vanilla", "vqgan_discriminator_loss", "vqgan_generator_loss",
+    "vqvae_loss", "wasserstein",
 ]

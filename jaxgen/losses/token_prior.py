@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jaxgen.diffusion import MaskSchedule, masked_diffusion_loss, stratified_times
 from jaxgen.losses.batch import entry
 from jaxgen.losses.conditions import drop_conditions, global_positions
-from jaxgen.priors import autoregressive_loss
+from jaxgen.priors import autoregressive_loss, masked_loss, masking_schedule
 
 PyTree = Any
 
@@ -64,6 +64,64 @@ def masked_prior_loss(
         sample_ids=positions,
     )
     return _per_token(nats, tokens, state)
+
+
+def maskgit_prior_loss(
+    params: PyTree,
+    state: PyTree,
+    batch: Mapping[str, Array],
+    key: Array,
+    *,
+    logits: Callable,
+    mask_id: int,
+    schedule: str = "cosine",
+    smoothing: float = 0.1,
+    condition: Mapping[str, str] | None = None,
+    null: Callable[[int], Mapping[str, Array]] | None = None,
+    drop_condition: float = 0.1,
+    train: bool = True,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+    """-log p of the masked tokens of each sequence, a mean over them and over the batch, in nats (MaskGIT's objective).
+
+    Sequences with few masks count as much as those with many, where the bound of `masked_prior_loss` weighs each by
+    one over its share of masks: no likelihood, but a steadier gradient. The network sees that share as its time, as it
+    does in masked diffusion with the linear schedule, so that either sampler and the bound work with it.
+
+    Args:
+        params: parameters, differentiated by the caller.
+        state: returned as it is.
+        batch: {"tokens": [B, N], and what `condition` names}.
+        key: the step's key; masks and drops of example i of the global batch depend on the key and on i.
+        logits: `(params, tokens, t, cond) -> [B, N, K]`, as `jaxgen.models.TokenPrior` has it.
+        mask_id: the mask token.
+        schedule: see `jaxgen.priors.masking_schedule`.
+        smoothing: of the labels; with `train=False` there is none.
+        condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
+
+    Returns:
+        (loss [], (metrics, state)).
+
+    Raises:
+        ValueError: the batch lacks an entry, a setting is out of its bounds, or an unknown schedule.
+
+    Chang, Zhang, Jiang, Liu & Freeman, "MaskGIT: masked generative image transformer" (2022), section 3.1.
+    """
+    tokens = entry(batch, "tokens")
+    positions, total = global_positions(tokens.shape[0], axis_name)
+    time_key, mask_key, drop_key = jax.random.split(key, 3)
+    r = stratified_times(time_key, total)[positions]
+    cond = drop_conditions(drop_key, batch, condition, null, drop_condition if train else 0.0, positions, total)
+    share = masking_schedule(schedule)
+
+    def logits_fn(tokens, r, cond):
+        return logits(params, tokens, share(r), cond)
+
+    loss = jnp.mean(masked_loss(
+        mask_key, logits_fn, tokens, r, mask_id=mask_id, schedule=schedule, smoothing=smoothing if train else 0.0,
+        cond=cond, sample_ids=positions,
+    ))
+    return loss, ({"loss": loss}, state)
 
 
 def autoregressive_prior_loss(

@@ -152,7 +152,8 @@ def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, argument
     ("prior", {"temperature": 0.0}, "temperature must be positive, got 0"),
     ("prior", {"remask": 1.5}, r"remask must be a fraction in \[0, 1\], got 1.5"),
     ("prior", {"remask": 0.5, "solver": "confidence"}, "belongs to solver 'ancestral'"),
-    ("prior", {"grid": "karras"}, "does not apply to a 'token_prior': its settings are guidance, remask"),
+    ("prior", {"solver": "maskgut"}, "Did you mean 'maskgit'"),
+    ("prior", {"grid": "karras"}, "does not apply to a 'token_prior': its settings are choice_temperature, guidance"),
 ])
 def test_settings_out_of_bounds_are_refused(request, run, changes, message):
     with pytest.raises(ValueError, match=message):
@@ -173,6 +174,7 @@ def test_what_a_prior_cannot_do_is_said(scripts, prior, arguments, message):
      "needs captions, and mnist_5k has none"),
     (["token_prior", PRIOR], "config.tokenizer is empty"),
     (["token_prior", PRIOR, "--config.condition=text"], "unknown config.condition 'text'"),
+    (["token_prior", PRIOR, "--config.objective=maskgut"], "Did you mean 'maskgit'"),
     (["token_prior", PRIOR, "--config.tokenizer={prior}"], "is a run of 'token_prior'"),
     (["token_prior", PRIOR, "--config.tokenizer={codes}", "--config.data.name=cifar10"], "leave it out"),
 ])

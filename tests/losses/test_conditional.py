@@ -10,7 +10,13 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxgen.diffusion import edm_weighting, log_normal_sigmas, sample_noise, stratified_times
-from jaxgen.losses import autoregressive_prior_loss, diffusion_loss, latent_diffusion_loss, masked_prior_loss
+from jaxgen.losses import (
+    autoregressive_prior_loss,
+    diffusion_loss,
+    latent_diffusion_loss,
+    masked_prior_loss,
+    maskgit_prior_loss,
+)
 
 KEY = jax.random.key(3)
 LABELS = jnp.arange(16) % 4
@@ -55,6 +61,7 @@ def latents(state, x, *, key, sample_ids):
 latent = partial(latent_diffusion_loss, latents=latents, **diffusion.keywords)
 autoregressive = partial(autoregressive_prior_loss, logits=following, condition={"classes": "label"}, null=null,
                          drop_condition=0.3)
+maskgit = partial(maskgit_prior_loss, **prior.keywords)
 BATCH = {"image": IMAGES, "tokens": TOKENS, "label": LABELS}
 
 
@@ -108,6 +115,20 @@ def test_prior_loss_is_the_weighted_cross_entropy_of_masked_tokens_per_token():
     assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6)
 
 
+def test_maskgits_loss_is_the_smoothed_cross_entropy_of_masked_tokens_a_mean_of_each_sequence():
+    loss, (metrics, state) = maskgit(jnp.float32(0.7), {"kept": 1}, BATCH, KEY)
+    time_key, mask_key, drop_key = jax.random.split(KEY, 3)
+    r, classes = np.asarray(stratified_times(time_key, 16), np.float64), dropped(drop_key)
+    total = 0.0
+    for i in range(16):
+        share, draws = np.cos(np.pi * r[i] / 2), np.asarray(jax.random.uniform(jax.random.fold_in(mask_key, i), (6,)))
+        hidden = np.argsort(draws)[: max(1, int(np.ceil(6 * share)))]
+        scores = share * np.arange(5) + 0.1 * classes[i] * np.arange(5)[::-1]  # a mask's own row of one_hot is 0
+        log_p = scores - np.log(np.exp(scores).sum())
+        total += np.mean([-0.9 * log_p[int(TOKENS[i, j])] - 0.1 * log_p.mean() for j in hidden])
+    assert loss == pytest.approx(total / 16, rel=1e-5) and metrics["loss"] == loss and state == {"kept": 1}
+
+
 def test_autoregressive_prior_loss_is_the_cross_entropy_of_each_token_per_token():
     loss, (metrics, state) = autoregressive(jnp.float32(0.7), {"kept": 1}, BATCH, KEY)
     classes, total = dropped(KEY), 0.0
@@ -122,8 +143,8 @@ def test_autoregressive_prior_loss_is_the_cross_entropy_of_each_token_per_token(
     assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6) and state == {"kept": 1}
 
 
-@pytest.mark.parametrize("loss_fn", [diffusion, prior, autoregressive, latent],
-                         ids=["diffusion", "prior", "autoregressive", "latent"])
+@pytest.mark.parametrize("loss_fn", [diffusion, prior, maskgit, autoregressive, latent],
+                         ids=["diffusion", "prior", "maskgit", "autoregressive", "latent"])
 @pytest.mark.parametrize("devices", [2, 8])
 def test_many_devices_compute_the_loss_of_one(loss_fn, devices):
     mesh = Mesh(np.array(jax.devices()[:devices]), ("devices",))
@@ -167,6 +188,8 @@ def test_a_measurement_drops_no_condition_and_hands_out_no_key_for_dropout():
         measured, kept, trained = (loss_fn(jnp.float32(0.7), {}, BATCH, KEY, **options)[0]
                                    for options in ({"train": False}, {"drop_condition": 0.0}, {}))
         assert measured == kept != trained
+    measured = maskgit(jnp.float32(0.7), {}, BATCH, KEY, train=False)[0]
+    assert measured == maskgit(jnp.float32(0.7), {}, BATCH, KEY, drop_condition=0.0, smoothing=0.0)[0]
 
 
 def test_a_model_without_conditions_gets_none():
@@ -190,6 +213,6 @@ def test_what_the_batch_lacks_is_named():
         diffusion({}, {}, BATCH, KEY, drop_condition=1.5)
     with pytest.raises(ValueError, match="needs null"):
         diffusion({}, {}, BATCH, KEY, null=None)
-    for loss_fn in (prior, autoregressive):
+    for loss_fn in (prior, maskgit, autoregressive):
         with pytest.raises(ValueError, match="entry 'tokens'"):
             loss_fn({}, {}, {"image": IMAGES}, KEY)
