@@ -26,8 +26,14 @@ DIFFUSION = {
     "dit_mnist": ((28, 28, 1), {"num_classes": 10}), "diffusion_cifar10": ((32, 32, 3), {"num_classes": 10}),
     "diffusion_celeba64": ((64, 64, 3), {}), "diffusion_emoji32": ((32, 32, 3), {}),
 }
-PRIORS = {"token_prior_mnist": "masked", "token_prior_demo": "masked",
-          "token_prior_autoregressive_mnist": "autoregressive"}
+# Kind of prior; the tokenizer, the picture, its map of codes and the classes that each file's header names.
+DIGITS = ("vqvae_mnist", (28, 28, 1), (7, 7), 10)
+PRIORS = {
+    "token_prior_mnist": ("masked", *DIGITS), "token_prior_demo": ("masked", *DIGITS),
+    "token_prior_autoregressive_mnist": ("autoregressive", *DIGITS),
+    "token_prior_emoji32": ("masked", "vqgan_emoji32", (32, 32, 3), (8, 8), 0),
+    "token_prior_imagenet_maskgit": ("masked", "vqgan_imagenet_maskgit", (256, 256, 3), (16, 16), 1000),
+}
 CLASSIFIERS = {"classifier_mnist"}
 FACTOR_4 = {"channels": 128, "multipliers": (1, 2, 4), "num_res_blocks": 2, "z_channels": 3}
 VQ_F4 = {"name": "vqvae", "latent_channels": 3, "quantizer": {"name": "vq", "num_codes": 8192}, "encoder": FACTOR_4,
@@ -94,10 +100,13 @@ def test_latent_configurations_build_a_denoiser_of_the_latents_of_their_autoenco
 @pytest.mark.parametrize("variant", [None, "smoke"])
 @pytest.mark.parametrize("name", PRIORS)
 def test_the_priors_configurations_fit_the_tokenizer_that_they_name(name, variant):
-    config, tokenizer = get(name, variant), {**get("vqvae_mnist").model.to_dict(), "image_channels": 1}
-    prior = models.build(**config.model.to_dict(), tokenizer=tokenizer, shape=(7, 7), num_classes=10)
-    assert prior.num_codes == 512 and prior.kind == PRIORS[name]
-    TOKEN_SAMPLERS[prior.kind](prior, (28, 28, 1), config.sampling)
+    kind, tokenizer, image_shape, shape, classes = PRIORS[name]
+    config, tokenizer = get(name, variant), get(tokenizer).model.to_dict()
+    prior = models.build(**config.model.to_dict(), tokenizer={**tokenizer, "image_channels": image_shape[-1]},
+                         shape=shape, num_classes=classes)
+    assert prior.num_codes == tokenizer["quantizer"]["num_codes"] and prior.kind == kind
+    assert bool(classes) == (config.condition == "classes")
+    TOKEN_SAMPLERS[prior.kind](prior, image_shape, config.sampling)
     assert config.num_steps <= 4 if variant else config.num_steps >= 600
 
 
@@ -131,3 +140,43 @@ def test_configurations_build_a_model_with_the_codes_that_their_header_states(na
 def test_an_unknown_variant_is_refused(name):
     with pytest.raises(ValueError, match="Did you mean 'smoke'"):
         get(name, "smok")
+
+
+# By the papers' own text or, where it is silent, their published configurations.
+PUBLISHED = {
+    "vqgan_imagenet_taming": {
+        "model.quantizer.num_codes": 1024, "model.latent_channels": 256, "optimizer.learning_rate": 4.32e-4,
+        "data.batch_size": 96, "optimizer.b1": 0.5, "optimizer.b2": 0.9, "adversarial.loss": "hinge",
+        "adversarial.weight": 0.8, "adversarial.adaptive": True, "perceptual.weight": 1.0, "reconstruction": "l1",
+    },
+    "vqgan_imagenet_maskgit": {
+        "model.quantizer.num_codes": 1024, "model.latent_channels": 256, "reconstruction": "l2",
+        "perceptual.weight": 0.1, "adversarial.loss": "non_saturating", "adversarial.weight": 0.1,
+        "adversarial.adaptive": False, "adversarial.r1": 2 * 10, "optimizer.learning_rate": 1e-4, "optimizer.b1": 0.0,
+        "optimizer.b2": 0.99, "ema_decay": 0.999,
+    },
+    "vqgan_imagenet_llamagen": {
+        "model.quantizer.num_codes": 16384, "model.latent_channels": 8, "model.quantizer.metric": "cosine",
+        "adversarial.loss": "hinge", "adversarial.weight": 0.5, "adversarial.start": 20_000, "reconstruction": "l2",
+        "optimizer.learning_rate": 1e-4, "optimizer.b1": 0.9, "optimizer.b2": 0.95, "data.batch_size": 128,
+    },
+    "token_prior_imagenet_maskgit": {
+        "objective": "maskgit", "model.network.features": 768, "model.network.depth": 24, "model.network.heads": 8,
+        "optimizer.b1": 0.9, "optimizer.b2": 0.96, "data.batch_size": 256, "num_steps": 1_500_000,
+        "sampling.solver": "maskgit", "sampling.steps": 8, "sampling.choice_temperature": 4.5,
+    },
+    "ldm4_celebahq": {
+        "optimizer.learning_rate": 9.6e-5, "data.batch_size": 48, "num_steps": 410_000, "model.kind": "eps",
+        "model.schedule.beta_start": 0.0015, "model.schedule.beta_end": 0.0195, "model.schedule.steps": 1000,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_have_their_published_values(name):
+    config = get(name)
+    for path, expected in PUBLISHED[name].items():
+        value = config
+        for part in path.split("."):
+            value = value[part]
+        assert value == pytest.approx(expected) if isinstance(expected, float) else value == expected, path
