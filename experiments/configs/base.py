@@ -58,7 +58,7 @@ def adversarial(**changes: Any) -> ConfigDict:
         "file": placeholder(str),  # LPIPS's weights, None for the cached ones; or the classifier's run
         "weight": 1.0,
     }
-    config.discriminator = {"name": "patch", "channels": 64, "layers": 3}
+    config.discriminator = {"name": "patch", "channels": 64, "layers": 3, "norm": "group"}
     # Its schedule counts the discriminator's own updates, of which there are num_steps - start.
     config.discriminator_optimizer = config.optimizer.copy_and_resolve_references()
     config.adversarial = {

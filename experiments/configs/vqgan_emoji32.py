@@ -17,7 +17,7 @@ def get_config(name=None):
     autoencoder = vqvae_emoji32.get_config().to_dict()
     config.update({key: autoencoder[key] for key in ("data", "optimizer", "num_steps", "model")})
     config.perceptual.net = "alex"
-    config.discriminator = {"name": "patch", "channels": 32, "layers": 2}
+    config.discriminator = {"name": "patch", "channels": 32, "layers": 2, "norm": "group"}
     config.discriminator_optimizer = {**config.optimizer.to_dict(), "learning_rate": 4e-4, "b1": 0.5, "b2": 0.9}
     config.adversarial.update({"start": 500, "ramp_steps": 500, "weight": 0.4, "lecam": 0.01,
                                "augment": ("color", "translation")})

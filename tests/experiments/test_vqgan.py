@@ -46,6 +46,20 @@ def test_stopped_and_resumed_it_is_the_run_that_was_not_stopped_discriminator_in
 
 
 @pytest.mark.slow
+def test_four_devices_under_pmap_train_as_one_with_statistics_of_the_whole_batch(scripts, tmp_path):
+    records = []
+    for name, flags in (("one", []), ("four", ["--config.parallel.mode=pmap"])):
+        devices = "--xla_force_host_platform_device_count=" + ("4" if flags else "1")
+        out = scripts.run("vqgan", f"--workdir={tmp_path / name}", *DIGITS, *flags, "--config.discriminator.norm=batch",
+                          XLA_FLAGS=f"{scripts.environment['XLA_FLAGS']} {devices}")
+        assert ("4 cpu devices" in out) == bool(flags)
+        records.append([r for r in read_records(tmp_path / name / "metrics.jsonl") if "loss" in r])
+    for one, four in zip(*records, strict=True):
+        for metric in ("loss", "discriminator", "gan_weight", "grad_norm", "discriminator_grad_norm"):
+            assert four[metric] == pytest.approx(one[metric], rel=2e-3), (one["step"], metric)
+
+
+@pytest.mark.slow
 def test_a_kl_autoencoder_trains_and_is_measured(scripts, tmp_path):
     workdir = tmp_path / "kl"
     scripts.run("vqgan", f"--workdir={workdir}", "--config=experiments/configs/kl_mnist.py:smoke")
