@@ -237,7 +237,7 @@ class MaskedSampler(TokenSampler):
         options = {"mask_id": self.model.mask_id, "temperature": settings["temperature"], **options}
         if self.sampling["solver"] == "ancestral":
             return diffusion.masked_sample(key, logits, self.times, shape, remask=settings["remask"], **options)
-        options |= {"choice_temperature": settings["choice_temperature"]}
+        options |= {"choice_temperature": settings.get("choice_temperature", 1.0)}  # older runs have none
         if self.sampling["solver"] == "confidence":
             return diffusion.confidence_sample(key, logits, self.times, shape, **options)
         share, steps = priors.masking_schedule(), len(self.times) - 1  # the share of masks is the network's time
