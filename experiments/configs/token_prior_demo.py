@@ -1,10 +1,20 @@
-"""The second stage of the demo: `token_prior_mnist` in fewer steps, for a demo of minutes on 2 CPU cores."""
+"""The second stage of the demo: MaskGIT's prior over the 49 codes of the MNIST VQ-VAE, for minutes on 2 CPU cores.
+
+Paper: Chang et al., "MaskGIT: masked generative image transformer", 2022.
+The network is that of `token_prior_mnist`. After 600 steps of its objective, the bound of masked diffusion, about half
+of the digits can be read; after as many of MaskGIT's, a classifier of real digits reads @AGREE@ of 500 samples as the
+class asked for. Of 300 samples it reads 86% at guidance 2, 91% at 3, and with 24 steps, another temperature of the choice
+(2, 9) or of the tokens (0.6) between 82 and 86%.
+"""
 
 from experiments.configs import token_prior_mnist
 
 
 def get_config(name=None):
     config = token_prior_mnist.get_config(name)
+    config.objective = "maskgit"
+    config.sampling.update({"solver": "maskgit", "guidance": 3.0})
     if not name:
         config.update({"num_steps": 600, "evaluate_every": 600, "checkpoint_every": 200})
+        config.sampling.steps = 12
     return config
