@@ -38,6 +38,12 @@ def drawn(model, image_shape, seed=0):
         draw(rng, *path) if leaf is None else leaf for leaf, path in zip(leaves, paths, strict=True))
 
 
+def filled(shapes, seed=0):
+    """The same of any tree of shapes, such as `jax.eval_shape` of a Linen module's init gives."""
+    rng = np.random.default_rng(seed)
+    return jax.tree_util.tree_map_with_path(lambda path, a: draw(rng, path[-1].key, a.shape, a.dtype), shapes)
+
+
 def draw(rng, name, shape, dtype):
     """Kernels that keep the size of what they are given, scales around 1, anything else around 0."""
     size = 1 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.3

@@ -35,7 +35,7 @@ def filled(model, channels, seed=0):
     rng = np.random.default_rng(seed)
     size = model.encoder.patch_size * 2 ** (len(model.encoder.multipliers) - 1)
     shapes = jax.eval_shape(lambda key: model.init(key, (size, size, channels)), KEY)
-    return model, jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
+    return model, jax.tree.map(lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)), shapes)
 
 
 def picture(size=4, channels=3):
