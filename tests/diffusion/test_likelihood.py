@@ -16,7 +16,7 @@ def test_the_exact_likelihood_of_a_gaussian_is_the_pinned_one():
     with jax.enable_x64(True):
         sigmas = d.exponential_sigmas(240, 1e-4, 80.0)
         x = jnp.full((1, 1), 0.3)
-        nll = -d.log_prob(gaussian(0.0, 0.5), sigmas, x, prior_variance=sigmas[0] ** 2 + 0.25)
+        nll = -jax.jit(lambda x: d.log_prob(gaussian(0.0, 0.5), sigmas, x, prior_variance=sigmas[0] ** 2 + 0.25))(x)
     assert float(nll[0]) == pytest.approx(0.40579135, abs=1e-6)
     assert float(nll[0]) == pytest.approx(-norm.logpdf(0.3, scale=0.5), abs=1e-6)
 
@@ -32,7 +32,8 @@ def test_the_likelihood_of_a_mixture_in_several_dimensions_exact_and_by_probes()
     for grid in (sigmas, sigmas[:-1]):
         np.testing.assert_allclose(jax.jit(lambda s: d.log_prob(mixture, s, x))(grid), exact, rtol=1e-5)
     # The Jacobian is diagonal here, so that one probe of signs has no variance at all.
-    np.testing.assert_allclose(d.log_prob(mixture, sigmas, x, key=KEY), exact, atol=1e-4)
+    probed = jax.jit(lambda x: d.log_prob(mixture, sigmas, x, key=KEY))(x)
+    np.testing.assert_allclose(probed, exact, atol=1e-4)
 
 
 def test_probes_are_unbiased_for_a_full_jacobian_and_belong_to_the_sample():
@@ -44,7 +45,7 @@ def test_probes_are_unbiased_for_a_full_jacobian_and_belong_to_the_sample():
 
     sigmas = d.exponential_sigmas(40, 0.01, 80.0)
     x = jnp.tile(jnp.array([[0.3, -0.5]]), (400, 1))
-    exact = d.log_prob(denoiser, sigmas, x[:1])[0]
+    exact = jax.jit(lambda x: d.log_prob(denoiser, sigmas, x))(x[:1])[0]
     rotated = np.asarray(x[0] @ rotation, np.float64)
     assert float(exact) == pytest.approx(norm.logpdf(rotated, scale=np.asarray(scale)).sum(), abs=5e-3)
     run = jax.jit(lambda x, ids: d.log_prob(denoiser, sigmas, x, key=KEY, probes=4, sample_ids=ids))

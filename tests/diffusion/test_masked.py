@@ -64,11 +64,13 @@ def test_samples_have_the_joint_distribution_with_and_without_remasking_which_is
 
 
 def test_the_confidence_sampler_shows_everything_one_by_one():
-    tokens = d.confidence_sample(KEY, exact_logits, d.mask_times(2), (10_000, 2), mask_id=MASK_ID)
+    sample = jax.jit(lambda times, count: d.confidence_sample(
+        KEY, exact_logits, times, (count, 2), mask_id=MASK_ID), static_argnums=1)
+    tokens = sample(d.mask_times(2), 10_000)
     # Which position comes first depends on confidence, its token is drawn from the marginal.
     assert int(tokens.max()) < MASK_ID
     np.testing.assert_allclose(counts(tokens), JOINT, atol=0.12)
-    first = d.confidence_sample(KEY, exact_logits, d.mask_times(1), (4, 2), mask_id=MASK_ID)
+    first = sample(d.mask_times(1), 4)
     assert int(first.max()) < MASK_ID
 
 
@@ -77,19 +79,17 @@ def test_known_tokens_come_back_and_the_rest_is_drawn_given_them(sampler):
     n = 6000
     known, mask = jnp.full((n, 2), 2), jnp.tile(jnp.array([[True, False]]), (n, 1))
     options = {"remask": 0.7} if sampler is d.masked_sample else {}
-    tokens = sampler(
-        KEY, exact_logits, d.mask_times(8), (n, 2), mask_id=MASK_ID, known=known, mask=mask, **options
-    )
+    tokens = jax.jit(lambda known, mask: sampler(
+        KEY, exact_logits, d.mask_times(8), (n, 2), mask_id=MASK_ID, known=known, mask=mask, **options))(known, mask)
     np.testing.assert_array_equal(tokens[:, 0], 2)
     np.testing.assert_allclose(counts(tokens)[2], JOINT[2] / JOINT[2].sum(), atol=0.03)
 
 
 @pytest.mark.parametrize("sampler", [d.masked_sample, d.confidence_sample])
 def test_a_sequence_is_the_same_in_every_batch(sampler):
-    run = lambda ids: sampler(  # noqa: E731
-        KEY, exact_logits, d.mask_times(5), (len(ids), 2), mask_id=MASK_ID, sample_ids=jnp.asarray(ids)
-    )
-    np.testing.assert_array_equal(run([3]), run(range(8))[3:4])
+    run = jax.jit(lambda ids: sampler(
+        KEY, exact_logits, d.mask_times(5), (len(ids), 2), mask_id=MASK_ID, sample_ids=ids))
+    np.testing.assert_array_equal(run(jnp.array([3])), run(jnp.arange(8))[3:4])
 
 
 def test_masked_inputs_that_do_not_fit_are_refused():
@@ -114,7 +114,8 @@ def test_masked_inputs_that_do_not_fit_are_refused():
 
 def test_a_logit_for_the_mask_token_is_never_drawn():
     greedy_mask = lambda tokens, t, cond: jnp.zeros((*tokens.shape, 4)).at[..., MASK_ID].set(50.0)  # noqa: E731
-    assert int(d.masked_sample(KEY, greedy_mask, d.mask_times(3), (50, 4), mask_id=MASK_ID).max()) < MASK_ID
+    sample = jax.jit(lambda key: d.masked_sample(key, greedy_mask, d.mask_times(3), (50, 4), mask_id=MASK_ID))
+    assert int(sample(KEY).max()) < MASK_ID
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 12, 16])

@@ -1,4 +1,6 @@
-"""Autoencoders that the tests of this folder save and load."""
+"""Autoencoders that the tests of this folder save and load, each traced once for all tests."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from jaxgen.quantize import Variables, vq
 
 WIDTHS = {"channels": 4, "multipliers": (1, 2), "norm_groups": 2}
 KEY = jax.random.key(0)
+SEVEN = vq(7)
 
 
 def networks(*, latents, z=None, attention=(), channels=3, encoder=None, decoder=None, **shared):
@@ -22,20 +25,22 @@ def networks(*, latents, z=None, attention=(), channels=3, encoder=None, decoder
 
 
 def vq_model(quantizer=None, *, latents=3, z=(2, 2), **options):
-    return filled(vqvae(*networks(latents=latents, z=z, **options), quantizer or vq(7)), options.get("channels", 3))
+    pair = networks(latents=latents, z=z, **options)
+    return filled(vqvae, *pair, quantizer or SEVEN, channels=options.get("channels", 3))
 
 
 def kl_model(*, latents=4, z=(4, 2), scale=0.5, shift=0.0, **options):
-    model = kl_autoencoder(*networks(latents=latents, z=z, **options), scale=scale, shift=shift)
-    return filled(model, options.get("channels", 3))
+    pair = networks(latents=latents, z=z, **options)
+    return filled(kl_autoencoder, *pair, channels=options.get("channels", 3), scale=scale, shift=shift)
 
 
-def filled(model, channels, seed=0):
+@functools.cache
+def filled(build, *parts, channels, **options):
     """The model, and random parameters and state for it."""
-    rng = np.random.default_rng(seed)
+    model, rng = build(*parts, **options), np.random.default_rng(0)
     size = model.encoder.patch_size * 2 ** (len(model.encoder.multipliers) - 1)
     shapes = jax.eval_shape(lambda key: model.init(key, (size, size, channels)), KEY)
-    return model, jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
+    return model, jax.tree.map(lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)), shapes)
 
 
 def picture(size=4, channels=3):

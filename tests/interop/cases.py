@@ -20,4 +20,5 @@ def make(options, *, classes=None, seed=0):
     init = lambda key: model.init(key, jnp.ones((1, 8, 8, 3)), jnp.ones(1), classes=classes, context=context)  # noqa: E731
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(init, KEY)["params"]
-    return model, jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
+    draw = lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
+    return model, jax.tree.map(draw, shapes)

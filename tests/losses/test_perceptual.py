@@ -21,6 +21,10 @@ ALEX = [
 LAYERS = {"vgg": VGG, "alex": ALEX}
 SIZES = {"vgg": (18, 21), "alex": (35, 40)}
 
+# Compiled whole and once for all tests of a network and a number of pictures.
+lpips = jax.jit(losses.lpips)
+gradients = jax.jit(jax.grad(lambda params, x, y: losses.lpips(params, x, y).sum(), argnums=(1, 2)))
+
 
 def draw_params(net, *, bias=None, seed=0):
     rng = np.random.default_rng(seed)
@@ -37,7 +41,7 @@ def draw_params(net, *, bias=None, seed=0):
     return LpipsParams(tuple(convs), tuple(weights))
 
 
-def draw_pictures(net, count=2, seed=1):
+def draw_pictures(net, count=4, seed=1):
     return np.random.default_rng(seed).uniform(-1, 1, (2, count, *SIZES[net], 3)).astype(np.float32)
 
 
@@ -76,11 +80,11 @@ def reference_taps(params, image, net):
 def test_equals_the_definition(net):
     params, (x, y) = draw_params(net), draw_pictures(net)
     wanted = reference(params, x, y, net)
-    assert wanted.shape == (2,) and wanted.min() > 0.01
-    found = losses.lpips(params, x, y)
+    assert wanted.shape == (4,) and wanted.min() > 0.01
+    found = lpips(params, x, y)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    for ours, theirs in zip(losses.lpips_features(params, x), reference_features(params, x, net), strict=True):
+    for ours, theirs in zip(jax.jit(losses.lpips_features)(params, x), reference_features(params, x, net), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
@@ -91,16 +95,16 @@ def test_the_taps_of_vgg_have_the_sides_of_the_paper():
 
 @pytest.mark.parametrize("net", LAYERS)
 def test_zero_for_equal_pictures_symmetric_and_positive(net):
-    params, (x, y) = draw_params(net), draw_pictures(net, count=3)
-    np.testing.assert_array_equal(losses.lpips(params, x, x), np.zeros(3))
-    assert np.all(losses.lpips(params, x, y) > 0)
-    np.testing.assert_array_equal(losses.lpips(params, x, y), losses.lpips(params, y, x))
+    params, (x, y) = draw_params(net), draw_pictures(net)
+    np.testing.assert_array_equal(lpips(params, x, x), np.zeros(4))
+    assert np.all(lpips(params, x, y) > 0)
+    np.testing.assert_array_equal(lpips(params, x, y), lpips(params, y, x))
 
 
 @pytest.mark.parametrize("net", LAYERS)
 def test_the_gradient_is_that_of_the_definition(net):
     params, (x, y) = draw_params(net), draw_pictures(net, count=1)
-    gradient = jax.grad(lambda y: losses.lpips(params, x, y).sum())(y)
+    gradient = gradients(params, x, y)[1]
     direction = np.random.default_rng(2).normal(size=y.shape)
     h = 1e-6  # in float64, so small that hardly a ReLU or a maximum switches between
     slope = (reference(params, x, y + h * direction, net) - reference(params, x, y - h * direction, net)) / (2 * h)
@@ -114,10 +118,9 @@ def test_gradients_are_finite_where_features_vanish(net, dtype, bias):
     params, (noise, _) = draw_params(net, bias=bias), draw_pictures(net, count=1)
     mean = np.broadcast_to(np.float32([-0.030, -0.088, -0.188]), noise.shape)
     pictures = [jnp.asarray(x, dtype) for x in (noise, mean, np.ones_like(noise), -np.ones_like(noise))]
-    gradient = jax.jit(jax.grad(lambda x, y: losses.lpips(params, x, y).sum(), argnums=(0, 1)))
     for x in pictures:
         for y in pictures:
-            for g in gradient(x, y):
+            for g in gradients(params, x, y):
                 assert g.dtype == dtype
                 assert np.all(np.isfinite(g.astype(jnp.float32)))
 
@@ -125,13 +128,14 @@ def test_gradients_are_finite_where_features_vanish(net, dtype, bias):
 def test_the_parameters_decide_the_networks_dtype():
     params, (x, y) = draw_params("vgg"), draw_pictures("vgg")
     half_x, half_y = (jnp.asarray(image, jnp.bfloat16) for image in (x, y))
-    found = losses.lpips(params, half_x, half_y)
+    found = lpips(params, half_x, half_y)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, reference(params, np.asarray(half_x), np.asarray(half_y), "vgg"), rtol=1e-5)
 
     half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
-    assert {tap.dtype for tap in losses.lpips_features(half, x)} == {jnp.dtype(jnp.bfloat16)}
-    found = losses.lpips(half, x, y)
+    taps = jax.eval_shape(losses.lpips_features, half, x)
+    assert {tap.dtype for tap in taps} == {jnp.dtype(jnp.bfloat16)}
+    found = lpips(half, x, y)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, reference(params, x, y, "vgg"), rtol=0.05)
 
@@ -146,16 +150,18 @@ def test_sums_over_features_of_bfloat16_are_those_of_float32():
 
 @pytest.mark.parametrize("net", LAYERS)
 def test_each_example_is_alone_under_jit_and_vmap(net):
-    params, (x, y) = draw_params(net), draw_pictures(net, count=4)
-    wanted = losses.lpips(params, x, y)
-    np.testing.assert_allclose(jax.jit(losses.lpips)(params, x, y), wanted, rtol=1e-5)
-    np.testing.assert_allclose(losses.lpips(params, x[2:3], y[2:3]), wanted[2:3], rtol=1e-5)
+    params, (x, y) = draw_params(net), draw_pictures(net)
+    wanted = reference(params, x, y, net)
+    np.testing.assert_allclose(lpips(params, x, y), wanted, rtol=1e-5)
     pairs = (x.reshape(2, 2, *x.shape[1:]), y.reshape(2, 2, *y.shape[1:]))
     stacked = jax.jit(jax.vmap(losses.lpips, in_axes=(None, 0, 0)))(params, *pairs)
     np.testing.assert_allclose(stacked, wanted.reshape(2, 2), rtol=1e-5)
-    one = jax.grad(lambda x: losses.lpips(params, x[None], y[0][None])[0])
-    each = jax.vmap(jax.grad(lambda x, y: losses.lpips(params, x[None], y[None])[0]))(x, y)
-    np.testing.assert_allclose(each[0], one(x[0]), rtol=1e-3, atol=1e-6)
+    alone = jax.value_and_grad(lambda x, y: losses.lpips(params, x[None], y[None])[0])
+    value, gradient = jax.jit(alone)(x[2], y[2])
+    np.testing.assert_allclose(value, wanted[2], rtol=1e-5)
+    values, each = jax.jit(jax.vmap(alone))(x, y)
+    np.testing.assert_allclose(values, wanted, rtol=1e-5)
+    np.testing.assert_allclose(each[2], gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_features_of_any_network():
@@ -184,21 +190,21 @@ def test_features_of_any_network():
 def test_bad_arguments_are_named():
     vgg, alex = draw_params("vgg"), draw_params("alex")
     x, y = draw_pictures("vgg")
-    with pytest.raises(ValueError, match=r"x and y must have one shape, got \(2, 18, 21, 3\) and \(2, 17, 21, 3\)"):
-        losses.lpips(vgg, x, y[:, 1:])
-    with pytest.raises(ValueError, match=r"must be \[B, H, W, 3\], got \(2, 18, 21, 1\); grey pictures"):
-        losses.lpips(vgg, x[..., :1], y[..., :1])
+    with pytest.raises(ValueError, match=r"x and y must have one shape, got \(4, 18, 21, 3\) and \(4, 17, 21, 3\)"):
+        lpips(vgg, x, y[:, 1:])
+    with pytest.raises(ValueError, match=r"must be \[B, H, W, 3\], got \(4, 18, 21, 1\); grey pictures"):
+        lpips(vgg, x[..., :1], y[..., :1])
     with pytest.raises(ValueError, match=r"in \[-1, 1\], got uint8"):
-        losses.lpips(vgg, *np.zeros((2, *x.shape), np.uint8))
+        lpips(vgg, *np.zeros((2, *x.shape), np.uint8))
     for params, smallest in ((vgg, 16), (alex, 31)):
-        assert np.all(np.isfinite(losses.lpips(params, *np.zeros((2, 1, smallest, smallest, 3), np.float32))))
+        assert np.all(np.isfinite(lpips(params, *np.zeros((2, 1, smallest, smallest, 3), np.float32))))
         with pytest.raises(ValueError, match=rf"pictures of {smallest - 1}x40 .* {smallest}x{smallest} at least"):
-            losses.lpips(params, *np.zeros((2, 1, smallest - 1, 40, 3), np.float32))
+            lpips(params, *np.zeros((2, 1, smallest - 1, 40, 3), np.float32))
     with pytest.raises(ValueError, match="VGG16 .* or AlexNet .* got 4 convolutions and 5 weights"):
-        losses.lpips(alex._replace(convs=alex.convs[:4]), x, y)
+        lpips(alex._replace(convs=alex.convs[:4]), x, y)
     with pytest.raises(ValueError, match=r"weights must .* \[\(4,\), .*; got \[\(3,\), "):
-        losses.lpips(vgg._replace(weights=(np.ones(3), *vgg.weights[1:])), x, y)
-    with pytest.raises(ValueError, match=r"features must give .* \[2, ..., C\] .* got \[\(2,\)\]"):
+        lpips(vgg._replace(weights=(np.ones(3), *vgg.weights[1:])), x, y)
+    with pytest.raises(ValueError, match=r"features must give .* \[4, ..., C\] .* got \[\(4,\)\]"):
         losses.feature_distance(lambda images: images.mean((1, 2, 3)), x, y)
 
 

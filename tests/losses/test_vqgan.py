@@ -36,10 +36,10 @@ def terms(p, x):
 
 def reference(p, x, adaptive=True):
     """Gradients and weight of the two-pass computation."""
-    nll, adversarial = (jax.grad(lambda p, i=i: terms(p, x)[i])(p) for i in range(2))
+    losses = (lambda p: terms(p, x)[0], lambda p: terms(p, x)[1], lambda p: gan.commitment(p, x))
+    nll, adversarial, quantizer = jax.jit(lambda p: [jax.grad(loss)(p) for loss in losses])(p)
     last = [g["decoder"]["conv_out"]["kernel"] for g in (nll, adversarial)]
     weight = 0.5 * (gan.norm(last[0]) / (gan.norm(last[1]) + 1e-4) if adaptive else 1.0)
-    quantizer = jax.grad(gan.commitment)(p, x)
     return jax.tree.map(lambda a, b, c: a + weight * b + c, nll, adversarial, quantizer), weight
 
 
@@ -77,12 +77,13 @@ def test_the_generator_runs_once():
 def test_before_its_start_the_adversarial_term_has_no_gradient_and_then_it_rises():
     p, x = gan.params(), gan.batch()["image"]
 
+    @partial(jax.jit, static_argnums=1)
     def run(step, ramp_steps=0):
-        loss_fn = partial(vqgan_generator_loss, **{**FIXED, "step": jnp.int32(step)}, start=10, ramp_steps=ramp_steps)
+        loss_fn = partial(vqgan_generator_loss, **{**FIXED, "step": step}, start=10, ramp_steps=ramp_steps)
         return jax.grad(loss_fn, has_aux=True)(p, jnp.int32(0), {"image": x}, KEY)
 
     before, (metrics, *_) = run(9)
-    plain = jax.grad(lambda p: jnp.mean(l1(x, gan.generate(p, x))) + gan.commitment(p, x))(p)
+    plain = jax.jit(jax.grad(lambda p: jnp.mean(l1(x, gan.generate(p, x))) + gan.commitment(p, x)))(p)
     chex.assert_trees_all_close(before, plain, rtol=1e-5, atol=1e-7)
     assert metrics["gan_weight"] == 0
     full, quarter = run(10)[1][0]["gan_weight"], run(10, ramp_steps=3)[1][0]["gan_weight"]
@@ -100,7 +101,7 @@ def test_four_devices_take_the_weight_and_the_gradients_of_one():
 
     # The second half of the pictures is fainter, so that each device would weigh for itself differently.
     images = batch["image"] * jnp.where(jnp.arange(8) < 4, 1, 0.1)[:, None, None, None]
-    grads, (metrics, *_) = jax.grad(loss_fn, has_aux=True)(p, jnp.int32(0), {"image": images}, KEY)
+    grads, (metrics, *_) = jax.jit(jax.grad(loss_fn, has_aux=True))(p, jnp.int32(0), {"image": images}, KEY)
     split, weights = jax.pmap(local, axis_name="devices", devices=jax.devices()[:4])(
         images.reshape(4, 2, *gan.SHAPE))
     np.testing.assert_allclose(weights, np.full(4, metrics["gan_weight"]), rtol=1e-5)
@@ -111,9 +112,12 @@ def test_the_discriminator_sees_augmented_pictures_through_which_the_gradient_fl
     x, p = gan.batch()["image"], gan.params()
     loss_fn = partial(vqgan_generator_loss, **FIXED, augment=lambda key, images: 3 * images, last_layer=None,
                       reconstruction=lambda x, y: jnp.zeros(x.shape[0]))
-    grads, _ = jax.grad(loss_fn, has_aux=True)(p, jnp.int32(0), {"image": x}, KEY)
-    expected = jax.grad(lambda p: -jnp.mean(gan.discriminate(gan.discriminator_params(), 3 * gan.generate(p, x)))
-                        + gan.commitment(p, x))(p)
+    grads, _ = jax.jit(jax.grad(loss_fn, has_aux=True))(p, jnp.int32(0), {"image": x}, KEY)
+
+    def plain(p):
+        return -jnp.mean(gan.discriminate(gan.discriminator_params(), 3 * gan.generate(p, x))) + gan.commitment(p, x)
+
+    expected = jax.jit(jax.grad(plain))(p)
     chex.assert_trees_all_close(grads, expected, rtol=1e-5, atol=1e-7)
 
 

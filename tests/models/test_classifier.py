@@ -10,19 +10,20 @@ from scipy import signal
 
 from jaxgen import losses, models
 from jaxgen.quantize import Variables
+from tests.compiled import compiled
 
 CHANNELS, CONVS, SHAPE = (3, 4, 5), 2, (13, 11, 2)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return models.build("classifier", num_classes=6, channels=CHANNELS, convs=CONVS)
+    return compiled(models.build("classifier", num_classes=6, channels=CHANNELS, convs=CONVS))
 
 
 @pytest.fixture(scope="module")
 def variables(model):
     """Biases included, which start at 0."""
-    found = jax.jit(model.init, static_argnums=1)(jax.random.key(0), SHAPE)
+    found = jax.eval_shape(lambda: model.init(jax.random.key(0), SHAPE))
     assert found.state == {}
     leaves, tree = jax.tree.flatten(found.params)
     rng = np.random.default_rng(0)
@@ -67,7 +68,7 @@ def test_the_distance_of_its_features(model, variables):
     for a, b in zip(*(zip(*(reference(variables.params, image)[0] for image in images)) for images in (x, y))):
         u, v = (np.stack(f) / np.sqrt((np.stack(f) ** 2).sum(-1, keepdims=True) + 1e-10) for f in (a, b))
         total += ((u - v) ** 2).sum(-1).mean((1, 2))
-    distance = partial(losses.feature_distance, partial(model.features, variables))
+    distance = jax.jit(partial(losses.feature_distance, partial(model.features, variables)))
     np.testing.assert_allclose(distance(x, y), total, rtol=1e-4)
     np.testing.assert_array_equal(distance(x, x), np.zeros(2))
 
@@ -76,8 +77,8 @@ def test_the_distance_of_its_features(model, variables):
 def test_gradients_are_finite_at_equal_and_constant_pictures(dtype):
     model = models.build("classifier", num_classes=6, channels=CHANNELS, dtype=dtype)
     variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), SHAPE)
-    assert model.features(variables, draw(1))[0].dtype == jnp.dtype(dtype or "float32")
-    assert model.logits(variables, draw(1)).dtype == jnp.float32
+    assert jax.eval_shape(model.features, variables, draw(1))[0].dtype == jnp.dtype(dtype or "float32")
+    assert jax.eval_shape(model.logits, variables, draw(1)).dtype == jnp.float32
     distance = partial(losses.feature_distance, partial(model.features, variables))
     gradient = jax.jit(jax.grad(lambda x, y: distance(x, y).sum(), argnums=(0, 1)))
     pictures = [draw(1), np.zeros((1, *SHAPE), np.float32), -np.ones((1, *SHAPE), np.float32)]
@@ -89,8 +90,9 @@ def test_gradients_are_finite_at_equal_and_constant_pictures(dtype):
 def test_each_picture_is_alone_under_jit_and_vmap(model, variables):
     images = draw(3)
     wanted = model.logits(variables, images)
-    np.testing.assert_allclose(jax.jit(model.logits)(variables, images), wanted, rtol=1e-5, atol=1e-6)
-    alone = jax.vmap(lambda image: model.logits(variables, image[None])[0])(jnp.asarray(images))
+    for image, logits in zip(images, wanted, strict=True):
+        np.testing.assert_allclose(model.logits(variables, image[None])[0], logits, rtol=1e-5, atol=1e-6)
+    alone = jax.jit(jax.vmap(lambda image: model.logits(variables, image[None])[0]))(images)
     np.testing.assert_allclose(alone, wanted, rtol=1e-5, atol=1e-6)
 
 

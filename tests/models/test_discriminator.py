@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxgen.losses import r1
 from jaxgen.models import PatchDiscriminator, build_discriminator
 from jaxgen.models.discriminator import BatchStatisticsNorm, blur_pool, minibatch_std
+from tests.compiled import filled
 
 KEY = jax.random.key(0)
 STYLE = {"channels": 4, "multipliers": (1, 2, 2), "group_size": 2}
@@ -19,6 +20,10 @@ NAMES = [("patch", {"channels": 4, "layers": 1, "norm_groups": 2}),
 
 def images(*shape):
     return jax.random.normal(jax.random.key(1), shape)
+
+
+def initialise(module, x):
+    return filled(jax.eval_shape(module.init, KEY, x))
 
 
 def across(devices, f):
@@ -39,7 +44,7 @@ def test_one_logit_per_patch(size, layers, patches):
 def test_a_logit_sees_its_patch_and_no_more(layers, field):
     module = PatchDiscriminator(channels=2, layers=layers, norm="none")
     x = images(1, field + 20, field + 20, 1)
-    variables = module.init(KEY, x)
+    variables = initialise(module, x)
     # Logit (3, 3) is the first whose patch, from pixel 1 on, lies inside the picture.
     gradient = jax.jit(jax.grad(lambda x: module.apply(variables, x)[0, 3, 3, 0]))(x)
     for axis in (0, 1):
@@ -51,9 +56,10 @@ def test_a_logit_sees_its_patch_and_no_more(layers, field):
 def test_only_the_batchs_statistics_join_examples(norm):
     module = PatchDiscriminator(channels=4, layers=1, norm=norm, norm_groups=2)
     x = images(2, 8, 8, 3)
-    variables = module.init(KEY, x)
+    variables = initialise(module, x)
     assert set(variables) == {"params"}
-    difference = jnp.abs(module.apply(variables, x)[:1] - module.apply(variables, x[:1])).max()
+    apply = jax.jit(module.apply)
+    difference = jnp.abs(apply(variables, x)[:1] - apply(variables, x[:1])).max()
     assert (difference > 1e-3) == (norm == "batch")
 
 
@@ -107,14 +113,14 @@ def test_minibatch_std_equals_loops_on_any_number_of_devices(group_size, size):
 
 def test_gradients_of_groups_across_devices_are_those_of_one_device():
     x = images(4, 2, 2, 1)
-    one = jax.grad(lambda x: jnp.sum(jnp.sin(3 * minibatch_std(x))))(x)
+    one = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(3 * minibatch_std(x)))))(x)
     split = across(4, lambda x: minibatch_std(x, axis_name="data"))
-    chex.assert_trees_all_close(jax.grad(lambda x: jnp.sum(jnp.sin(3 * split(x))))(x), one, atol=1e-6)
+    chex.assert_trees_all_close(jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(3 * split(x)))))(x), one, atol=1e-6)
 
 
 def test_equal_pictures_are_found_out_without_nan():
     x = jnp.ones((4, 2, 2, 3))
-    result, gradient = jax.value_and_grad(lambda x: jnp.sum(minibatch_std(x)[..., -1]))(x)
+    result, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(minibatch_std(x)[..., -1])))(x)
     assert float(result) == pytest.approx(16 * 1e-4, rel=1e-3) and np.isfinite(gradient).all()
 
 
@@ -122,16 +128,18 @@ def test_equalized_kernels_are_scaled_by_their_fan_in():
     equalized = build_discriminator("style", **STYLE)
     plain = equalized.clone(equalized=False)
     x = images(4, 8, 8, 3)
-    params = equalized.init(KEY, x)["params"]
+    by_hand = initialise(plain, x)["params"]
 
-    def scaled(path, leaf):
-        return leaf / np.sqrt(np.prod(leaf.shape[:3])) if path[-1].key == "kernel" else leaf
+    def unscaled(path, leaf):
+        return leaf * np.sqrt(np.prod(leaf.shape[:3])) if path[-1].key == "kernel" else leaf
 
-    by_hand = jax.tree_util.tree_map_with_path(scaled, params)
-    chex.assert_trees_all_close(plain.apply({"params": by_hand}, x), equalized.apply({"params": params}, x), atol=1e-5)
+    params = jax.tree_util.tree_map_with_path(unscaled, by_hand)
+    chex.assert_trees_all_close(jax.jit(plain.apply)({"params": by_hand}, x),
+                                jax.jit(equalized.apply)({"params": params}, x), atol=1e-5)
     # Both start alike: of unit variance here, of variance 1 / fan-in there.
-    for own, other in ((params, 1.0), (plain.init(KEY, x)["params"], 72**-0.5)):
-        assert float(own["down2_conv2"]["kernel"].std()) == pytest.approx(other, rel=0.1)
+    for module, deviation in ((equalized, 1.0), (plain, 72**-0.5)):
+        kernel = jax.jit(lambda m=module: m.init(KEY, x)["params"]["down2_conv2"]["kernel"])()
+        assert float(kernel.std()) == pytest.approx(deviation, rel=0.1)
 
 
 @pytest.mark.parametrize(("name", "kwargs"), NAMES)
@@ -139,8 +147,8 @@ def test_logits_penalties_and_their_gradients(name, kwargs):
     module = build_discriminator(name, **kwargs, dtype="bfloat16")
     assert module.dtype == jnp.bfloat16
     x = images(4, 16, 16, 3)
-    variables = module.init(KEY, x)
-    logits = module.apply(variables, x)
+    variables = initialise(module, x)
+    logits = jax.eval_shape(module.apply, variables, x)
     assert logits.dtype == jnp.float32 and logits.shape == ((4,) if name == "style" else (4, *logits.shape[1:3], 1))
     module = module.clone(dtype=None)
 
@@ -158,9 +166,9 @@ def test_logits_penalties_and_their_gradients(name, kwargs):
 def test_a_discriminator_on_many_devices_is_that_on_one(name, kwargs):
     x = images(8, 8, 8, 3)
     module = build_discriminator(name, **kwargs)
-    variables = module.init(KEY, x)
+    variables = initialise(module, x)
     split = across(4, lambda x: module.clone(axis_name="data").apply(variables, x))
-    chex.assert_trees_all_close(split(x), module.apply(variables, x), atol=1e-5)
+    chex.assert_trees_all_close(split(x), jax.jit(module.apply)(variables, x), atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "kwargs", "message"), [

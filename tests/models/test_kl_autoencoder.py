@@ -6,6 +6,7 @@ import pytest
 
 from jaxgen.losses import Gaussian, gaussian_kl
 from jaxgen.models import Decoder, Encoder, build, kl_autoencoder
+from tests.compiled import compiled, drawn
 
 KEY = jax.random.key(0)
 NETWORK = {"channels": 4, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 2, "middle_attention": False}
@@ -15,13 +16,12 @@ MODEL = {"latent_channels": 3, "image_channels": 1, "encoder": {**NETWORK, "z_ch
 
 @pytest.fixture(scope="module")
 def built():
-    model = build("kl_autoencoder", **MODEL)
-    variables = jax.jit(model.init, static_argnums=1)(KEY, (4, 4, 1))
-    return model, variables, jax.random.uniform(KEY, (3, 4, 4, 1), minval=-1)
+    model = compiled(build("kl_autoencoder", **MODEL))
+    return model, drawn(model, (4, 4, 1)), jax.random.uniform(KEY, (3, 4, 4, 1), minval=-1)
 
 
 def encoder_output(model, variables, x):
-    return model.encoder.apply({"params": variables.params["encoder"]}, x)
+    return jax.jit(model.encoder.apply)({"params": variables.params["encoder"]}, x)
 
 
 def test_the_encoder_predicts_mean_and_logvar(built):
@@ -70,14 +70,14 @@ def test_decoding_takes_the_scale_back(built):
     model, variables, x = built
     gaussian = model.encode(variables.params, x)
     np.testing.assert_allclose(model.mode(gaussian), (gaussian.mean - 0.3) * 0.5, atol=1e-6)
-    expected = model.decoder.apply({"params": variables.params["decoder"]}, gaussian.mean)
+    expected = jax.jit(model.decoder.apply)({"params": variables.params["decoder"]}, gaussian.mean)
     chex.assert_trees_all_close(model.decode(variables.params, model.mode(gaussian)), expected, atol=1e-5)
     chex.assert_trees_all_close(model.reconstruct(variables, x), expected, atol=1e-5)
 
 
 def test_forward_draws_with_a_key_alone_and_under_jit_and_vmap(built):
     model, variables, x = built
-    x_r, gaussian = jax.jit(model.forward)(variables, x)
+    x_r, gaussian = model.forward(variables, x)
     chex.assert_trees_all_close((x_r, gaussian), (model.reconstruct(variables, x), model.encode(variables.params, x)),
                                 atol=1e-5)
     drawn, same = jax.jit(jax.vmap(lambda key: model.forward(variables, x, key=key)))(jax.random.split(KEY, 2))
@@ -112,8 +112,8 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="scale must be above 0, got 0"):
         kl_autoencoder(encoder, decoder, scale=0)
     with pytest.raises(ValueError, match="an even number of channels; got 3"):
-        kl_autoencoder(encoder, decoder).init(KEY, (4, 4, 1))
+        jax.eval_shape(lambda: kl_autoencoder(encoder, decoder).init(KEY, (4, 4, 1)))
     with pytest.raises(ValueError, match=r"\(5, 5, 1\) comes back from the decoder as \(6, 6, 1\)"):
-        build("kl_autoencoder", **MODEL).init(KEY, (5, 5, 1))
+        jax.eval_shape(lambda: build("kl_autoencoder", **MODEL).init(KEY, (5, 5, 1)))
     with pytest.raises(ValueError, match="unknown argument of model 'kl_autoencoder' 'scal'.*Did you mean 'scale'"):
         build("kl_autoencoder", **MODEL, scal=1.0)

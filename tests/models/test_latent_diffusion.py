@@ -7,6 +7,7 @@ import pytest
 
 from jaxgen import models
 from jaxgen.quantize import Variables
+from tests.compiled import compiled, drawn
 
 SHAPE, KEY = (8, 8, 1), jax.random.key(0)
 SIDES = {side: {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "middle_attention": False, "norm_groups": 4}
@@ -28,18 +29,18 @@ def description(kind, **changes):
 
 @pytest.fixture(scope="module", params=AUTOENCODERS)
 def built(request):
-    model, autoencoder = models.build(**description(request.param)), models.build(**AUTOENCODERS[request.param])
-    params, state = jax.jit(model.init, static_argnums=1)(KEY, SHAPE)
+    descriptions = (description(request.param), AUTOENCODERS[request.param])
+    model, autoencoder = (compiled(models.build(**d)) for d in descriptions)
+    params, state = drawn(model, SHAPE)
     assert state["deviation"] == 1
-    params = jax.tree.map(lambda a: a + 0.3 * jax.random.normal(jax.random.key(a.size), a.shape), params)
     return model, autoencoder, Variables(params, {**state, "deviation": jnp.float32(DEVIATION)})
 
 
 def test_latents_are_the_encoders_over_their_deviation(built):
     model, autoencoder, (_, state) = built
     own = state["autoencoder"]
-    encoded = jax.jit(autoencoder.encode)(own.params, X)
-    latents = jax.jit(model.latents)
+    encoded = autoencoder.encode(own.params, X)
+    latents = model.latents
     if isinstance(autoencoder, models.VQVAE):
         expected = drawn = encoded
     else:
@@ -56,27 +57,26 @@ def test_latents_are_the_encoders_over_their_deviation(built):
 def test_pictures_of_latents_are_the_autoencoders_reconstructions(built):
     model, autoencoder, (_, state) = built
     pictures = jax.jit(lambda state: model.pictures(state, model.latents(state, X)))(state)
-    np.testing.assert_allclose(pictures, jax.jit(autoencoder.reconstruct)(state["autoencoder"], X), atol=1e-5)
+    np.testing.assert_allclose(pictures, autoencoder.reconstruct(state["autoencoder"], X), atol=1e-5)
 
 
 def test_a_vq_decoder_sees_nothing_but_codes():
     model = models.build(**description("vq"))
-    _, state = jax.jit(model.init, static_argnums=1)(KEY, SHAPE)
+    state = drawn(model, SHAPE).state
     state = {**state, "deviation": jnp.float32(DEVIATION)}
     z = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
     codebook = np.asarray(state["autoencoder"].params["quantizer"]["codebook"])
     nearest = codebook[((DEVIATION * np.asarray(z)[..., None, :] - codebook) ** 2).sum(-1).argmin(-1)]
-    expected = model.autoencoder.decode(state["autoencoder"].params, nearest)
+    expected = jax.jit(model.autoencoder.decode)(state["autoencoder"].params, nearest)
     np.testing.assert_allclose(jax.jit(model.pictures)(state, z), expected, atol=1e-5)
 
 
 def test_the_denoiser_is_a_diffusion_models_of_such_arrays_at_deviation_one(built):
     model, _, (params, _) = built
-    plain = models.build("diffusion", image_channels=3, network=NETWORK, num_classes=2, sigma_data=1.0)
+    plain = compiled(models.build("diffusion", image_channels=3, network=NETWORK, num_classes=2, sigma_data=1.0))
     z, sigma = jax.random.normal(KEY, (2, 4, 4, 3)), jnp.array([0.3, 4.0])
     for cond in ({"classes": jnp.array([0, 1])}, model.null(2)):
-        np.testing.assert_array_equal(jax.jit(model.denoise)(params, z, sigma, cond),
-                                      jax.jit(plain.denoise)(params, z, sigma, cond))
+        np.testing.assert_array_equal(model.denoise(params, z, sigma, cond), plain.denoise(params, z, sigma, cond))
     assert (model.num_classes, model.text_length, model.schedule) == (2, 0, None)
 
 

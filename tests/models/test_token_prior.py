@@ -1,5 +1,6 @@
 """Token priors as tuples of functions: tokens and pictures of their tokenizer, logits of both kinds, the cache."""
 
+import functools
 from functools import partial
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen import diffusion, models, priors
+from tests.compiled import compiled, drawn
 
 TOKENIZER = {"name": "vqvae", "latent_channels": 4, "image_channels": 1, "quantizer": {"name": "vq", "num_codes": 7},
              **{side: {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "middle_attention": False,
@@ -19,11 +21,11 @@ X = jax.random.normal(jax.random.key(5), (3, *SHAPE))
 
 
 def test_a_prior_holds_its_tokenizer_and_gives_its_pictures():
-    prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), num_classes=2,
-                         network={"features": 16, "depth": 1, "heads": 2})
-    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
-    tokenizer = models.build(**TOKENIZER)
-    tokens = jax.jit(prior.tokens)(state, X)
+    prior = compiled(models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), num_classes=2,
+                                  network={"features": 16, "depth": 1, "heads": 2}))
+    params, state = drawn(prior, SHAPE)
+    tokenizer = compiled(models.build(**TOKENIZER))
+    tokens = prior.tokens(state, X)
     np.testing.assert_array_equal(tokens, tokenizer.indices(state, X).reshape(3, 16))
     np.testing.assert_allclose(prior.pictures(state, tokens), tokenizer.reconstruct(state, X), rtol=1e-5, atol=1e-6)
     masked = tokens.at[:, ::2].set(prior.mask_id)
@@ -32,56 +34,61 @@ def test_a_prior_holds_its_tokenizer_and_gives_its_pictures():
 
 
 def test_levels_of_codes_are_one_sequence_and_known_each_by_itself():
-    prior = models.build("token_prior", tokenizer=RESIDUAL, shape=(4, 4, 2),
-                         network={"features": 16, "depth": 1, "heads": 2})
-    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
-    tokenizer = models.build(**RESIDUAL)
-    tokens = jax.jit(prior.tokens)(state, X)
+    prior = compiled(models.build("token_prior", tokenizer=RESIDUAL, shape=(4, 4, 2),
+                                  network={"features": 16, "depth": 1, "heads": 2}))
+    params, state = drawn(prior, SHAPE)
+    tokenizer = compiled(models.build(**RESIDUAL))
+    tokens = prior.tokens(state, X)
     np.testing.assert_array_equal(tokens, tokenizer.indices(state, X).reshape(3, 32))
     np.testing.assert_allclose(prior.pictures(state, tokens), tokenizer.reconstruct(state, X), rtol=1e-5, atol=1e-6)
-    params = jax.tree.map(lambda a: a + 0.3 * jax.random.normal(jax.random.key(a.size), a.shape), params)
-    logits = jax.jit(prior.logits)(params, tokens, jnp.full(3, 0.5))
-    one = jax.jit(prior.logits)(params, tokens.at[:, 5].set(prior.mask_id), jnp.full(3, 0.5))
+    logits = prior.logits(params, tokens, jnp.full(3, 0.5))
+    one = prior.logits(params, tokens.at[:, 5].set(prior.mask_id), jnp.full(3, 0.5))
     assert logits.shape == (3, 32, 7) and np.abs(logits - one).max() > 1e-3
     known = jnp.zeros((3, 32), bool).at[:, 1::2].set(True)
-    drawn = jax.jit(lambda key: diffusion.masked_sample(
+    sampled = jax.jit(lambda key: diffusion.masked_sample(
         key, partial(prior.logits, params), diffusion.mask_times(4), (3, 32), mask_id=prior.mask_id, known=tokens,
         mask=known))(jax.random.key(1))
-    np.testing.assert_array_equal(drawn[:, 1::2], tokens[:, 1::2])
-    assert int(drawn.max()) < 7
+    np.testing.assert_array_equal(sampled[:, 1::2], tokens[:, 1::2])
+    assert int(sampled.max()) < 7
 
 
+@functools.cache
 def autoregressive(levels):
     """An autoregressive prior over 16 or 32 tokens of seven codes, and parameters that are random everywhere."""
     tokenizer = TOKENIZER if levels == 1 else RESIDUAL
-    prior = models.build("token_prior", tokenizer=tokenizer, shape=(4, 4) if levels == 1 else (4, 4, levels),
-                         num_classes=3, kind="autoregressive", network={"features": 16, "depth": 2, "heads": 2})
-    params, state = jax.jit(lambda key: prior.init(key, SHAPE))(jax.random.key(0))
-    return prior, jax.tree.map(lambda a: a + 0.3 * jax.random.normal(jax.random.key(a.size), a.shape), params), state
+    prior = compiled(models.build(
+        "token_prior", tokenizer=tokenizer, shape=(4, 4) if levels == 1 else (4, 4, levels), num_classes=3,
+        kind="autoregressive", network={"features": 16, "depth": 2, "heads": 2}))
+    return prior, *drawn(prior, SHAPE), compiled(models.build(**tokenizer))
 
 
 @pytest.mark.parametrize(("levels", "scale"), [(1, None), (1, 2.0), (2, None), (2, 2.0)])
 def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_says_token_for_token(levels, scale):
-    prior, params, state = autoregressive(levels)
+    prior, params, state, tokenizer = autoregressive(levels)
     cond, count = {"classes": jnp.array([0, 2, 1])}, 16 * levels
-    given = jax.jit(prior.tokens)(state, X)
+    given = prior.tokens(state, X)
     kept = jnp.zeros((3, count), bool).at[:, 1::5].set(True)
     next_fn, cache = partial(prior.next_logits, params), prior.init_cache(3)
     if scale:
         next_fn, cache = priors.guide(next_fn, scale, prior.null(3)), prior.init_cache(6)
     tokens = jax.jit(lambda key: priors.autoregressive_sample(
         key, next_fn, cache, (3, count), temperature=0.8, known=given, mask=kept, cond=cond))(KEY)
-    forward, expected = jax.jit(partial(prior.logits, params)), jnp.zeros((3, count), jnp.int32)
-    for i in range(count):
-        logits = forward(expected, cond)[:, i]
+
+    @jax.jit
+    def extended(tokens, i):
+        """The tokens with the one at place i, from the logits of the whole sequence."""
+        logits = prior.logits(params, tokens, cond)[:, i]
         if scale:
-            without = forward(expected, prior.null(3))[:, i]
+            without = prior.logits(params, tokens, prior.null(3))[:, i]
             logits = without + scale * (logits - without)
-        drawn = priors.draw_tokens(KEY, logits, jnp.arange(3), i, temperature=0.8)
-        expected = expected.at[:, i].set(jnp.where(kept[:, i], given[:, i], drawn))
+        found = priors.draw_tokens(KEY, logits, jnp.arange(3), i, temperature=0.8)
+        return tokens.at[:, i].set(jnp.where(kept[:, i], given[:, i], found))
+
+    expected = jnp.zeros((3, count), jnp.int32)
+    for i in range(count):
+        expected = extended(expected, i)
     np.testing.assert_array_equal(tokens, expected)
     assert len(np.unique(tokens)) > 3
-    tokenizer = models.build(**TOKENIZER if levels == 1 else RESIDUAL)
     expected = tokenizer.decode_indices(state, tokens.reshape(3, *prior.shape))
     np.testing.assert_allclose(prior.pictures(state, tokens), expected, rtol=1e-5, atol=1e-6)
 
@@ -89,12 +96,12 @@ def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_say
 @pytest.mark.parametrize("levels", [1, 2])
 def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(levels):
     """With levels, those of one position are given each other: the upper one follows the lower one."""
-    prior, params, _ = autoregressive(levels)
+    prior, params, *_ = autoregressive(levels)
     count = 16 * levels
     tokens = jax.random.randint(KEY, (1, count), 0, 7)
-    changed = [tokens.at[0, i].set((tokens[0, i] + 1) % 7) for i in range(count)]
+    changed = [(tokens + (np.arange(count) == i)) % 7 for i in range(count)]
     # In one batch, what does not know the change is the same to the last bit.
-    logits = jax.jit(prior.logits)(params, jnp.concatenate([tokens, *changed]), prior.null(count + 1))
+    logits = prior.logits(params, jnp.concatenate([tokens, *changed]), prior.null(count + 1))
     differs = np.asarray(logits[1:] != logits[0]).any(-1)
     np.testing.assert_array_equal(differs, np.arange(count) > np.arange(count)[:, None])
 

@@ -20,7 +20,7 @@ def fill(tree):
 
     def draw(path, leaf):
         size = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.3
-        return jnp.asarray(RNG.normal(float(path[-1].key == "scale"), size, leaf.shape), leaf.dtype)
+        return jnp.asarray(RNG.normal(float(path[-1].key == "scale"), size, leaf.shape).astype(leaf.dtype))
 
     return jax.tree_util.tree_map_with_path(draw, tree)
 

@@ -56,8 +56,9 @@ def test_samples_have_the_joint_distribution_of_the_chain_and_of_the_chain_given
 
 
 def test_a_sequence_is_the_same_in_every_batch_and_the_scan_calls_the_network_once_per_token():
-    whole = priors.autoregressive_sample(KEY, chain, jnp.int32(0), (8, 5))
-    part = priors.autoregressive_sample(KEY, chain, jnp.int32(0), (2, 5), sample_ids=jnp.array([6, 3]))
+    sample = jax.jit(priors.autoregressive_sample, static_argnums=(1, 3))
+    whole = sample(KEY, chain, jnp.int32(0), (8, 5))
+    part = sample(KEY, chain, jnp.int32(0), (2, 5), sample_ids=jnp.array([6, 3]))
     np.testing.assert_array_equal(part, whole[jnp.array([6, 3])])
 
 
@@ -77,8 +78,9 @@ def test_cached_sampling_draws_the_tokens_of_the_uncached_network(levels):
                           levels=levels)
     shape = (4, 7) if levels == 1 else (4, 7, levels)
     classes = jnp.array([0, 1, 2, 1])
-    params = jax.jit(network.init)(KEY, jnp.zeros(shape, int), classes=classes)
-    params = jax.tree.map(lambda a: a + 0.3 * jax.random.normal(jax.random.key(a.size), a.shape), params)
+    params = jax.eval_shape(network.init, KEY, jnp.zeros(shape, int), classes=classes)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 0.3, a.shape).astype(a.dtype)), params)
     options = {"temperature": 0.8, "top_k": 4}
 
     def next_fn(tokens, cache, index, cond):
@@ -86,10 +88,16 @@ def test_cached_sampling_draws_the_tokens_of_the_uncached_network(levels):
 
     tokens = jax.jit(lambda key: priors.autoregressive_sample(
         key, next_fn, network.init_cache(4), shape, cond=classes, **options))(KEY)
-    forward, expected = jax.jit(partial(network.apply, params)), jnp.zeros(shape, jnp.int32)
+
+    @jax.jit
+    def extended(tokens, i):
+        """The tokens with those at place i, from the logits of the whole sequence."""
+        logits = network.apply(params, tokens, classes=classes)[:, i]
+        return tokens.at[:, i].set(priors.draw_tokens(KEY, logits, jnp.arange(4), i, **options))
+
+    expected = jnp.zeros(shape, jnp.int32)
     for i in range(7):
-        logits = forward(expected, classes=classes)[:, i]
-        expected = expected.at[:, i].set(priors.draw_tokens(KEY, logits, jnp.arange(4), i, **options))
+        expected = extended(expected, i)
     np.testing.assert_array_equal(tokens, expected)
     assert len(np.unique(tokens)) > 2
 
@@ -156,7 +164,7 @@ def test_a_masked_sequence_is_the_same_in_every_batch_and_bad_input_is_refused()
     def logits_fn(tokens, r, cond):
         return jnp.sin(jnp.arange(12.0)[:, None] * 1.7 + tokens[..., None] + jnp.arange(3)) * 2
 
-    decode = partial(priors.masked_decode, KEY, logits_fn, mask_id=3, steps=4)
+    decode = jax.jit(partial(priors.masked_decode, KEY, logits_fn, mask_id=3, steps=4), static_argnums=0)
     whole = decode((6, 12))
     np.testing.assert_array_equal(decode((2, 12), sample_ids=jnp.array([5, 2])), whole[jnp.array([5, 2])])
     with pytest.raises(ValueError, match="known and mask belong together"):

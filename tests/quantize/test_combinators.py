@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def test_residual_levels_quantize_what_is_left():
     quantizer = residual(vq(8, commitment=0.3), 3)
     variables = quantizer.init(KEY, 4)
     indices, sums = greedy_residuals(variables.params["codebook"], Z)
-    output, _ = quantizer.apply(variables, Z)
+    output, _ = jax.jit(quantizer.apply)(variables, Z)
     np.testing.assert_array_equal(output.indices, indices)
     np.testing.assert_allclose(output.quantized, sums[-1], rtol=1e-5, atol=1e-6)
     expected = 0.3 * np.mean((np.float64(Z) - sums) ** 2, axis=(0, -1))
@@ -44,7 +45,7 @@ def test_every_residual_level_commits_the_vector_itself():
     quantizer = residual(vq(8, commitment=0.3), 3)
     variables = quantizer.init(KEY, 4)
     _, sums = greedy_residuals(variables.params["codebook"], Z)
-    gradient = jax.grad(lambda z: jnp.sum(quantizer.apply(variables, z)[0].losses["commitment"]))(Z)
+    gradient = jax.jit(jax.grad(lambda z: jnp.sum(quantizer.apply(variables, z)[0].losses["commitment"])))(Z)
     expected = 0.3 * np.mean(2 / 4 * (np.float64(Z) - sums), axis=0)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
 
@@ -53,7 +54,7 @@ def test_every_residual_level_commits_the_vector_itself():
 def test_straight_through_levels_hand_the_gradient_on_unchanged(depth):
     quantizer = residual(vq(8), depth)
     variables = quantizer.init(KEY, 4)
-    jacobian = jax.jacobian(lambda z: quantizer.apply(variables, z)[0].quantized)(Z[0])
+    jacobian = jax.jit(jax.jacobian(lambda z: quantizer.apply(variables, z)[0].quantized))(Z[0])
     np.testing.assert_array_equal(jacobian, np.eye(4))
 
 
@@ -61,13 +62,13 @@ def test_rotating_levels_compose_by_the_chain_rule():
     inner = vq(8, estimator="rotation")
     quantizer = residual(inner, 2)
     variables = quantizer.init(KEY, 4)
-    jacobian = jax.jacobian(lambda z: quantizer.apply(variables, z)[0].quantized)(Z[0])
+    jacobian = jax.jit(jax.jacobian(lambda z: quantizer.apply(variables, z)[0].quantized))(Z[0])
 
     def single(i, z):
         return inner.apply(level(variables, i), z)[0].quantized
 
-    first = jax.jacobian(lambda z: single(0, z))(Z[0])
-    second = jax.jacobian(lambda z: single(1, z))(Z[0] - single(0, Z[0]))
+    first = jax.jit(jax.jacobian(lambda z: single(0, z)))(Z[0])
+    second = jax.jit(lambda z: jax.jacobian(lambda z: single(1, z))(z - single(0, z)))(Z[0])
     np.testing.assert_allclose(jacobian, first + second @ (np.eye(4) - first), rtol=1e-4, atol=1e-5)
 
 
@@ -79,7 +80,7 @@ def test_residual_gumbel_levels_train_their_own_parameters():
         output, _ = quantizer.apply(Variables(params, variables.state), Z, train=True, key=KEY)
         return jnp.sum(jnp.sin(output.quantized))
 
-    for leaf in jax.tree.leaves(jax.grad(loss)(variables.params)):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(variables.params)):
         assert all(np.abs(part).max() > 0 for part in leaf)
 
 
@@ -87,9 +88,10 @@ def test_a_residual_level_moves_by_its_own_residuals():
     inner = vq(8, ema_decay=0.5)
     quantizer = residual(inner, 2)
     variables = quantizer.init(KEY, 4)
-    output, state = quantizer.apply(variables, Z, train=True)
-    first, first_state = inner.apply(level(variables, 0), Z, train=True)
-    _, second_state = inner.apply(level(variables, 1), Z - first.quantized, train=True)
+    output, state = jax.jit(partial(quantizer.apply, train=True))(variables, Z)
+    train = jax.jit(partial(inner.apply, train=True))
+    first, first_state = train(level(variables, 0), Z)
+    _, second_state = train(level(variables, 1), Z - first.quantized)
     for actual, expected in zip(jax.tree.leaves(state), jax.tree.leaves((first_state, second_state)), strict=False):
         assert actual.shape[1:] == expected.shape
     np.testing.assert_allclose(state["codebook"][0], first_state["codebook"], rtol=1e-6)

@@ -33,7 +33,7 @@ def test_losses_are_those_of_a_softmax_over_all_codes(spherical, temperature):
         5, spherical=spherical, temperature=temperature, entropy="joint", diversity=0.7, entropy_weight=0.2,
         commitment=0.3,
     )
-    output, _ = quantizer.apply(quantizer.init(KEY, 5), jnp.float32(Z))
+    output, _ = jax.jit(quantizer.apply)(quantizer.init(KEY, 5), Z.astype(np.float32))
     z = Z / np.linalg.norm(Z, axis=-1, keepdims=True) if spherical else Z
     size = 5**-0.5 if spherical else 1
     p = softmax_over_all_codes(z, size, temperature)
@@ -55,10 +55,11 @@ def test_the_factorised_entropy_is_that_of_independent_bits_and_bounds_the_joint
 def test_component_zero_is_the_lowest_bit_and_zero_counts_as_minus():
     quantizer = lfq(4)
     variables = quantizer.init(KEY, 4)
-    output, _ = quantizer.apply(variables, jnp.array([[1.0, -1, -1, -1], [-1, -1, 2, 3], [0, 0.0, -0.0, 1]]))
-    np.testing.assert_array_equal(output.indices, [1, 12, 8])
+    indices = jax.jit(lambda z: quantizer.apply(variables, z)[0].indices)
+    np.testing.assert_array_equal(
+        indices(jnp.array([[1.0, -1, -1, -1], [-1, -1, 2, 3], [0, 0.0, -0.0, 1]])), [1, 12, 8])
     codes = quantizer.lookup(variables, jnp.arange(16))
-    np.testing.assert_array_equal(quantizer.apply(variables, codes)[0].indices, np.arange(16))
+    np.testing.assert_array_equal(indices(codes), np.arange(16))
     np.testing.assert_array_equal(codes[6], [-1, 1, 1, -1])
 
 
@@ -70,9 +71,10 @@ def test_spherical_codes_have_unit_length():
 
 def test_chunks_of_the_joint_entropy_change_neither_value_nor_gradient(monkeypatch):
     logits = jax.random.normal(KEY, (50, 6)) * 3
-    whole = jax.value_and_grad(joint_entropy)(logits)
+    whole = jax.jit(jax.value_and_grad(lambda x: joint_entropy(x)))(logits)
     monkeypatch.setattr(sys.modules["jaxgen.quantize.lfq"], "_CHUNK", 8 * 7)
-    chunked = jax.value_and_grad(joint_entropy)(logits)
+    # Another function, since one that is compiled already would not be traced again.
+    chunked = jax.jit(jax.value_and_grad(lambda x: joint_entropy(x)))(logits)
     np.testing.assert_allclose(chunked[0], whole[0], rtol=1e-5)
     np.testing.assert_allclose(chunked[1], whole[1], rtol=1e-4, atol=1e-7)
 
@@ -97,9 +99,10 @@ def test_thirty_bits_have_finite_losses_at_a_sharp_temperature():
         output, _ = quantizer.apply(quantizer.init(KEY, 30), z)
         return sum(jnp.mean(x) for x in output.losses.values()) + jnp.sum(output.quantized)
 
-    value, gradient = jax.value_and_grad(loss)(z.at[0].set(0))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(z.at[0].set(0))
     assert np.isfinite(value) and np.isfinite(gradient).all()
-    assert quantizer.apply(quantizer.init(KEY, 30), jnp.ones((1, 30)))[0].indices[0] == 2**30 - 1
+    indices = jax.jit(lambda z: quantizer.apply(quantizer.init(KEY, 30), z)[0].indices)
+    assert indices(jnp.ones((1, 30)))[0] == 2**30 - 1
 
 
 @pytest.mark.parametrize(

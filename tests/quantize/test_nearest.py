@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 
 from jaxgen.quantize import nearest
 
+compiled = jax.jit(nearest, static_argnames="block_size")
 BLOCKS = [None, 1, 7, 64, 1000]
 
 
@@ -31,7 +32,7 @@ def test_the_lowest_index_wins_a_tie(block_size):
     z = generator.integers(-3, 4, size=(50, 2)).astype(np.float32)
     squares = ((z[:, None] - codes[None]) ** 2).sum(axis=-1)
     assert ((squares == squares.min(axis=1, keepdims=True)).sum(axis=1) > 1).mean() > 0.8
-    np.testing.assert_array_equal(nearest(z, codes, block_size=block_size), squares.argmin(axis=1))
+    np.testing.assert_array_equal(compiled(z, codes, block_size=block_size), squares.argmin(axis=1))
 
 
 @settings(max_examples=15, deadline=None)
@@ -40,7 +41,8 @@ def test_blocks_of_any_size_change_nothing(tokens, codes, block_size, seed):
     generator = np.random.default_rng(seed)
     z, codebook = generator.normal(size=(tokens, 2)), generator.normal(size=(codes, 2))
     expected = cdist(z, codebook).argmin(axis=1)
-    np.testing.assert_array_equal(nearest(jnp.float32(z), jnp.float32(codebook), block_size=block_size), expected)
+    indices = compiled(z.astype(np.float32), codebook.astype(np.float32), block_size=block_size)
+    np.testing.assert_array_equal(indices, expected)
 
 
 def test_blocks_of_vectors_change_nothing(monkeypatch):
@@ -64,7 +66,7 @@ def test_a_vector_with_nan_gets_index_zero_and_disturbs_no_other():
     codebook = jnp.float32([[0, 0], [1, 1], [5, 5]])
     z = jnp.float32([[jnp.nan, 0], [4, 4], [1, 1]])
     for block_size in (None, 1, 2):
-        np.testing.assert_array_equal(nearest(z, codebook, block_size=block_size), [0, 2, 1])
+        np.testing.assert_array_equal(compiled(z, codebook, block_size=block_size), [0, 2, 1])
 
 
 def test_low_precision_inputs_are_compared_in_float32():
@@ -75,9 +77,9 @@ def test_low_precision_inputs_are_compared_in_float32():
 
 def test_it_has_no_gradient_and_maps_over_codebooks():
     z, codebooks = jax.random.normal(jax.random.key(0), (5, 3)), jax.random.normal(jax.random.key(1), (2, 9, 3))
-    mapped = jax.vmap(lambda c: nearest(z, c, block_size=4))(codebooks)
-    np.testing.assert_array_equal(mapped, [nearest(z, c) for c in codebooks])
-    gradient = jax.grad(lambda z: jnp.sum(z * nearest(z, codebooks[0])[:, None]))(z)
+    mapped = jax.jit(jax.vmap(lambda c: nearest(z, c, block_size=4)))(codebooks)
+    np.testing.assert_array_equal(mapped, [compiled(z, c) for c in codebooks])
+    gradient = jax.jit(jax.grad(lambda z: jnp.sum(z * nearest(z, codebooks[0])[:, None])))(z)
     np.testing.assert_array_equal(gradient, np.broadcast_to(mapped[0][:, None], z.shape))
 
 

@@ -1,3 +1,4 @@
+import functools
 from functools import partial
 
 import chex
@@ -37,6 +38,12 @@ def make_step(axis_name=None, start=START, ema_decay=0.9, r1_every=2):
                          run_key=jax.random.key(3), start=start, ema_decay=ema_decay, axis_name=axis_name)
 
 
+@functools.cache
+def compiled_step():
+    """The step of one device, compiled once for all tests."""
+    return jax.jit(make_step())
+
+
 def make_state():
     adversary = init_adversary(gan.discriminator_params(), losses.lecam_init(), ADVERSARY_OPTIMIZER)
     return init_state(gan.params(), jnp.int32(0), OPTIMIZER, ema=True)._replace(adversary=adversary)
@@ -51,7 +58,7 @@ def run(step, state, count):
 
 
 def test_discriminator_its_optimizer_and_its_averages_do_not_move_before_the_start():
-    _, history = run(jax.jit(make_step()), make_state(), START + 1)
+    _, history = run(compiled_step(), make_state(), START + 1)
     for state, metrics in history[:START]:
         chex.assert_trees_all_equal(state.adversary, jax.device_get(make_state().adversary))
         assert metrics["discriminator"] == 0 and metrics["gan_weight"] == 0
@@ -64,13 +71,20 @@ def test_discriminator_its_optimizer_and_its_averages_do_not_move_before_the_sta
 
 def test_a_step_is_both_updates_at_the_parameters_before_it():
     state, batch = make_state(), gan.batch()
-    new, _ = make_step(start=0, r1_every=1)(state, batch)
+    new, _ = jax.jit(make_step(start=0, r1_every=1))(state, batch)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(3), 0))
     p, d = gan.params(), gan.discriminator_params()
-    generator = jax.grad(lambda p: losses.vqgan_generator_loss(
-        p, 0, batch, keys[0], discriminator_params=d, step=0, forward=gan.forward, discriminate=gan.discriminate)[0])(p)
-    updates, _ = OPTIMIZER.update(generator, OPTIMIZER.init(p), p)
-    chex.assert_trees_all_close(new.params, optax.apply_updates(p, updates), rtol=1e-5)
+
+    @partial(jax.jit, static_argnums=(0, 1))
+    def updated(loss, optimizer, params):
+        updates, _ = optimizer.update(jax.grad(loss)(params), optimizer.init(params), params)
+        return optax.apply_updates(params, updates)
+
+    def generator_loss(p):
+        return losses.vqgan_generator_loss(p, 0, batch, keys[0], discriminator_params=d, step=0, forward=gan.forward,
+                                           discriminate=gan.discriminate)[0]
+
+    chex.assert_trees_all_close(new.params, updated(generator_loss, OPTIMIZER, p), rtol=1e-5)
     fake = gan.generate(p, batch["image"])
 
     def discriminator_loss(d):
@@ -81,12 +95,11 @@ def test_a_step_is_both_updates_at_the_parameters_before_it():
         bound = jnp.mean(jax.nn.relu(real_logits - ema[1]) ** 2) + jnp.mean(jax.nn.relu(ema[0] - fake_logits) ** 2)
         return hinge + 0.05 * jnp.mean(jnp.sum(slope**2, (1, 2, 3))) + 0.1 * bound
 
-    updates, _ = ADVERSARY_OPTIMIZER.update(jax.grad(discriminator_loss)(d), ADVERSARY_OPTIMIZER.init(d), d)
-    chex.assert_trees_all_close(new.adversary.params, optax.apply_updates(d, updates), rtol=1e-4)
+    chex.assert_trees_all_close(new.adversary.params, updated(discriminator_loss, ADVERSARY_OPTIMIZER, d), rtol=1e-4)
 
 
 def test_a_resumed_run_goes_on_bit_for_bit_with_discriminator_averages_and_ema(tmp_path):
-    step = jax.jit(make_step())
+    step = compiled_step()
     straight, _ = run(step, make_state(), 6)
     half, _ = run(step, make_state(), 4)
     with Checkpointer(tmp_path / "checkpoints") as checkpointer:
@@ -99,7 +112,7 @@ def test_a_resumed_run_goes_on_bit_for_bit_with_discriminator_averages_and_ema(t
 
 @pytest.mark.parametrize("mode", ["jit", "pmap", "shard_map"])
 def test_four_devices_train_as_one(mode):
-    alone, _ = run(jax.jit(make_step()), make_state(), 4)
+    alone, _ = run(compiled_step(), make_state(), 4)
     devices = jax.devices()[:4]
     if mode == "jit":
         mesh = make_mesh(fsdp=2, devices=devices)
