@@ -24,6 +24,8 @@ def define_config(default: str, name: str = "config") -> flags.FlagHolder[Config
         default: the file used when none is given.
         name: of the option, where a script has two configurations.
     """
+    # ml_collections wants the file before the changes of its values; a user need not know.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: not word.startswith(f"--{name}="))
     try:  # ml_collections applies --config.name=value here, from sys.argv
         return config_flags.DEFINE_config_file(
             name, default,

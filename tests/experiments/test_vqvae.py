@@ -89,7 +89,7 @@ def test_the_demo_makes_a_page_that_holds_its_pictures(scripts, tmp_path):
     (["--workdr=x"], "Did you mean: workdir"),
     (["--workdir=x", "--config.optimizer.learning_rat=1"], 'Did you mean "learning_rate"'),
     (["--workdir=x", SMOKE, "--config.optimizer.learning_rat=1"], 'Did you mean "learning_rate"'),
-    (["--workdir={}/x", SMOKE, "--config.optimizer.name=admw"], "Did you mean 'adamw'"),
+    (["--workdir={}/x", "--config.optimizer.name=admw", SMOKE], "Did you mean 'adamw'"),  # in any order
     (["--workdir=x", "--config=experiments/configs/vqvae_mnist.py:smoky"], "Did you mean 'smoke'"),
     (["--workdir=x", "--config=experiments/configs/nothing.py"], "nothing.py"),
     (["--workdir={}/x", SMOKE, "--config.data.name=mnist_5"], "Did you mean 'mnist_5k'"),
