@@ -13,7 +13,7 @@ COMMANDS = {
     "autoencoder": "training step of the VQ autoencoder, beside diffusers' VQModel",
     "conv": "one convolution, forward and both gradients, beside native JAX and PyTorch",
     "demo": "compilation and training step of the demo, beside native convolutions",
-    "prior": "MaskGIT's decoding of a few steps beside autoregressive decoding with a cache",
+    "prior": "MaskGIT's decoding of a few steps beside autoregressive decoding, with a cache and without",
     "quantize": "training step, indices and peak memory of the quantizers",
     "sampler": "the sampling loop beside its network's evaluations alone, and diffusers' loop",
     "unet": "training step and forward pass of the U-Net, beside diffusers' UNet2DModel",

@@ -29,7 +29,8 @@ from experiments import command_line
 from experiments.conditions import batch_condition, to_condition, with_text
 from experiments.masks import hide, kept_positions
 from experiments.runs import load_split, read_folder, spread
-from experiments.sampling import DiffusionSampler, TokenSampler, guided, load_sampler
+from experiments.sampling import DiffusionSampler, guided, load_sampler
+from experiments.token_sampling import TokenSampler
 from jaxgen import data, diffusion, train
 from jaxgen.cpu import compiler_options
 from jaxgen.errors import unknown_name

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from experiments.conditions import to_condition
 from experiments.runs import spread
-from experiments.sampling import Sampler
+from experiments.sampler import Sampler
 from jaxgen import data, train
 from jaxgen.cpu import compiler_options
 from jaxgen.quantize import Variables

@@ -23,7 +23,7 @@ from experiments.conditions import class_count
 from experiments.first_stage import find_first_stage, take_data
 from experiments.progress import make_evaluate
 from experiments.runs import load_split
-from experiments.sampling import TOKEN_SAMPLERS
+from experiments.token_sampling import TOKEN_SAMPLERS
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
 from jaxgen import losses, models, train
 from jaxgen.errors import unknown_name
@@ -37,8 +37,9 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     # 1. The tokenizer, and the data it was trained on.
     if config.condition not in CONDITIONS:
         raise unknown_name("config.condition", config.condition, CONDITIONS)
-    if config.get("objective", "diffusion") not in OBJECTIVES:
-        raise unknown_name("config.objective", config.objective, OBJECTIVES)
+    name = config.get("objective", "diffusion")
+    if name not in OBJECTIVES:
+        raise unknown_name("config.objective", name, OBJECTIVES)
     first = find_first_stage("tokenizer", config.tokenizer, workdir, second="token_prior", kinds=("vqvae",),
                              source="experiments.vqvae or experiments.vqgan")
     tokenizer = first.variables if first.model_state is None else first.model_state
@@ -56,7 +57,7 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     if model.kind == "autoregressive":
         objective = losses.autoregressive_prior_loss
     else:
-        objective = partial(OBJECTIVES[config.objective], mask_id=model.mask_id)
+        objective = partial(OBJECTIVES[name], mask_id=model.mask_id)
 
     def loss_fn(params, state, batch, key, **options):
         tokens = jax.lax.stop_gradient(model.tokens(state, batch["image"]))

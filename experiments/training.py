@@ -14,6 +14,7 @@ from jaxgen.quantize import Variables
 MODES = ("jit", "pmap")
 MAY_CHANGE = ("num_steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "parallel",
               "sampling", "optimizer.learning_rate", "discriminator_optimizer.learning_rate")
+ADDED = {"objective": "diffusion", "discriminator.norm": "group"}  # what runs from before these keys meant
 
 
 class AdversaryRecipe(NamedTuple):
@@ -101,7 +102,8 @@ def train_model(
     # 2. The run's directory comes after the checks above, so that a mistake leaves nothing behind.
     values = config.to_dict()
     values["model"] |= saved.get("model", {})
-    run = train.open_run(workdir, {**values, **{k: v for k, v in saved.items() if k != "model"}}, may_change=MAY_CHANGE)
+    run = train.open_run(workdir, {**values, **{k: v for k, v in saved.items() if k != "model"}},
+                         may_change=MAY_CHANGE, added=ADDED)
 
     # 3. The loop, from the last checkpoint if there is one.
     with train.Checkpointer(run.checkpoints, keep=config.keep_checkpoints) as checkpointer:

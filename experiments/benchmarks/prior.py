@@ -93,9 +93,9 @@ def run(args: argparse.Namespace) -> list[dict]:
     )
     times = {(row["operation"], row["library"]): row for row in rows}
     for operation, name in times:
-        if name.startswith("MaskGIT"):
-            ratios = (times[operation, kind]["median"] / times[operation, name]["median"]
-                      for kind in ("autoregressive", "autoregressive, cached"))
+        kinds = ("autoregressive", "autoregressive, cached")
+        if name.startswith("MaskGIT") and all((operation, kind) in times for kind in kinds):
+            ratios = (times[operation, kind]["median"] / times[operation, name]["median"] for kind in kinds)
             print("{}, {}: {:.2f} times as fast as autoregressive, {:.2f} times as with a cache".format(
                 operation, name, *ratios))
     return rows

@@ -17,7 +17,7 @@ def get_config(name=None):
     config.kl_weight = 1e-4
     network = autoencoder["model"]["encoder"]
     config.model = {"name": "kl_autoencoder", "latent_channels": 4, "encoder": network, "decoder": network}
-    config.discriminator = {"name": "patch", "channels": 16, "layers": 2}
+    config.discriminator = {"name": "patch", "channels": 16, "layers": 2, "norm": "group"}
     config.discriminator_optimizer = {**config.optimizer.to_dict(), "learning_rate": 1e-3, "b1": 0.5, "b2": 0.9}
     config.adversarial.update({"start": 500, "ramp_steps": 200, "weight": 0.2, "lecam": 0.01})
     return variant(config, name, {

@@ -16,7 +16,7 @@ def get_config(name=None):
     config.update({key: autoencoder[key] for key in ("data", "ema_decay", "model")})
     config.optimizer.update({"learning_rate": 2e-4, "b1": 0.5, "b2": 0.9, "schedule": "constant"})
     config.discriminator_optimizer.update(config.optimizer.to_dict())
-    config.discriminator = {"name": "patch", "channels": 64, "layers": 2, "dtype": "bfloat16"}
+    config.discriminator = {"name": "patch", "channels": 64, "layers": 2, "norm": "group", "dtype": "bfloat16"}
     config.adversarial.update({"start": 20_000, "ramp_steps": 5000, "r1": 0.1})
     return variant(config, name, {
         "model.quantizer.num_codes": 32, "model.encoder.channels": 8, "model.decoder.channels": 8,

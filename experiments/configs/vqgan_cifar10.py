@@ -19,7 +19,7 @@ def get_config(name=None):
     config.model.quantizer.num_codes = 1024
     config.optimizer.update({"learning_rate": 2e-4, "b1": 0.5, "b2": 0.9, "schedule": "constant"})
     config.discriminator_optimizer.update(config.optimizer.to_dict())
-    config.discriminator = {"name": "patch", "channels": 64, "layers": 1, "dtype": "bfloat16"}
+    config.discriminator = {"name": "patch", "channels": 64, "layers": 1, "norm": "group", "dtype": "bfloat16"}
     config.adversarial.update({"start": 10_000, "ramp_steps": 5000, "lecam": 0.001,
                                "augment": ("color", "translation")})
     return variant(config, name, {

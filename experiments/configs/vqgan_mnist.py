@@ -16,7 +16,7 @@ def get_config(name=None):
     autoencoder = vqvae_mnist.get_config().to_dict()
     config.update({key: autoencoder[key] for key in ("data", "optimizer", "num_steps", "evaluate_every", "model")})
     config.perceptual.update({"name": "classifier", "weight": 0.1})
-    config.discriminator = {"name": "patch", "channels": 16, "layers": 2}
+    config.discriminator = {"name": "patch", "channels": 16, "layers": 2, "norm": "group"}
     config.discriminator_optimizer = {**config.optimizer.to_dict(), "learning_rate": 1e-3, "b1": 0.5, "b2": 0.9}
     config.adversarial.update({"start": 500, "ramp_steps": 200, "weight": 0.2, "lecam": 0.01})
     return variant(config, name, {

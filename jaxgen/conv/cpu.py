@@ -2,7 +2,7 @@
 
 The rule, for convolutions without stride or dilation that are work enough to gain: 1x1 is a matrix product; 3x3 is
 Winograd's, if channels and tiles suffice; from or to up to four channels it is a product of windows. So is every one to
-a map smaller than its kernel. All else is the compiler's convolution.
+a map of fewer pixels than its kernel. All else is the compiler's convolution.
 
 Milliseconds on two cores, in one run, alternated, float32, forward and both gradients, medians, both JAX programs with
 the options of `jaxgen.cpu` (`python -m experiments.benchmark conv` measures again):
@@ -45,7 +45,8 @@ LEAST_CHANNELS = 16
 FEW_CHANNELS = 4
 # Products gain less, and compile as fast as a convolution: a millisecond or two of work is enough.
 LEAST_PRODUCT_OPERATIONS = 100e6
-# The compiler's convolution to a small map takes ten times as long at least: half a millisecond at this size.
+# The compiler's convolution to a small map takes three (11x11, stride 4) to sixty times as long (3x3): half a
+# millisecond at this size.
 LEAST_SMALL_OPERATIONS = 10e6
 
 
@@ -142,7 +143,7 @@ def _is_narrow(x: Array, features: int, geometry) -> bool:
 
 def _is_small(x: Array, features: int, geometry) -> bool:
     return (
-        any(n < k for n, k in zip(geometry.output(), geometry.kernel))
+        prod(geometry.output()) < prod(geometry.kernel)
         and _operations(x, features, geometry) >= LEAST_SMALL_OPERATIONS
     )
 

@@ -53,6 +53,13 @@ def check_positive(name: str, value) -> None:
         raise ValueError(f"{name} must be positive, got {value}")
 
 
+def check_not_negative(name: str, value) -> None:
+    """Refuses a number below zero."""
+    number = concrete(value)
+    if number is not None and not (number >= 0).all():
+        raise ValueError(f"{name} must not be below 0, got {value}")
+
+
 def numbered(sample_ids, batch: int) -> Array:
     """The samples' ids [B], 0 .. B - 1 where None is given; refuses another number of them."""
     if sample_ids is None:

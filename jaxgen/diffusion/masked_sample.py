@@ -8,7 +8,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxgen.diffusion.categorical import draw_categorical
-from jaxgen.diffusion.checks import check_fraction, check_keep_mask, check_positive, concrete, numbered
+from jaxgen.diffusion.checks import (
+    check_fraction,
+    check_keep_mask,
+    check_not_negative,
+    check_positive,
+    concrete,
+    numbered,
+)
 from jaxgen.diffusion.masked import LogitsFn, MaskSchedule, clean_log_probs, polynomial_masking
 
 
@@ -149,6 +156,7 @@ def confidence_sample(
     Chang et al., "MaskGIT" (2022), with the time of masked diffusion.
     """
     check_positive("temperature", temperature)
+    check_not_negative("choice_temperature", choice_temperature)
     _check_times(times)
     schedule = schedule or polynomial_masking()
     tokens, keep = start_tokens(shape, known, mask, mask_id)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jaxgen.diffusion import MaskSchedule, masked_diffusion_loss, stratified_times
 from jaxgen.losses.batch import entry
 from jaxgen.losses.conditions import drop_conditions, global_positions
-from jaxgen.priors import autoregressive_loss, masked_loss, masking_schedule
+from jaxgen.priors import autoregressive_loss, masked_loss
 
 PyTree = Any
 
@@ -82,11 +82,13 @@ def maskgit_prior_loss(
     train: bool = True,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
-    """-log p of the masked tokens of each sequence, a mean over them and over the batch, in nats (MaskGIT's objective).
+    """-log p of the masked tokens of each sequence, a mean over them and over the batch, in nats.
 
-    Sequences with few masks count as much as those with many, where the bound of `masked_prior_loss` weighs each by
-    one over its share of masks: no likelihood, but a steadier gradient. The network sees that share as its time, as it
-    does in masked diffusion with the linear schedule, so that either sampler and the bound work with it.
+    MaskGIT's objective, which sums where this takes the mean of each sequence. With the linear schedule and without
+    smoothing it is in expectation the bound of `masked_prior_loss`, and varies less, since it divides by the number of
+    masks and not by the expected one. The cosine schedule hides more, which is no bound and draws better after short
+    training. The network sees the share of masks as its time, as in masked diffusion with the linear schedule, so that
+    either sampler and the bound work with it.
 
     Args:
         params: parameters, differentiated by the caller.
@@ -112,10 +114,9 @@ def maskgit_prior_loss(
     time_key, mask_key, drop_key = jax.random.split(key, 3)
     r = stratified_times(time_key, total)[positions]
     cond = drop_conditions(drop_key, batch, condition, null, drop_condition if train else 0.0, positions, total)
-    share = masking_schedule(schedule)
 
     def logits_fn(tokens, r, cond):
-        return logits(params, tokens, share(r), cond)
+        return logits(params, tokens, jnp.mean(tokens == mask_id, axis=1), cond)
 
     loss = jnp.mean(masked_loss(
         mask_key, logits_fn, tokens, r, mask_id=mask_id, schedule=schedule, smoothing=smoothing if train else 0.0,

@@ -4,7 +4,7 @@ from jaxgen.conv import conv
 from jaxgen.models.autoencoder import Decoder, Encoder
 from jaxgen.models.build import build, build_discriminator, build_quantizer
 from jaxgen.models.classifier import Classifier, ConvClassifier, classifier
-from jaxgen.models.conv import Conv
+from jaxgen.models.conv_layer import Conv
 from jaxgen.models.diffusion import DiffusionModel, diffusion_model
 from jaxgen.models.discriminator import PatchDiscriminator, StyleDiscriminator
 from jaxgen.models.dit import DiT

@@ -20,7 +20,7 @@ from jaxgen.models.blocks import (
     depth_to_space,
     space_to_depth,
 )
-from jaxgen.models.conv import Conv
+from jaxgen.models.conv_layer import Conv
 
 
 class Middle(nn.Module):

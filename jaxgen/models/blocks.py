@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxgen.errors import unknown_name
-from jaxgen.models.conv import Conv
+from jaxgen.models.conv_layer import Conv
 from jaxgen.models.norm import GroupNorm
 
 NORMS = ("group", "none")

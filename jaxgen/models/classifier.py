@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxgen.models.conv import Conv
+from jaxgen.models.conv_layer import Conv
 from jaxgen.quantize import Variables
 
 

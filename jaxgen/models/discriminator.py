@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jaxgen.conv import conv
 from jaxgen.errors import unknown_name
 from jaxgen.models.blocks import Norm
-from jaxgen.models.conv import Conv
+from jaxgen.models.conv_layer import Conv
 from jaxgen.quantize.codebook import AxisName, first_position, psum
 
 PATCH_NORMS = ("group", "batch", "none")

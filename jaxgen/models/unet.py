@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.errors import unknown_name
 from jaxgen.models.blocks import Downsample, depth_to_space, space_to_depth
-from jaxgen.models.conv import Conv
+from jaxgen.models.conv_layer import Conv
 from jaxgen.models.embeddings import GaussianFourier, sinusoidal_embedding
 from jaxgen.models.unet_blocks import PixelAttention, SpatialTransformer, TimeResBlock, UpsampleTo, group_norm
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.models.blocks import Upsample
-from jaxgen.models.conv import Conv
+from jaxgen.models.conv_layer import Conv
 from jaxgen.models.vqvae import check_reconstruction
 from jaxgen.quantize import Quantizer, Variables
 

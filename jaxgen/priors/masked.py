@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.diffusion.checks import numbered, sample_keys
+from jaxgen.diffusion.checks import check_fraction, check_not_negative, numbered, sample_keys
 from jaxgen.diffusion.masked import LogitsFn, clean_log_probs
 from jaxgen.diffusion.masked_sample import start_tokens
 from jaxgen.errors import unknown_name
@@ -70,6 +70,7 @@ def masked_loss(
     Returns:
         [B].
     """
+    check_fraction("smoothing", smoothing)
     if jnp.shape(r) != tokens.shape[:1]:
         raise ValueError(f"r must hold one number per sequence, shape {tokens.shape[:1]}; got {jnp.shape(r)}")
     length = tokens.shape[1]
@@ -133,6 +134,7 @@ def masked_decode(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    check_not_negative("choice_temperature", choice_temperature)
     tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = numbered(sample_ids, shape[0])
     left = masked_counts(jnp.sum(~keep, axis=1), shape[1], steps, schedule)

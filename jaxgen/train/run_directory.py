@@ -26,7 +26,8 @@ class RunDirectory(NamedTuple):
 
 
 def open_run(
-    directory: str | Path, config: Mapping[str, Any], *, may_change: Iterable[str] = ("num_steps",)
+    directory: str | Path, config: Mapping[str, Any], *, may_change: Iterable[str] = ("num_steps",),
+    added: Mapping[str, Any] | None = None,
 ) -> RunDirectory:
     """Starts a run in a new or empty directory, or goes on with the one that is there.
 
@@ -35,6 +36,7 @@ def open_run(
         config: the run's configuration, plain JSON. Written on the first start, compared on the next ones.
         may_change: keys that may differ from before, with dots for nesting: "optimizer.learning_rate", or
             "optimizer" for all below it. The file then gets the new values.
+        added: keys, with dots, that configurations did not have once, and the values that were meant then.
 
     Returns:
         A `RunDirectory`.
@@ -54,7 +56,7 @@ def open_run(
     file = path / "config.json"
     started_before = file.is_file()
     if started_before:
-        check_config(file, config, may_change)
+        check_config(file, config, may_change, added)
     elif path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
         raise ValueError(
             f"working directory {path} is not empty and holds no run (no config.json): give a new or empty directory"
@@ -69,13 +71,14 @@ def open_run(
     return run
 
 
-def check_config(file: Path, config: Mapping[str, Any], may_change: Iterable[str] = ()) -> None:
+def check_config(file: Path, config: Mapping[str, Any], may_change: Iterable[str] = (),
+                 added: Mapping[str, Any] | None = None) -> None:
     """Compares a configuration with the one in a file.
 
     Args:
         file: `config.json`.
         config: the new one.
-        may_change: see `open_run`.
+        may_change, added: see `open_run`.
 
     Raises:
         ValueError: they differ in keys that may not change, or the file is no JSON object.
@@ -84,6 +87,7 @@ def check_config(file: Path, config: Mapping[str, Any], may_change: Iterable[str
     if not isinstance(before, dict):
         raise ValueError(f"{file} is damaged: it is not a JSON object. Restore it, or give another working directory")
     old, new, allowed = dict(_flat(before)), dict(_flat(config)), tuple(may_change)
+    old = {key: value for key, value in (added or {}).items() if key in new} | old
     differing = [
         key
         for key in {**old, **new}

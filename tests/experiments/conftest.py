@@ -10,8 +10,6 @@ import pytest
 from tests.conftest import QUICK_COMPILATION
 from tests.experiments import forked
 
-ROOT = Path(__file__).parents[2]
-
 
 class Scripts:
     """Runs `python -m experiments.NAME`; compiled programs are shared between all processes of one test session."""
@@ -28,7 +26,7 @@ class Scripts:
     def start(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen:
         """The interpreter itself, as a user starts it."""
         return subprocess.Popen(
-            [sys.executable, "-m", f"experiments.{name}", *arguments], cwd=ROOT,
+            [sys.executable, "-m", f"experiments.{name}", *arguments], cwd=forked.ROOT,
             env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
 

@@ -1,7 +1,9 @@
 """A script's run in a process of its own that need not import anything: it is forked from one that has.
 
 Importing takes a script two seconds, more than most runs of `:smoke` compute. The process that is forked from (one for
-each test process, see `multiprocessing`'s start method "forkserver") has imported all scripts and started no backend.
+each test process, see `multiprocessing`'s start method "forkserver") has imported all scripts and started no backend;
+the few threads that imports leave wait and hold no locks. What the interpreter runs at its exit is not run: slow tests
+start it whole.
 """
 
 import multiprocessing
@@ -13,6 +15,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
+ROOT = Path(__file__).parents[2]
 SCRIPTS = ("vqvae", "vqgan", "token_prior", "diffusion", "latent_diffusion", "classifier", "sample", "edit", "evaluate",
            "reconstruct", "judge", "demo")
 IMPORTED_LATE = ["grain", "matplotlib.pyplot", "orbax.checkpoint", "sklearn.svm", "tensorboardX", "tensorflow_datasets"]
@@ -28,7 +31,7 @@ def start(environment: dict[str, str]) -> None:
 
 
 def run(name: str, arguments: list[str], environment: dict[str, str], directory: Path) -> tuple[int, str, str]:
-    """(exit status, stdout, stderr) of `python -m experiments.NAME`, which leaves no file in `directory`.
+    """(exit status, stdout, stderr) of `python -m experiments.NAME`; `directory` is for its output on the way here.
 
     Raises:
         TimeoutError: it takes longer than a test may.
@@ -37,18 +40,20 @@ def run(name: str, arguments: list[str], environment: dict[str, str], directory:
     process = context.Process(target=_run, args=(name, arguments, environment, files))
     process.start()
     process.join(280)
-    if process.exitcode is None:
-        process.kill()
-        raise TimeoutError(f"experiments.{name} {' '.join(arguments)} takes more than 280 s")
-    out, err = (file.read_text() for file in files)
+    late = process.exitcode is None
+    process.kill()
+    out, err = (file.read_text() if file.exists() else "" for file in files)
     for file in files:
-        file.unlink()
+        file.unlink(missing_ok=True)
+    if late:
+        raise TimeoutError(f"experiments.{name} {' '.join(arguments)} takes more than 280 s\n{out}\n{err}")
     return process.exitcode, out, err
 
 
 def _run(name, arguments, environment, files):
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(ROOT)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = [name, *arguments]

@@ -7,7 +7,8 @@ import pytest
 from experiments import configs
 from experiments.diffusion import make_weighting, noise_levels
 from experiments.latent_diffusion import latent_shape
-from experiments.sampling import TOKEN_SAMPLERS, DiffusionSampler, LatentSampler
+from experiments.sampling import DiffusionSampler, LatentSampler
+from experiments.token_sampling import TOKEN_SAMPLERS
 from jaxgen import models
 
 ALL = sorted(p.stem for p in Path(configs.__file__).parent.glob("[a-z]*_*.py"))
@@ -163,6 +164,7 @@ PUBLISHED = {
     "token_prior_imagenet_maskgit": {
         "objective": "maskgit", "model.network.features": 768, "model.network.depth": 24, "model.network.heads": 8,
         "optimizer.b1": 0.9, "optimizer.b2": 0.96, "data.batch_size": 256, "num_steps": 1_500_000,
+        "optimizer.learning_rate": 1e-4, "optimizer.weight_decay": 0.045, "drop_condition": 0.0,
         "sampling.solver": "maskgit", "sampling.steps": 8, "sampling.choice_temperature": 4.5,
     },
     "ldm4_celebahq": {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from experiments.configs import dit_mnist
 from experiments.edit import fill_in, read_mask
 from experiments.runs import load_split
 from experiments.sampling import DiffusionSampler, load_sampler
+from experiments.token_sampling import MaskedSampler
 from jaxgen import data, models
 from jaxgen.train import read_records
 
@@ -105,6 +107,28 @@ def test_a_prior_samples_and_is_measured_without_the_run_of_its_tokenizer(script
     assert 0 < result["bits_per_token"] < 10 and result["pictures"] == 30
 
 
+def test_maskgit_draws_and_fills_in_and_its_network_sees_the_share_of_masks_as_time(scripts, prior, tmp_path):
+    options = (f"--workdir={prior}", "--solver=maskgit", "--choice_temperature=2", "--steps=3")
+    scripts.run("sample", *options, "--count=4", f"--output={tmp_path / 'a.png'}")
+    scripts.run("edit", "inpaint", *options, "--count=4", f"--output={tmp_path / 'b.png'}")
+    assert Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62) and (tmp_path / "b.png").is_file()
+    _, loaded, variables = load_sampler(prior)
+    seen = []
+
+    def logits(params, tokens, t, cond):
+        jax.debug.callback(lambda *a: seen.append([np.asarray(x) for x in a]), tokens, t)
+        return loaded.model.logits(params, tokens, t, cond)
+
+    watched = MaskedSampler(loaded.model._replace(logits=logits), (28, 28, 1),
+                            {**loaded.config["sampling"], "solver": "maskgit", "steps": 5, "guidance": 1})
+    known = {"known": jnp.zeros((3, 49), jnp.int32), "mask": jnp.arange(49)[None] < jnp.array([[0], [20], [48]])}
+    watched.tokens(variables, jax.random.key(0), jnp.arange(3), {"classes": jnp.arange(3)}, **known)
+    jax.effects_barrier()
+    assert len(seen) == 5 and (seen[0][1] == np.float32([49, 29, 1]) / 49).all()
+    for tokens, t in seen:
+        np.testing.assert_allclose(t, np.mean(tokens == loaded.model.mask_id, axis=1), rtol=1e-6)
+
+
 def test_a_prior_goes_on_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):
     shutil.copytree(prior, tmp_path / "prior")
     arguments = (f"--workdir={tmp_path / 'prior'}", PRIOR, f"--config.tokenizer={prior.parent / 'codes'}")
@@ -153,6 +177,7 @@ def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, argument
     ("prior", {"remask": 1.5}, r"remask must be a fraction in \[0, 1\], got 1.5"),
     ("prior", {"remask": 0.5, "solver": "confidence"}, "belongs to solver 'ancestral'"),
     ("prior", {"solver": "maskgut"}, "Did you mean 'maskgit'"),
+    ("prior", {"choice_temperature": -1.0, "solver": "maskgit"}, "choice_temperature must not be below 0"),
     ("prior", {"grid": "karras"}, "does not apply to a 'token_prior': its settings are choice_temperature, guidance"),
 ])
 def test_settings_out_of_bounds_are_refused(request, run, changes, message):

@@ -123,10 +123,26 @@ def test_maskgits_loss_is_the_smoothed_cross_entropy_of_masked_tokens_a_mean_of_
     for i in range(16):
         share, draws = np.cos(np.pi * r[i] / 2), np.asarray(jax.random.uniform(jax.random.fold_in(mask_key, i), (6,)))
         hidden = np.argsort(draws)[: max(1, int(np.ceil(6 * share)))]
-        scores = share * np.arange(5) + 0.1 * classes[i] * np.arange(5)[::-1]  # a mask's own row of one_hot is 0
+        # The network's time is the share of masks, and a mask's own row of one_hot is 0.
+        scores = len(hidden) / 6 * np.arange(5) + 0.1 * classes[i] * np.arange(5)[::-1]
         log_p = scores - np.log(np.exp(scores).sum())
         total += np.mean([-0.9 * log_p[int(TOKENS[i, j])] - 0.1 * log_p.mean() for j in hidden])
     assert loss == pytest.approx(total / 16, rel=1e-5) and metrics["loss"] == loss and state == {"kept": 1}
+
+
+def test_with_the_linear_schedule_maskgits_loss_is_the_bound_in_expectation():
+    """Of logits that depend on what is visible; 60,000 draws of masks in one batch of equal sequences."""
+    n = 60_000
+    batch = {"tokens": jnp.tile(TOKENS[:1], (n, 1))}
+
+    def seeing(params, tokens, t, cond):
+        return jnp.sum(jax.nn.one_hot(tokens, 6), axis=1, keepdims=True)[..., :5] * 0.7 + jnp.zeros((1, 6, 1))
+
+    bound = jax.jit(partial(masked_prior_loss, logits=seeing, mask_id=MASK))({}, {}, batch, KEY)[0]
+    options = {"logits": seeing, "mask_id": MASK, "smoothing": 0.0}
+    linear, cosine = (jax.jit(partial(maskgit_prior_loss, schedule=name, **options))({}, {}, batch, KEY)[0]
+                      for name in ("linear", "cosine"))
+    assert linear == pytest.approx(float(bound), rel=0.01) and abs(cosine - bound) > 0.02 * bound
 
 
 def test_autoregressive_prior_loss_is_the_cross_entropy_of_each_token_per_token():

@@ -173,3 +173,7 @@ def test_a_masked_sequence_is_the_same_in_every_batch_and_bad_input_is_refused()
         priors.masked_decode(KEY, logits_fn, (2, 12), mask_id=3, steps=0)
     with pytest.raises(ValueError, match="temperature must be positive"):
         priors.autoregressive_sample(KEY, chain, jnp.int32(0), (2, 3), temperature=0.0)
+    with pytest.raises(ValueError, match="choice_temperature must not be below 0, got -1"):
+        priors.masked_decode(KEY, logits_fn, (2, 12), mask_id=3, choice_temperature=-1)
+    with pytest.raises(ValueError, match=r"smoothing must be a fraction in \[0, 1\], got 2"):
+        priors.masked_loss(KEY, logits_fn, whole, jnp.zeros(6), mask_id=3, smoothing=2)

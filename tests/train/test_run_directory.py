@@ -38,6 +38,17 @@ def test_each_differing_key_is_named_with_both_values(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 0.1
 
 
+def test_a_key_that_was_added_later_has_had_the_value_that_was_meant(tmp_path):
+    open_run(tmp_path, CONFIG)
+    added = {"optimizer.b1": 0.9, "elsewhere": 1}
+    newer = {**CONFIG, "optimizer": {**CONFIG["optimizer"], "b1": 0.9}}
+    assert open_run(tmp_path, newer, added=added).started_before
+    assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["b1"] == 0.9
+    open_run(tmp_path / "other", CONFIG)
+    with pytest.raises(ValueError, match="optimizer.b1: 0.9 before, 0.5 now"):
+        open_run(tmp_path / "other", {**CONFIG, "optimizer": {**CONFIG["optimizer"], "b1": 0.5}}, added=added)
+
+
 def test_keys_that_may_change_change(tmp_path):
     open_run(tmp_path, CONFIG)
     assert open_run(tmp_path, {**CONFIG, "num_steps": 20}).started_before
