@@ -1,6 +1,4 @@
-"""Autoencoders that the tests of this folder save and load, each traced once for all tests."""
-
-import functools
+"""Autoencoders that the tests of this folder save and load."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,6 @@ from jaxgen.quantize import Variables, vq
 
 WIDTHS = {"channels": 4, "multipliers": (1, 2), "norm_groups": 2}
 KEY = jax.random.key(0)
-SEVEN = vq(7)
 
 
 def networks(*, latents, z=None, attention=(), channels=3, encoder=None, decoder=None, **shared):
@@ -25,19 +22,17 @@ def networks(*, latents, z=None, attention=(), channels=3, encoder=None, decoder
 
 
 def vq_model(quantizer=None, *, latents=3, z=(2, 2), **options):
-    pair = networks(latents=latents, z=z, **options)
-    return filled(vqvae, *pair, quantizer or SEVEN, channels=options.get("channels", 3))
+    return filled(vqvae(*networks(latents=latents, z=z, **options), quantizer or vq(7)), options.get("channels", 3))
 
 
 def kl_model(*, latents=4, z=(4, 2), scale=0.5, shift=0.0, **options):
-    pair = networks(latents=latents, z=z, **options)
-    return filled(kl_autoencoder, *pair, channels=options.get("channels", 3), scale=scale, shift=shift)
+    model = kl_autoencoder(*networks(latents=latents, z=z, **options), scale=scale, shift=shift)
+    return filled(model, options.get("channels", 3))
 
 
-@functools.cache
-def filled(build, *parts, channels, **options):
+def filled(model, channels, seed=0):
     """The model, and random parameters and state for it."""
-    model, rng = build(*parts, **options), np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     size = model.encoder.patch_size * 2 ** (len(model.encoder.multipliers) - 1)
     shapes = jax.eval_shape(lambda key: model.init(key, (size, size, channels)), KEY)
     return model, jax.tree.map(lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)), shapes)
