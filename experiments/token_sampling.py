@@ -6,7 +6,6 @@ from math import prod
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from experiments.sampler import Sampler
 from jaxgen import diffusion, priors
@@ -78,11 +77,8 @@ class MaskedSampler(TokenSampler):
         options |= {"choice_temperature": settings["choice_temperature"]}
         if self.sampling["solver"] == "confidence":
             return diffusion.confidence_sample(key, logits, self.times, shape, **options)
-
-        def at(tokens, r, cond):  # the time that the network knows is the share of masks, also where much is given
-            return logits(tokens, jnp.mean(tokens == self.model.mask_id, axis=1), cond)
-
-        return priors.masked_decode(key, at, shape, steps=len(self.times) - 1, **options)
+        logits = priors.timed_by_masks(logits, self.model.mask_id)
+        return priors.masked_decode(key, logits, shape, steps=len(self.times) - 1, **options)
 
     @property
     def evaluations(self) -> int:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jaxgen.diffusion import MaskSchedule, masked_diffusion_loss, stratified_times
 from jaxgen.losses.batch import entry
 from jaxgen.losses.conditions import drop_conditions, global_positions
-from jaxgen.priors import autoregressive_loss, masked_loss
+from jaxgen.priors import autoregressive_loss, masked_loss, timed_by_masks
 
 PyTree = Any
 
@@ -53,12 +53,8 @@ def masked_prior_loss(
     Raises:
         ValueError: the batch lacks an entry, or a setting is out of its bounds.
     """
-    tokens = entry(batch, "tokens")
-    positions, total = global_positions(tokens.shape[0], axis_name)
-    time_key, mask_key, drop_key = jax.random.split(key, 3)
-    t = stratified_times(time_key, total)[positions]
-    cond = drop_conditions(drop_key, batch, condition, null, drop_condition if train else 0.0, positions, total)
-
+    drop = drop_condition if train else 0.0
+    tokens, t, mask_key, positions, cond = _masked_step(batch, key, condition, null, drop, axis_name)
     nats = masked_diffusion_loss(
         mask_key, partial(logits, params), tokens, t, mask_id=mask_id, schedule=schedule, cond=cond,
         sample_ids=positions,
@@ -109,18 +105,11 @@ def maskgit_prior_loss(
 
     Chang, Zhang, Jiang, Liu & Freeman, "MaskGIT: masked generative image transformer" (2022), section 3.1.
     """
-    tokens = entry(batch, "tokens")
-    positions, total = global_positions(tokens.shape[0], axis_name)
-    time_key, mask_key, drop_key = jax.random.split(key, 3)
-    r = stratified_times(time_key, total)[positions]
-    cond = drop_conditions(drop_key, batch, condition, null, drop_condition if train else 0.0, positions, total)
-
-    def logits_fn(tokens, r, cond):
-        return logits(params, tokens, jnp.mean(tokens == mask_id, axis=1), cond)
-
+    drop = drop_condition if train else 0.0
+    tokens, r, mask_key, positions, cond = _masked_step(batch, key, condition, null, drop, axis_name)
     loss = jnp.mean(masked_loss(
-        mask_key, logits_fn, tokens, r, mask_id=mask_id, schedule=schedule, smoothing=smoothing if train else 0.0,
-        cond=cond, sample_ids=positions,
+        mask_key, timed_by_masks(partial(logits, params), mask_id), tokens, r, mask_id=mask_id, schedule=schedule,
+        smoothing=smoothing if train else 0.0, cond=cond, sample_ids=positions,
     ))
     return loss, ({"loss": loss}, state)
 
@@ -164,6 +153,15 @@ def autoregressive_prior_loss(
     positions, total = global_positions(tokens.shape[0], axis_name)
     cond = drop_conditions(key, batch, condition, null, drop_condition if train else 0.0, positions, total)
     return _per_token(autoregressive_loss(logits(params, tokens, cond), tokens), tokens, state)
+
+
+def _masked_step(batch, key, condition, null, drop_condition, axis_name) -> tuple[Array, Array, Array, Array, Any]:
+    """(tokens, a time in [0, 1) for each, the key of their masks, their places in the global batch, conditions)."""
+    tokens = entry(batch, "tokens")
+    positions, total = global_positions(tokens.shape[0], axis_name)
+    time_key, mask_key, drop_key = jax.random.split(key, 3)
+    cond = drop_conditions(drop_key, batch, condition, null, drop_condition, positions, total)
+    return tokens, stratified_times(time_key, total)[positions], mask_key, positions, cond
 
 
 def _per_token(nats: Float[Array, "B"], tokens: Array, state: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:

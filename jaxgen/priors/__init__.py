@@ -14,9 +14,9 @@ from jaxgen.priors.autoregressive import (
     token_nats,
 )
 from jaxgen.priors.draw import draw_tokens, filter_logits
-from jaxgen.priors.masked import masked_counts, masked_decode, masked_loss, masking_schedule
+from jaxgen.priors.masked import masked_counts, masked_decode, masked_loss, masking_schedule, timed_by_masks
 
 __all__ = [
     "NextFn", "autoregressive_loss", "autoregressive_sample", "draw_tokens", "filter_logits", "guide", "masked_counts",
-    "masked_decode", "masked_loss", "masking_schedule", "token_nats",
+    "masked_decode", "masked_loss", "masking_schedule", "timed_by_masks", "token_nats",
 ]

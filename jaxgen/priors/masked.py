@@ -2,8 +2,9 @@
 
     logits_fn(tokens [B, N], r [B], cond) -> logits [B, N, K]
 
-with `mask_id` where a token is unknown and r the share of the way (`jaxgen.models.TokenPrior.logits`, which takes a
-time 1 - r, is one). Known tokens: `known` [B, N] and `mask` [B, N] boolean, **True keeps**.
+with `mask_id` where a token is unknown and r the share of the way (`timed_by_masks` makes one of the logits of
+`jaxgen.models.TokenPrior`, whose time is the share of masks). Known tokens: `known` [B, N] and `mask` [B, N] boolean,
+**True keeps**.
 
 Chang, Zhang, Jiang, Liu & Freeman, "MaskGIT: masked generative image transformer" (2022).
 """
@@ -29,6 +30,18 @@ SCHEDULES = {
     "cubic": lambda r: 1 - r**3,
     "sqrt": lambda r: 1 - jnp.sqrt(r),
 }
+
+
+def timed_by_masks(logits_fn: LogitsFn, mask_id: int) -> LogitsFn:
+    """A function of this module from one of masked diffusion, (tokens, t, cond), where t is the share of masks.
+
+    The share is counted and not taken from a schedule: where much is given, a decoding starts late.
+    """
+
+    def timed(tokens, r, cond):
+        return logits_fn(tokens, jnp.mean(tokens == mask_id, axis=1), cond)
+
+    return timed
 
 
 def masking_schedule(name: str = "cosine") -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
