@@ -10,9 +10,10 @@ import numpy as np
 from jaxgen import data
 from jaxgen.errors import unknown_name
 from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior, encode_text
-from jaxgen.models.diffusion import check_condition
+from jaxgen.models.conditioning import check_condition
 
 Conditioned = DiffusionModel | LatentDiffusion | TokenPrior
+CONDITIONS = {"classes": {"classes": "label"}, "text": {"text": "text"}, "none": None}  # config's: entries of a batch
 
 
 def to_condition(model: Conditioned, count: int, *, classes: Sequence[int | str] | None = None,
@@ -29,7 +30,7 @@ def to_condition(model: Conditioned, count: int, *, classes: Sequence[int | str]
     Raises:
         ValueError: an unknown class, or a condition that the model does not take.
     """
-    text_length = getattr(model, "text_length", 0)
+    text_length = model.text_length
     takes = "classes" if model.num_classes else "text" if text_length else "nothing"
     for name, given in (("classes", classes), ("text", prompts)):
         if given is not None and takes != name:
@@ -58,22 +59,32 @@ def _class_number(given: int | str, names: Sequence[str] | None) -> int:
         return list(names).index(given)
 
 
-def class_count(dataset: data.Dataset) -> int:
-    """The classes of a set on which a model shall be conditioned.
+def class_sizes(condition: str, dataset: data.Dataset) -> dict[str, int]:
+    """What the set adds to the model's description for `config.condition`: {"num_classes": its classes}, or nothing.
 
     Raises:
-        ValueError: the set has no labels.
+        ValueError: an unknown condition, or a set without labels.
     """
+    if condition not in CONDITIONS:
+        raise unknown_name("config.condition", condition, CONDITIONS)
+    if condition != "classes":
+        return {}
     if not dataset.num_classes:
         raise ValueError(f"config.condition='classes' needs labels, and {dataset.name} has none: use 'none'")
-    return dataset.num_classes
+    return {"num_classes": dataset.num_classes}
+
+
+def check_text(condition: str, model: Conditioned) -> None:
+    """Raises ValueError where `config.condition` is text and the model has no encoder of it, or the other way round."""
+    if (condition == "text") != bool(model.text_length):
+        raise ValueError(f"config.condition={condition!r} does not fit config.model.text: text needs an encoder")
 
 
 def batch_condition(model: Conditioned, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The condition that belongs to a batch of pictures: their labels or the tokens of their captions."""
     if model.num_classes:
         return {"classes": jnp.asarray(batch["label"])}
-    return {"text": jnp.asarray(batch["text"])} if getattr(model, "text_length", 0) else {}
+    return {"text": jnp.asarray(batch["text"])} if model.text_length else {}
 
 
 def with_text(dataset: data.Dataset, length: int) -> data.Dataset:

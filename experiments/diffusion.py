@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import class_count, with_text
-from experiments.progress import SHOWN, make_evaluate
-from experiments.runs import load_split, spread
+from experiments.conditions import CONDITIONS, check_text, class_sizes, with_text
+from experiments.progress import make_evaluate
+from experiments.runs import load_split
 from experiments.sampling import DiffusionSampler
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
 from jaxgen import diffusion, losses, models, train
@@ -27,7 +27,6 @@ WEIGHTINGS = {"edm": diffusion.edm_weighting, "min_snr": diffusion.min_snr, "p2"
               "sigmoid": diffusion.sigmoid_weighting, "uniform": diffusion.uniform}
 TIMES = {"uniform": diffusion.uniform_times, "stratified": diffusion.stratified_times,
          "logit_normal": diffusion.logit_normal_times}
-CONDITIONS = {"classes": {"classes": "label"}, "text": {"text": "text"}, "none": None}
 
 
 def noise_levels(schedule: diffusion.Schedule | None, name: str, **options):
@@ -56,20 +55,15 @@ def make_weighting(name: str, **options) -> diffusion.Weighting:
 def train_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
     axis = axis_name(config)
-    if config.condition not in CONDITIONS:
-        raise unknown_name("config.condition", config.condition, CONDITIONS)
 
     # 1. Data, and what of it is the condition.
     train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
     shape = train_set.image_shape
-    sizes = {"image_channels": shape[-1]}
-    if config.condition == "classes":
-        sizes["num_classes"] = class_count(train_set)
+    sizes = {"image_channels": shape[-1], **class_sizes(config.condition, train_set)}
 
     # 2. The model, as pure functions, and the objective made of them.
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis)
-    if (config.condition == "text") != bool(model.text_length):
-        raise ValueError(f"config.condition={config.condition!r} does not fit config.model.text: text needs an encoder")
+    check_text(config.condition, model)
     train_set, test_set = (with_text(dataset, model.text_length) for dataset in (train_set, test_set))
     loss_fn = partial(
         losses.diffusion_loss, denoise=model.denoise, draw_sigmas=noise_levels(model.schedule, **config.noise),
@@ -79,8 +73,7 @@ def train_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
 
     # 3. What is measured and shown along the way.
     sampler = DiffusionSampler(model, shape, config.sampling)
-    prompts = [str(caption) for caption in spread(test_set, SHOWN)["caption"]] if model.text_length else None
-    evaluate = make_evaluate(loss_fn, sampler, test_set, prompts=prompts)
+    evaluate = make_evaluate(loss_fn, sampler, test_set)
 
     # 4. Training.
     return train_model(

@@ -116,7 +116,7 @@ def main(action: str, *, workdir: str, step: int | None, images: str | None, mas
     # 1. The pictures: held-out ones with their own conditions, or the user's without. Those asked for come before both.
     model, shape, params = loaded.model, tuple(loaded.config["image_shape"]), variables.params
     dataset = read_folder(Path(images), shape) if images else load_split(loaded.config)
-    dataset = dataset if images else with_text(dataset, getattr(model, "text_length", 0))
+    dataset = dataset if images else with_text(dataset, model.text_length)
     count = min(count, len(dataset))
     if action == "interpolate" and count < 2:
         raise ValueError(f"interpolate goes from one picture to another and needs two, got {count}")

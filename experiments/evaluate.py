@@ -20,7 +20,7 @@ from absl import flags
 
 from experiments import command_line
 from experiments.classification import Examiner
-from experiments.conditions import with_text
+from experiments.conditions import Conditioned, with_text
 from experiments.likelihood import bits_per_dim, bits_per_token, latent_errors
 from experiments.reconstruction import Reconstructor, find_lpips
 from experiments.runs import load_run, load_split
@@ -43,14 +43,14 @@ def main(
         raise ValueError(f"--lpips={lpips} compares reconstructions, which a {loaded.config['model']['name']!r} has "
                          "not: leave it out")
     result = {"step": loaded.step, "data": dataset.name, "split": dataset.split, "pictures": len(dataset)}
-    if isinstance(loaded.model, DiffusionModel):
+    if isinstance(loaded.model, Conditioned):
         dataset = with_text(dataset, loaded.model.text_length)
+    if isinstance(loaded.model, DiffusionModel):
         result |= bits_per_dim(loaded.model, variables.params, dataset, bar=True)
     elif isinstance(loaded.model, TokenPrior):
         result |= bits_per_token(loaded.model, variables, dataset, bar=True)
     elif isinstance(loaded.model, LatentDiffusion):
         result |= measured(loaded.model.autoencoder, Variables(*variables.state["autoencoder"]))
-        dataset = with_text(dataset, loaded.model.text_length)
         result |= latent_errors(loaded.model, variables, dataset, bar=True)
     elif isinstance(loaded.model, Classifier):
         result |= Examiner(loaded.model).measure(variables, dataset)

@@ -17,15 +17,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import class_count, with_text
-from experiments.diffusion import CONDITIONS, make_weighting, noise_levels
+from experiments.conditions import CONDITIONS, check_text, class_sizes, with_text
+from experiments.diffusion import make_weighting, noise_levels
 from experiments.first_stage import find_first_stage, measure_deviation, take_data
-from experiments.progress import SHOWN, make_evaluate
-from experiments.runs import load_split, spread
+from experiments.progress import make_evaluate
+from experiments.runs import load_split
 from experiments.sampling import LatentSampler
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
 from jaxgen import losses, models, train
-from jaxgen.errors import unknown_name
 
 KINDS = ("vqvae", "kl_autoencoder")
 
@@ -33,8 +32,6 @@ KINDS = ("vqvae", "kl_autoencoder")
 def train_latent_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
     axis = axis_name(config)
-    if config.condition not in CONDITIONS:
-        raise unknown_name("config.condition", config.condition, CONDITIONS)
 
     # 1. The autoencoder, and the data it was trained on.
     first = find_first_stage("autoencoder", config.autoencoder, workdir, second="latent_diffusion", kinds=KINDS,
@@ -44,12 +41,10 @@ def train_latent_diffusion(config: ConfigDict, workdir: str | Path) -> train.Fit
     image_shape = train_set.image_shape
 
     # 2. The model, as pure functions, its state and the objective.
-    sizes = {"autoencoder": first.model, "shape": latent_shape(first.model, image_shape)}
-    if config.condition == "classes":
-        sizes["num_classes"] = class_count(train_set)
+    sizes = {"autoencoder": first.model, "shape": latent_shape(first.model, image_shape),
+             **class_sizes(config.condition, train_set)}
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis)
-    if (config.condition == "text") != bool(model.text_length):
-        raise ValueError(f"config.condition={config.condition!r} does not fit config.model.text: text needs an encoder")
+    check_text(config.condition, model)
     state = first.model_state
     if state is None:
         state = {"autoencoder": first.variables, "deviation": jnp.ones(())}
@@ -63,8 +58,7 @@ def train_latent_diffusion(config: ConfigDict, workdir: str | Path) -> train.Fit
 
     # 3. What is measured and shown along the way.
     sampler = LatentSampler(model, image_shape, config.sampling)
-    prompts = [str(caption) for caption in spread(test_set, SHOWN)["caption"]] if model.text_length else None
-    evaluate = make_evaluate(loss_fn, sampler, test_set, prompts=prompts)
+    evaluate = make_evaluate(loss_fn, sampler, test_set)
 
     # 4. Training.
     latents = "x".join(map(str, model.shape))

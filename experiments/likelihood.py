@@ -42,7 +42,7 @@ def bits_per_dim(model: DiffusionModel, params: Any, dataset: data.Dataset, *, l
 
 def bits_per_token(model: TokenPrior, variables: Variables, dataset: data.Dataset, *, times: int = 16, batch: int = 100,
                    seed: int = 0, bar: bool = False) -> dict[str, float]:
-    """The code length of a set's tokens given their classes: exact for an autoregressive prior, else the variational
+    """The code length of a set's tokens given their conditions: exact for an autoregressive prior, else the variational
     bound, a mean over `times` times per picture which are spread evenly.
 
     Returns:

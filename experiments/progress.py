@@ -1,6 +1,6 @@
 """What the training of a generative model measures and shows along the way: a held-out loss, and samples."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,21 +18,21 @@ CHECKED = 512  # held-out pictures whose loss is measured
 
 
 def make_evaluate(
-    loss_fn: Callable, sampler: Sampler, held_out: data.Dataset, *, prompts: Sequence[str] | None = None
+    loss_fn: Callable, sampler: Sampler, held_out: data.Dataset
 ) -> Callable[[train.Logger, Variables, int], Mapping[str, Any]]:
     """`evaluate(logger, variables, step) -> metrics` for `train_model`; the samples go to the logger.
 
     Args:
         loss_fn: the training's objective, which takes `train=False`.
         sampler: of the model.
-        held_out: the set.
-        prompts: captions to sample; of a model of classes it shows all classes in turn.
+        held_out: the set. A model of text shows samples of its captions, a model of classes all classes in turn.
     """
     model = sampler.model
     batch = {name: jnp.asarray(value) for name, value in spread(held_out, CHECKED).items() if value.dtype.kind in "iu"}
     batch["image"] = data.to_float(batch["image"])
     measure = jax.jit(lambda variables, batch: loss_fn(*variables, batch, jax.random.key(0), train=False)[1][0],
                       compiler_options=compiler_options())
+    prompts = [str(caption) for caption in spread(held_out, SHOWN)["caption"]] if model.text_length else None
     columns = model.num_classes if 1 < model.num_classes <= 16 else None
 
     def evaluate(logger, variables, step):

@@ -1,4 +1,5 @@
-"""Train a prior over the codes of a trained VQ-VAE, by class or without: masked diffusion, MaskGIT or autoregressive.
+"""Train a prior over the codes of a trained VQ-VAE, by class, by text or without: masked diffusion, MaskGIT or
+autoregressive.
 
     python -m experiments.vqvae --workdir=runs/codes
     python -m experiments.token_prior --workdir=runs/prior --config.tokenizer=runs/codes
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import class_count
+from experiments.conditions import CONDITIONS, check_text, class_sizes, with_text
 from experiments.first_stage import find_first_stage, take_data
 from experiments.progress import make_evaluate
 from experiments.runs import load_split
@@ -28,15 +29,12 @@ from experiments.training import axis_name, describe_pictures, train_batches, tr
 from jaxgen import losses, models, train
 from jaxgen.errors import unknown_name
 
-CONDITIONS = ("classes", "none")
 OBJECTIVES = {"diffusion": losses.masked_prior_loss, "maskgit": losses.maskgit_prior_loss}  # of masked priors
 
 
 def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
     # 1. The tokenizer, and the data it was trained on.
-    if config.condition not in CONDITIONS:
-        raise unknown_name("config.condition", config.condition, CONDITIONS)
     name = config.get("objective", "diffusion")
     if name not in OBJECTIVES:
         raise unknown_name("config.objective", name, OBJECTIVES)
@@ -50,10 +48,10 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     # 2. The prior, as pure functions, and the objective made of them.
     encoder = models.build(**first.model)
     indices = jax.eval_shape(encoder.indices, tokenizer, jnp.zeros((1, *image_shape)))
-    sizes = {"tokenizer": first.model, "shape": indices.shape[1:]}
-    if config.condition == "classes":
-        sizes["num_classes"] = class_count(train_set)
+    sizes = {"tokenizer": first.model, "shape": indices.shape[1:], **class_sizes(config.condition, train_set)}
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis_name(config))
+    check_text(config.condition, model)
+    train_set, test_set = (with_text(dataset, model.text_length) for dataset in (train_set, test_set))
     if model.kind == "autoregressive":
         objective = losses.autoregressive_prior_loss
     else:
@@ -63,7 +61,7 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
         tokens = jax.lax.stop_gradient(model.tokens(state, batch["image"]))
         return objective(
             params, state, {**batch, "tokens": tokens}, key, logits=model.logits,
-            condition={"classes": "label"} if model.num_classes else None, null=model.null,
+            condition=CONDITIONS[config.condition], null=model.null,
             drop_condition=config.drop_condition, **options)
 
     # 3. What is measured and shown along the way.

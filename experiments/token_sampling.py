@@ -27,7 +27,7 @@ class TokenSampler(Sampler):
 
         def run(variables, key, ids, cond, settings, known):
             params, state = variables
-            options = {"cond": cond, "sample_ids": ids, **known}
+            options = {"cond": self.model.encode(params, cond), "sample_ids": ids, **known}
             tokens = self.draw(params, key, (len(ids), prod(model.shape)), settings, options)
             return model.pictures(state, tokens), tokens
 
@@ -41,6 +41,10 @@ class TokenSampler(Sampler):
              options: Mapping[str, Any]) -> jax.Array:
         """Tokens of `shape`; `settings` are the traced numbers of `config.sampling`, less those that change nothing."""
         raise NotImplementedError
+
+    def null(self, params: Any, count: int) -> dict[str, jax.Array]:
+        """The condition that stands for none, encoded, `count` times."""
+        return self.model.encode(params, self.model.null(count))
 
     def __call__(self, variables, key, ids, cond):
         return self.tokens(variables, key, ids, cond)[0]
@@ -70,7 +74,7 @@ class MaskedSampler(TokenSampler):
     def draw(self, params, key, shape, settings, options):
         logits = partial(self.model.logits, params)
         if options["cond"] and "guidance" in settings:
-            logits = diffusion.cfg(settings["guidance"], self.model.null(shape[0]))(logits)
+            logits = diffusion.cfg(settings["guidance"], self.null(params, shape[0]))(logits)
         options = {"mask_id": self.model.mask_id, "temperature": settings["temperature"], **options}
         if self.sampling["solver"] == "ancestral":
             return diffusion.masked_sample(key, logits, self.times, shape, remask=settings["remask"], **options)
@@ -95,7 +99,7 @@ class AutoregressiveSampler(TokenSampler):
     def draw(self, params, key, shape, settings, options):
         next_fn, count = partial(self.model.next_logits, params), shape[0]
         if options["cond"] and "guidance" in settings:
-            next_fn, count = priors.guide(next_fn, settings["guidance"], self.model.null(shape[0])), 2 * count
+            next_fn, count = priors.guide(next_fn, settings["guidance"], self.null(params, count)), 2 * count
         return priors.autoregressive_sample(key, next_fn, self.model.init_cache(count), shape,
                                             temperature=settings["temperature"], top_p=settings.get("top_p"), **options)
 

@@ -192,14 +192,18 @@ def _build_diffusion(
     name = own.pop("name", None)
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
-    text = dict(text or {})
-    length = text.pop("length", 0)
     return diffusion_model(
         _network(NETWORKS[name], {"out_channels": image_channels, "num_classes": num_classes}, own, dtype),
         kind=kind, schedule=build_schedule(**schedule) if schedule else None, sigma_data=sigma_data,
-        num_classes=num_classes, text_encoder=_network(TextEncoder, {}, text, dtype) if length else None,
-        text_length=length,
+        num_classes=num_classes, **_text(text, dtype),
     )
+
+
+def _text(text: Mapping | None, dtype: str | None) -> dict[str, Any]:
+    """The text's encoder and length as a model takes them; empty without text."""
+    own = dict(text or {})
+    length = own.pop("length", 0)
+    return {"text_encoder": _network(TextEncoder, {}, own, dtype), "text_length": length} if length else {}
 
 
 def _build_latent_diffusion(
@@ -217,12 +221,13 @@ def _build_latent_diffusion(
 
 def _build_token_prior(
     *, network: Mapping, tokenizer: Mapping, shape: tuple[int, ...], kind: str = "masked", num_classes: int = 0,
-    dtype: str | None = None, axis_name: str | None = None,
+    text: Mapping | None = None, dtype: str | None = None, axis_name: str | None = None,
 ) -> TokenPrior:
     if tokenizer.get("name") != "vqvae":
         raise ValueError(f"a token prior needs a tokenizer of the kind 'vqvae', got {tokenizer.get('name')!r}")
     tokenizer, levels = build(**tokenizer), prod(shape[2:])
-    codes, sizes = tokenizer.num_codes, {"num_outputs": tokenizer.num_codes, "num_classes": num_classes}
+    codes, described = tokenizer.num_codes, _text(text, dtype)
+    sizes = {"num_outputs": codes, "num_classes": num_classes, "context": bool(described)}
     if kind == "autoregressive":
         sizes |= {"num_tokens": levels * codes, "max_length": prod(shape), "grid_width": shape[1] * levels,
                   "causal": True}
@@ -230,7 +235,7 @@ def _build_token_prior(
         sizes |= {"num_tokens": codes + 1, "max_length": shape[0] * shape[1], "grid_width": shape[1],
                   "levels": levels}
     network = _network(Transformer, sizes, network, dtype)
-    return token_prior(network, tokenizer, shape=shape[:2], levels=levels, kind=kind)
+    return token_prior(network, tokenizer, shape=shape[:2], levels=levels, kind=kind, **described)
 
 
 def _build_classifier(

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import unknown_name
-from jaxgen.models.diffusion import check_condition
+from jaxgen.models.conditioning import conditioning
+from jaxgen.models.text import TextEncoder
 from jaxgen.models.transformer import Transformer
 from jaxgen.models.vqvae import VQVAE
 from jaxgen.quantize import Variables
@@ -23,8 +24,9 @@ class TokenPrior(NamedTuple):
     not by itself. A masked prior sees the tokens around a mask; an autoregressive one the tokens before, which of the
     same position are the lower levels.
 
-    Variables(params, state): `params` are the transformer's; `state` holds the tokenizer's own Variables, so that a
-    checkpoint of the prior is all that sampling needs.
+    Variables(params, state): `params` are the transformer's, or, for a prior of text, hold its as "network" and the
+    encoder's as "text"; `state` holds the tokenizer's own Variables, so that a checkpoint of the prior is all that
+    sampling needs.
     """
 
     init: Callable  # (key, image_shape [H, W, C]) -> Variables(params, tokenizer's Variables)
@@ -40,10 +42,12 @@ class TokenPrior(NamedTuple):
     next_logits: Callable | None = None  # autoregressive: (params, before [B, 1], cache, index [], cond=None)
     #                                      -> (logits [B, 1, K] of the token at index, cache)
     init_cache: Callable | None = None  # autoregressive: (count) -> the empty cache of so many sequences
+    encode: Callable = lambda params, cond: dict(cond or {})  # cond whose text is encoded, for many calls of `logits`
+    text_length: int = 0  # bytes; 0 without text
 
 
 def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int], levels: int = 1,
-                kind: str = "masked") -> TokenPrior:
+                kind: str = "masked", text_encoder: TextEncoder | None = None, text_length: int = 0) -> TokenPrior:
     """A prior of one of two kinds.
 
     "masked": the network sees tokens of which some are masks, and the time. It has num_codes + 1 tokens, the last
@@ -58,12 +62,14 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
         shape: (h, w) of the index maps.
         levels: indices per position.
         kind: see above.
+        text_encoder, text_length: as `diffusion_model` takes them; the network has `context=True` then.
 
     Returns:
-        A `TokenPrior`; cond is {} or {"classes": [B]}.
+        A `TokenPrior`; cond is {}, {"classes": [B]} or {"text": [B, L]}.
 
     Raises:
-        ValueError: an unknown kind, or a network whose vocabulary is not the tokenizer's or that is of the other kind.
+        ValueError: an unknown kind, a network whose vocabulary is not the tokenizer's or that is of the other kind, or
+            both classes and text.
     """
     if kind not in KINDS:
         raise unknown_name("kind of a token prior", kind, KINDS)
@@ -81,19 +87,20 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
     maps = (*shape, levels) if levels > 1 else tuple(shape)
     split = (prod(shape), levels) if masked and levels > 1 else (prod(maps),)
 
-    def null(count):
-        return {"classes": jnp.full((count,), network.num_classes, jnp.int32)} if network.num_classes else {}
+    conditions = conditioning(network.num_classes, text_encoder, text_length)
 
     def init(key, image_shape):
         network_key, tokenizer_key = jax.random.split(key)
+        text = conditions.init(jax.random.fold_in(network_key, 1))
+        cond = conditions.encode(text, conditions.null(1))
         time = jnp.ones(1) if masked else None
-        params = network.init(network_key, jnp.zeros((1, *split), jnp.int32), time=time, **null(1))["params"]
-        return Variables(params, tokenizer.init(tokenizer_key, image_shape))
+        params = network.init(network_key, jnp.zeros((1, *split), jnp.int32), time=time, **cond)["params"]
+        return Variables({**text, "network": params} if text else params, tokenizer.init(tokenizer_key, image_shape))
 
     def apply(params, tokens, cond, **options):
-        cond = dict(cond or {})
-        check_condition(cond, network.num_classes, has_text=False)
-        return network.apply({"params": params}, tokens, classes=cond.get("classes"), **options)
+        cond = conditions.encode(params, cond or conditions.null(len(tokens)))
+        own = params if text_encoder is None else params["network"]
+        return network.apply({"params": own}, tokens, **cond, **options)
 
     def masked_logits(params, tokens, t, cond=None):
         return apply(params, tokens.reshape(-1, *split), cond, time=t).reshape(*tokens.shape, codes)
@@ -117,7 +124,7 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
     def pictures(state, tokens):
         return tokenizer.decode_indices(Variables(*state), tokens.reshape(-1, *maps))
 
-    functions = (init, masked_logits if masked else causal_logits, tokens, pictures, null)
+    functions = (init, masked_logits if masked else causal_logits, tokens, pictures, conditions.null)
     sizes = (maps, codes, network.num_classes, codes if masked else None, kind)
-    own = () if masked else (next_logits, lambda count: network.init_cache(count, prod(maps)))
-    return TokenPrior(*functions, *sizes, *own)
+    cached = (None, None) if masked else (next_logits, lambda count: network.init_cache(count, prod(maps)))
+    return TokenPrior(*functions, *sizes, *cached, conditions.encode, text_length)

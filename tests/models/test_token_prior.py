@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen import diffusion, models, priors
+from jaxgen.models import encode_text
 from tests.compiled import compiled, drawn
 
 TOKENIZER = {"name": "vqvae", "latent_channels": 4, "image_channels": 1, "quantizer": {"name": "vq", "num_codes": 7},
@@ -16,13 +17,15 @@ TOKENIZER = {"name": "vqvae", "latent_channels": 4, "image_channels": 1, "quanti
                        "norm_groups": 4} for side in ("encoder", "decoder")}}
 RESIDUAL = {**TOKENIZER, "quantizer": {"name": "residual", "depth": 2, "quantizer": TOKENIZER["quantizer"]}}
 SHAPE = (8, 8, 1)
+NETWORK = {"features": 16, "depth": 1, "heads": 2}
+TEXT = {"length": 6, "features": 8, "depth": 1, "heads": 2}
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(5), (3, *SHAPE))
 
 
 def test_a_prior_holds_its_tokenizer_and_gives_its_pictures():
     prior = compiled(models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), num_classes=2,
-                                  network={"features": 16, "depth": 1, "heads": 2}))
+                                  network=NETWORK))
     params, state = drawn(prior, SHAPE)
     tokenizer = compiled(models.build(**TOKENIZER))
     tokens = prior.tokens(state, X)
@@ -35,7 +38,7 @@ def test_a_prior_holds_its_tokenizer_and_gives_its_pictures():
 
 def test_levels_of_codes_are_one_sequence_and_known_each_by_itself():
     prior = compiled(models.build("token_prior", tokenizer=RESIDUAL, shape=(4, 4, 2),
-                                  network={"features": 16, "depth": 1, "heads": 2}))
+                                  network=NETWORK))
     params, state = drawn(prior, SHAPE)
     tokenizer = compiled(models.build(**RESIDUAL))
     tokens = prior.tokens(state, X)
@@ -53,19 +56,23 @@ def test_levels_of_codes_are_one_sequence_and_known_each_by_itself():
 
 
 @functools.cache
-def autoregressive(levels):
+def autoregressive(levels, takes="classes"):
     """An autoregressive prior over 16 or 32 tokens of seven codes, and parameters that are random everywhere."""
     tokenizer = TOKENIZER if levels == 1 else RESIDUAL
     prior = compiled(models.build(
-        "token_prior", tokenizer=tokenizer, shape=(4, 4) if levels == 1 else (4, 4, levels), num_classes=3,
-        kind="autoregressive", network={"features": 16, "depth": 2, "heads": 2}))
+        "token_prior", tokenizer=tokenizer, shape=(4, 4) if levels == 1 else (4, 4, levels), kind="autoregressive",
+        network={**NETWORK, "depth": 2}, **({"num_classes": 3} if takes == "classes" else {"text": TEXT})))
     return prior, *drawn(prior, SHAPE), compiled(models.build(**tokenizer))
 
 
-@pytest.mark.parametrize(("levels", "scale"), [(1, None), (1, 2.0), (2, None), (2, 2.0)])
-def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_says_token_for_token(levels, scale):
-    prior, params, state, tokenizer = autoregressive(levels)
-    cond, count = {"classes": jnp.array([0, 2, 1])}, 16 * levels
+@pytest.mark.parametrize(("levels", "scale", "takes"), [
+    (1, None, "classes"), (2, None, "classes"), (2, 2.0, "classes"), (1, 2.0, "text"),
+])
+def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_says_token_for_token(
+        levels, scale, takes):
+    prior, params, state, tokenizer = autoregressive(levels, takes)
+    cond = {"classes": jnp.array([0, 2, 1])} if takes == "classes" else {"text": encode_text(["cat", "", "owl"], 6)}
+    count = 16 * levels
     given = prior.tokens(state, X)
     kept = jnp.zeros((3, count), bool).at[:, 1::5].set(True)
     next_fn, cache = partial(prior.next_logits, params), prior.init_cache(3)
@@ -93,6 +100,30 @@ def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_say
     np.testing.assert_allclose(prior.pictures(state, tokens), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["masked", "autoregressive"])
+def test_text_acts_through_its_encoding_once_or_every_time(kind):
+    prior = compiled(models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), kind=kind, network=NETWORK,
+                                  text=TEXT))
+    params, _ = drawn(prior, SHAPE)
+    tokens, time = jnp.zeros((3, 16), jnp.int32), (jnp.ones(3),) if kind == "masked" else ()
+
+    def loss(params, cond):
+        logits = prior.logits(params, tokens, *time, cond)
+        return jnp.sum(logits ** 2), logits
+
+    function = jax.jit(jax.grad(loss, has_aux=True))
+    cond = {"text": encode_text(["cat", "", "owl"], 6)}
+    gradient, logits = function(params, cond)
+    np.testing.assert_allclose(prior.logits(params, tokens, *time, prior.encode(params, cond)), logits, rtol=1e-5,
+                               atol=1e-6)
+    none = function(params, prior.null(3))[1]
+    np.testing.assert_allclose(none[1], logits[1], rtol=1e-5, atol=1e-6)  # "" is "no condition"
+    assert np.abs(none[0] - logits[0]).max() > 1e-3 and np.abs(logits[0] - logits[2]).max() > 1e-3
+    assert max(np.abs(g).max() for g in jax.tree.leaves(gradient["text"])) > 1e-3
+    with pytest.raises(ValueError, match="'classes', but this model takes 'text'"):
+        prior.logits(params, tokens, *time, {"classes": jnp.zeros(3, jnp.int32)})
+
+
 @pytest.mark.parametrize("levels", [1, 2])
 def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(levels):
     """With levels, those of one position are given each other: the upper one follows the lower one."""
@@ -104,6 +135,16 @@ def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(le
     logits = prior.logits(params, jnp.concatenate([tokens, *changed]), prior.null(count + 1))
     differs = np.asarray(logits[1:] != logits[0]).any(-1)
     np.testing.assert_array_equal(differs, np.arange(count) > np.arange(count)[:, None])
+
+
+def test_a_network_without_context_takes_no_text():
+    network = models.Transformer(num_tokens=8, num_outputs=7, **NETWORK)
+    with pytest.raises(ValueError, match="set context=True"):
+        prior = models.token_prior(network, models.build(**TOKENIZER), shape=(4, 4),
+                                   text_encoder=models.TextEncoder(8, 1, 2), text_length=6)
+        jax.eval_shape(lambda: prior.init(KEY, SHAPE))
+    with pytest.raises(ValueError, match="classes or on text"):
+        models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), network=NETWORK, text=TEXT, num_classes=2)
 
 
 def test_a_prior_over_another_codebook_or_map_is_refused():
