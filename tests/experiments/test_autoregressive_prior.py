@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jaxgen.train import read_records
 pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
 
 PRIOR = "--config=experiments/configs/token_prior_autoregressive_mnist.py:smoke"
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 MASKED = "--config=experiments/configs/token_prior_mnist.py:smoke"
 
 
@@ -72,6 +74,28 @@ def test_kept_codes_come_back_and_those_drawn_before_them_do_not_see_them(prior)
     np.testing.assert_array_equal(draw[0][:, 14:28], known[:, 14:28])
     np.testing.assert_array_equal(draw[0][:, :14], draw[1][:, :14])
     assert (draw[0][:, 28:] != draw[1][:, 28:]).any()
+
+
+@pytest.mark.skipif(not FONT.exists(), reason=f"needs {FONT} of a Debian package")
+def test_a_prior_of_text_goes_on_samples_by_name_is_measured_and_fills_in(scripts, tmp_path):
+    run, codes = f"--workdir={tmp_path / 'prior'}", tmp_path / "codes"
+    scripts.run("vqvae", f"--workdir={codes}", "--config=experiments/configs/vqvae_emoji32.py:smoke")
+    train = (run, "--config=experiments/configs/token_prior_text_emoji32.py:smoke", f"--config.tokenizer={codes}")
+    scripts.run("token_prior", *train)
+    assert "resuming at step 4 of 6" in scripts.run("token_prior", *train, "--config.num_steps=6")
+    assert Image.open(tmp_path / "prior" / "images" / "samples-00000006.png").size[0] > 64
+    pictures = []
+    for i, name in enumerate(("red heart", "cat face")):
+        scripts.run("sample", run, "--count=4", f"--prompt={name}", "--guidance=9", f"--output={tmp_path / 'a.png'}",
+                    f"--npz={tmp_path / f'{i}.npz'}")
+        pictures.append(np.load(tmp_path / f"{i}.npz")["images"])
+    assert (pictures[0] != pictures[1]).any()
+    assert "conditioned on text, so it cannot be asked for classes" in scripts.run("sample", run, "--classes=1",
+                                                                                  fails=True)
+    scripts.run("evaluate", run, "--split=test[:30]", f"--output={tmp_path / 'e.json'}")
+    assert 0 < json.loads((tmp_path / "e.json").read_text())["bits_per_token"] < 10
+    scripts.run("edit", "inpaint", run, "--count=2", "--prompt=red heart", f"--output={tmp_path / 'b.png'}")
+    assert (tmp_path / "b.png").is_file()
 
 
 @pytest.mark.parametrize(("changes", "message"), [

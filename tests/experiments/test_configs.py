@@ -32,7 +32,8 @@ DIGITS = ("vqvae_mnist", (28, 28, 1), (7, 7), 10)
 PRIORS = {
     "token_prior_mnist": ("masked", *DIGITS), "token_prior_demo": ("masked", *DIGITS),
     "token_prior_autoregressive_mnist": ("autoregressive", *DIGITS),
-    "token_prior_emoji32": ("masked", "vqgan_emoji32", (32, 32, 3), (8, 8), 0),
+    "token_prior_emoji32": ("autoregressive", "vqgan_emoji32", (32, 32, 3), (8, 8), 7),
+    "token_prior_text_emoji32": ("autoregressive", "vqgan_emoji32", (32, 32, 3), (8, 8), 0),
     "token_prior_imagenet_maskgit": ("masked", "vqgan_imagenet_maskgit", (256, 256, 3), (16, 16), 1000),
 }
 CLASSIFIERS = {"classifier_mnist"}
@@ -107,6 +108,7 @@ def test_the_priors_configurations_fit_the_tokenizer_that_they_name(name, varian
                          shape=shape, num_classes=classes)
     assert prior.num_codes == tokenizer["quantizer"]["num_codes"] and prior.kind == kind
     assert bool(classes) == (config.condition == "classes")
+    assert bool(prior.text_length) == (config.condition == "text")
     TOKEN_SAMPLERS[prior.kind](prior, image_shape, config.sampling)
     assert config.num_steps <= 4 if variant else config.num_steps >= 600
 

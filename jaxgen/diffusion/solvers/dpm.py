@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgen.diffusion.checks import concrete, is_zero
+from jaxgen.diffusion.checks import check_not_negative, is_zero
 from jaxgen.diffusion.solvers.base import Carry, Solver, positive_next, safe_sqrt
 from jaxgen.diffusion.solvers.interpolate import combine, exponential_moments, select_by_count, weights
 from jaxgen.errors import unknown_name
@@ -32,12 +32,6 @@ def _push(history: History, denoised: Array, h: Array) -> History:
     return History(
         (denoised, *history.denoised[:-1]), (h.astype(history.h[0].dtype), *history.h[:-1]), history.count + 1
     )
-
-
-def _check_eta(eta: Any) -> None:
-    number = concrete(eta)
-    if number is not None and not (number >= 0).all():
-        raise ValueError(f"eta must not be negative, got {eta}; 0 is deterministic, 1 follows the reverse SDE")
 
 
 def dpmpp_2m() -> Solver:
@@ -63,7 +57,7 @@ def dpmpp_2m_sde(eta: Any = 1.0, *, kind: str = "midpoint", noise_scale: Any = 1
 
     Lu et al. (2022), section 5, and the SDE family of Zhang, Chen, "DEIS" (2023).
     """
-    _check_eta(eta)
+    check_not_negative("eta", eta)
     if kind not in ("midpoint", "heun"):
         raise unknown_name("kind", kind, ("midpoint", "heun"))
 
@@ -101,7 +95,7 @@ def dpmpp_3m_sde(eta: Any = 1.0, *, noise_scale: Any = 1.0) -> Solver:
 
     Lu et al. (2022); the weights are those of an exponential Adams-Bashforth method (Hochbruck, Ostermann 2010).
     """
-    _check_eta(eta)
+    check_not_negative("eta", eta)
 
     def init(x):
         return Carry(x, _history(x, 2))

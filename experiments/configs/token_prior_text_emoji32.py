@@ -1,0 +1,20 @@
+"""Autoregressive prior over the 64 codes of emoji at 32x32, by name.
+
+An encoder on the bytes of the name is trained with the network, whose blocks attend to it.
+Tokenizer: a run of `vqgan_emoji32` or `vqvae_emoji32`, given as --config.tokenizer.
+Papers: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; text as in Ramesh et
+al., "Zero-shot text-to-image generation", 2021.
+Result and cost: not measured.
+"""
+
+from experiments.configs import token_prior_emoji32
+
+
+def get_config(name=None):
+    config = token_prior_emoji32.get_config(name)
+    config.condition = "text"
+    config.sampling.guidance = 2.0
+    config.model.text = {"length": 48, "features": 128, "depth": 2, "heads": 4}
+    if name:
+        config.model.text.update({"features": 16, "depth": 1, "heads": 2})
+    return config
