@@ -63,6 +63,8 @@ def define_sampling() -> list[flags.FlagHolder]:
         flags.DEFINE_float("temperature", None, "Of drawn tokens."),
         flags.DEFINE_float("choice_temperature", None, "Of which tokens solvers maskgit and confidence keep; 0: the "
                            "surest."),
+        flags.DEFINE_integer("top_k", None, "Autoregressive priors draw from so many of the likeliest tokens; 0: all.",
+                             lower_bound=0),
         flags.DEFINE_float("top_p", None, "Autoregressive priors draw from the likeliest tokens of this probability."),
         flags.DEFINE_float("remask", None, "Share of the largest possible remasking of tokens, in [0, 1]."),
     ]

@@ -13,7 +13,8 @@ from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior, encode_te
 from jaxgen.models.conditioning import check_condition
 
 Conditioned = DiffusionModel | LatentDiffusion | TokenPrior
-CONDITIONS = {"classes": {"classes": "label"}, "text": {"text": "text"}, "none": None}  # config's: entries of a batch
+CONDITIONS = {"classes": {"classes": "label"}, "text": {"text": "text"}, "none": None}
+"""`config.condition`: the conditions' names in the model, and in a batch of data."""
 
 
 def to_condition(model: Conditioned, count: int, *, classes: Sequence[int | str] | None = None,
@@ -76,8 +77,12 @@ def class_sizes(condition: str, dataset: data.Dataset) -> dict[str, int]:
 
 def check_text(condition: str, model: Conditioned) -> None:
     """Raises ValueError where `config.condition` is text and the model has no encoder of it, or the other way round."""
-    if (condition == "text") != bool(model.text_length):
-        raise ValueError(f"config.condition={condition!r} does not fit config.model.text: text needs an encoder")
+    if condition == "text" and not model.text_length:
+        raise ValueError("config.condition='text' needs config.model.text, the encoder of text: its length, features, "
+                         "depth and heads")
+    if condition != "text" and model.text_length:
+        raise ValueError(f"config.model.text is an encoder of text, but config.condition={condition!r}: use 'text', or "
+                         "another configuration")
 
 
 def batch_condition(model: Conditioned, batch: Mapping[str, Any]) -> dict[str, jax.Array]:

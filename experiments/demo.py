@@ -9,6 +9,7 @@ digits that the prior made by class. Run again, it goes on where it was stopped,
 import base64
 import html
 import json
+import math
 import time
 from pathlib import Path
 
@@ -47,7 +48,7 @@ PAGE = """<!doctype html>
 <h1>VQ-VAE on {data}</h1>
 <p>{summary}</p>
 <figure><img class="pixels" alt="held-out pictures and their reconstructions" src="{reconstructions}">
-<figcaption>Held-out pictures; below each row, what the decoder makes of their 49 codes.</figcaption></figure>
+<figcaption>Held-out pictures; below each row, what the decoder makes of their {num_tokens} codes.</figcaption></figure>
 <div class="side">
 <table><tr><th>held-out pictures</th><th></th></tr>{rows}</table>
 <figure><img alt="loss curves" src="{loss}"><figcaption>Training loss and held-out PSNR.</figcaption></figure>
@@ -68,6 +69,9 @@ def main(config, prior_config, workdir: str) -> None:
     if config.model.name != "vqvae" or config.data.name not in DATA:
         raise ValueError(f"the demo's page shows a vqvae on one of {', '.join(DATA)}; for {config.model.name} on "
                          f"{config.data.name} use experiments.vqvae, .evaluate and .reconstruct")
+    if prior_config.condition != "classes":
+        raise ValueError(f"the demo's page has a column for each class, so prior.condition={prior_config.condition!r} "
+                         "does not do: use 'classes'")
     directory, started = Path(workdir), time.monotonic()
     if train_vqvae(config, directory).stopped_by:
         return
@@ -155,11 +159,14 @@ def write_page(directory: Path, loaded: train.Loaded, metrics: dict, prior: trai
         name: "data:image/png;base64," + base64.b64encode((directory / f"{name}.png").read_bytes()).decode()
         for name in ("reconstructions", "codebook", "loss", "samples")
     }
-    summary = (f"Each 28x28 picture becomes 7x7 indices into {loaded.model.num_codes} codes and comes back. "
-               f"Trained for {loaded.step} steps.")
+    shape, count = "x".join(map(str, prior.model.shape)), math.prod(prior.model.shape)
+    ways = {"masked": f"it starts from {count} hidden codes and uncovers them in a few rounds",
+            "autoregressive": f"it draws the {count} codes one after the other"}
     prior_summary = (f"A transformer learned in {prior.step} steps which codes go together in a picture of each class; "
-                     "it starts from 49 hidden codes and uncovers them in a few rounds.")
-    page = PAGE.format(summary=summary, rows=rows, num_codes=loaded.model.num_codes,
+                     f"{ways[prior.model.kind]}.")
+    summary = (f"Each 28x28 picture becomes {shape} indices into {loaded.model.num_codes} codes and comes back. "
+               f"Trained for {loaded.step} steps.")
+    page = PAGE.format(summary=summary, rows=rows, num_codes=loaded.model.num_codes, num_tokens=count,
                        data=html.escape(loaded.config["data"]["name"]), prior_summary=prior_summary,
                        class_names=html.escape(", ".join(prior.config["class_names"])), **pictures)
     (directory / "index.html").write_text(page, encoding="utf-8")

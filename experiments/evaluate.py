@@ -8,7 +8,7 @@ have 32 pixels along each side. Pictures are rounded to bytes before they are co
 numbers are means over pictures; one that comes back exactly counts as 100 dB. Of a classifier: accuracy.
 Of a diffusion model: the variational bound on the code length of the pictures given their classes or captions, in bits
 per number (a grey pixel is one number, a colour pixel three). Of a token prior: the code length of the pictures' tokens
-given their classes, exact of an autoregressive one, the bound of a masked one. Of a latent diffusion model: what is
+given their conditions, exact of an autoregressive one, the bound of a masked one. Of a latent diffusion model: what is
 measured of its autoencoder, and the share of the latents' variance that denoising leaves wrong at some noise levels; it
 has no code length of pictures, which its decoder gives no probabilities of.
 """

@@ -55,7 +55,7 @@ def bits_per_token(model: TokenPrior, variables: Variables, dataset: data.Datase
 
     def bound(variables, key, images, cond, ids):
         params, state = variables
-        tokens = model.tokens(state, data.to_float(images))
+        tokens, cond = model.tokens(state, data.to_float(images)), model.encode(params, cond)
 
         def at(i):
             # Each picture's times are equally far apart, from a start of its own: a better mean than of draws.

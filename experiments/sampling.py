@@ -136,6 +136,8 @@ class LatentSampler(DiffusionSampler):
 
 SAMPLERS = {DiffusionModel: DiffusionSampler, LatentDiffusion: LatentSampler,
             TokenPrior: lambda model, *args: TOKEN_SAMPLERS[model.kind](model, *args)}
+# Settings that runs of priors from before them lack.
+OLDER = {"masked": {"choice_temperature": 1.0}, "autoregressive": {"top_k": 0}}
 
 
 def load_sampler(
@@ -155,8 +157,8 @@ def load_sampler(
     if type(loaded.model) not in SAMPLERS:
         raise ValueError(f"the run in {workdir} trained a {loaded.config['model']['name']!r}, which has no samples of "
                          "its own: give a run of experiments.diffusion, .latent_diffusion or .token_prior")
-    masked = getattr(loaded.model, "kind", None) == "masked"
-    own = {**({"choice_temperature": 1.0} if masked else {}), **loaded.config["sampling"]}  # older runs have none
+    older = OLDER.get(getattr(loaded.model, "kind", None), {})
+    own = {**older, **loaded.config["sampling"]}
     changed = {name: value for name, value in (changes or {}).items() if value is not None}
     for name, value in changed.items():
         if name not in own:

@@ -52,7 +52,7 @@ class TokenSampler(Sampler):
     def tokens(self, variables: Variables, key: jax.Array, ids: jax.Array, cond: Mapping[str, jax.Array],
                **known: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(pictures [B, H, W, C], tokens [B, N]); `known` tokens [B, N] stay where `mask` [B, N] is True, if given."""
-        neutral = (("guidance", 1), ("top_p", 1))  # left out: what changes nothing need not be computed
+        neutral = (("guidance", 1), ("top_k", 0), ("top_p", 1))  # left out: what changes nothing need not be computed
         settings = {name: value for name, value in self.sampling.items()
                     if name not in ("solver", "steps") and (name, value) not in neutral}
         return self._run(variables, key, ids, cond, settings, known)
@@ -75,13 +75,15 @@ class MaskedSampler(TokenSampler):
         logits = partial(self.model.logits, params)
         if options["cond"] and "guidance" in settings:
             logits = diffusion.cfg(settings["guidance"], self.null(params, shape[0]))(logits)
+        # Where much is given, the time of a schedule is not one that the network has seen with so few masks.
+        if "known" in options or self.sampling["solver"] == "maskgit":
+            logits = priors.timed_by_masks(logits, self.model.mask_id)
         options = {"mask_id": self.model.mask_id, "temperature": settings["temperature"], **options}
         if self.sampling["solver"] == "ancestral":
             return diffusion.masked_sample(key, logits, self.times, shape, remask=settings["remask"], **options)
         options |= {"choice_temperature": settings["choice_temperature"]}
         if self.sampling["solver"] == "confidence":
             return diffusion.confidence_sample(key, logits, self.times, shape, **options)
-        logits = priors.timed_by_masks(logits, self.model.mask_id)
         return priors.masked_decode(key, logits, shape, steps=len(self.times) - 1, **options)
 
     @property
@@ -95,13 +97,15 @@ class AutoregressiveSampler(TokenSampler):
     def __init__(self, model: TokenPrior, image_shape: Sequence[int], sampling: Mapping[str, Any]):
         super().__init__(model, image_shape, sampling)
         check_fraction("top_p", sampling["top_p"])
+        check_not_negative("top_k", sampling["top_k"])
 
     def draw(self, params, key, shape, settings, options):
         next_fn, count = partial(self.model.next_logits, params), shape[0]
         if options["cond"] and "guidance" in settings:
             next_fn, count = priors.guide(next_fn, settings["guidance"], self.null(params, count)), 2 * count
         return priors.autoregressive_sample(key, next_fn, self.model.init_cache(count), shape,
-                                            temperature=settings["temperature"], top_p=settings.get("top_p"), **options)
+                                            temperature=settings["temperature"], top_k=settings.get("top_k"),
+                                            top_p=settings.get("top_p"), **options)
 
     @property
     def evaluations(self) -> int:

@@ -14,7 +14,8 @@ from jaxgen.quantize import Variables
 MODES = ("jit", "pmap")
 MAY_CHANGE = ("num_steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "parallel",
               "sampling", "optimizer.learning_rate", "discriminator_optimizer.learning_rate")
-ADDED = {"objective": "diffusion", "discriminator.norm": "group"}  # what runs from before these keys meant
+# What runs from before these keys meant.
+ADDED = {"objective": "diffusion", "discriminator.norm": "group", "adversarial.gradient_penalty": 0.0}
 
 
 class AdversaryRecipe(NamedTuple):

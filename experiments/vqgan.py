@@ -44,6 +44,9 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     reconstruction = find_reconstruction_loss(config)
     if adversarial.loss not in GAN_LOSSES:
         raise unknown_name("config.adversarial.loss", adversarial.loss, GAN_LOSSES)
+    if adversarial.loss == "wasserstein" and not adversarial.gradient_penalty:
+        raise ValueError("config.adversarial.loss='wasserstein' is without bound alone: set "
+                         "config.adversarial.gradient_penalty, for example to 10")
 
     # 1. Data.
     train_set, test_set = (load_split(config, config.data[f"{split}_split"]) for split in ("train", "test"))
@@ -75,7 +78,8 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     )
     discriminator_loss = partial(
         losses.vqgan_discriminator_loss, discriminate=discriminate, gan=gan, augment=augment,
-        r1_weight=adversarial.r1, r1_every=adversarial.r1_every, lecam_weight=adversarial.lecam, axis_name=axis,
+        r1_weight=adversarial.r1, r1_every=adversarial.r1_every,
+        gradient_penalty_weight=adversarial.gradient_penalty, lecam_weight=adversarial.lecam, axis_name=axis,
     )
 
     # 4. Training; what is measured and shown along the way are the reconstructions.

@@ -59,7 +59,8 @@ def adversarial(**changes: Any) -> ConfigDict:
         "weight": 1.0,
     }
     config.discriminator = {"name": "patch", "channels": 64, "layers": 3, "norm": "group"}
-    # Its schedule counts the discriminator's own updates, of which there are num_steps - start.
+    # Its schedule is as long as the other one and counts the discriminator's own updates, of which there are
+    # num_steps - start: a decay stops before its end.
     config.discriminator_optimizer = config.optimizer.copy_and_resolve_references()
     config.adversarial = {
         "loss": "hinge",  # of generator and discriminator; see experiments.vqgan for the others
@@ -68,7 +69,7 @@ def adversarial(**changes: Any) -> ConfigDict:
         "start": 1000,  # the first step of the discriminator and of its term in the generator's loss
         "ramp_steps": 0,  # over which that term rises
         "augment": (),  # of "color", "translation", "cutout"
-        "r1": 0.0, "r1_every": 16, "lecam": 0.0,
+        "r1": 0.0, "r1_every": 16, "gradient_penalty": 0.0, "lecam": 0.0,  # weights; 0 leaves a penalty out
     }
     return config
 
@@ -105,7 +106,7 @@ def prior(**changes: Any) -> ConfigDict:
     config = training(**changes)
     config.tokenizer = ""  # the directory of the VQ-VAE's run
     config.data.name = ""  # its data are the prior's
-    config.condition = "classes"  # or "none"
+    config.condition = "classes"  # "classes", "text" or "none"
     config.drop_condition = 0.1
     config.objective = "diffusion"  # a bound on the likelihood; or "maskgit"
     config.sampling = {  # these may change on the command line of any run
@@ -119,7 +120,7 @@ def autoregressive_prior(**changes: Any) -> ConfigDict:
     """`prior`, and how an autoregressive one is sampled."""
     config = prior(**changes)
     del config.objective
-    config.sampling = {"guidance": 1.5, "temperature": 1.0, "top_p": 1.0}
+    config.sampling = {"guidance": 1.5, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # top_k 0: of all tokens
     return config
 
 

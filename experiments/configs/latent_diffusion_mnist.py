@@ -11,8 +11,8 @@ from experiments.configs.base import latent, variant
 
 
 def get_config(name=None):
-    config = latent(num_steps=2400, evaluate_every=800, checkpoint_every=400)
-    config.data.update({"batch_size": 64, "crop": 2})
+    config = latent(num_steps=2000, evaluate_every=500, checkpoint_every=500)
+    config.data.update({"batch_size": 64, "crop": 0})
     config.optimizer.learning_rate = 1e-3
     config.ema_decay = 0.999
     config.sampling.guidance = 3.0

@@ -12,8 +12,8 @@ from experiments.configs.base import autoregressive_prior, variant
 
 
 def get_config(name=None):
-    config = autoregressive_prior(num_steps=1600, evaluate_every=800, checkpoint_every=200)
-    config.data.update({"batch_size": 32, "crop": 2})
+    config = autoregressive_prior(num_steps=1000, evaluate_every=250, checkpoint_every=250)
+    config.data.update({"batch_size": 32, "crop": 0})
     config.optimizer.learning_rate = 1e-3
     config.sampling.update({"guidance": 2.0, "temperature": 0.9})
     config.model = {

@@ -12,7 +12,7 @@ from experiments.configs import token_prior_mnist
 def get_config(name=None):
     config = token_prior_mnist.get_config(name)
     config.objective = "maskgit"
-    config.sampling.update({"solver": "maskgit", "guidance": 3.0})
+    config.sampling.solver = "maskgit"
     if not name:
         config.update({"num_steps": 600, "evaluate_every": 600, "checkpoint_every": 200})
         config.sampling.steps = 12

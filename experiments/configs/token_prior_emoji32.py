@@ -9,8 +9,8 @@ from experiments.configs.base import autoregressive_prior, variant
 
 
 def get_config(name=None):
-    config = autoregressive_prior(num_steps=1200, evaluate_every=300, checkpoint_every=300)
-    config.data.update({"batch_size": 32, "flip": True, "crop": 1})
+    config = autoregressive_prior(num_steps=800, evaluate_every=200, checkpoint_every=200)
+    config.data.update({"batch_size": 32, "flip": True, "crop": 0})
     config.optimizer.learning_rate = 1e-3
     config.sampling.update({"guidance": 1.5, "temperature": 0.9})
     config.model = {

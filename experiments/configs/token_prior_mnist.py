@@ -12,8 +12,8 @@ from experiments.configs.base import prior, variant
 
 
 def get_config(name=None):
-    config = prior(num_steps=1600, evaluate_every=800, checkpoint_every=500)
-    config.data.update({"batch_size": 64, "crop": 2})
+    config = prior(num_steps=1000, evaluate_every=250, checkpoint_every=250)
+    config.data.update({"batch_size": 64, "crop": 0})
     config.optimizer.learning_rate = 1e-3
     config.sampling.update({"guidance": 2.0, "temperature": 0.8})
     config.model = {

@@ -13,6 +13,8 @@ from experiments.configs import token_prior_emoji32
 def get_config(name=None):
     config = token_prior_emoji32.get_config(name)
     config.condition = "text"
+    config.data.flip = False  # captions tell arrows, clocks and flags from their mirror images
+    config.num_steps = 1000 if not name else config.num_steps
     config.sampling.guidance = 2.0
     config.model.text = {"length": 48, "features": 128, "depth": 2, "heads": 4}
     if name:

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int
 from jaxgen.losses.adversarial import GanLoss, hinge, per_example
 from jaxgen.losses.balance import adaptive_weight, ramp
 from jaxgen.losses.batch import entry
-from jaxgen.losses.penalties import LecamState, lazy, lecam, r1
+from jaxgen.losses.conditions import global_positions
+from jaxgen.losses.penalties import LecamState, gradient_penalty, lazy, lecam, r1
 from jaxgen.losses.reconstruction import l1
 from jaxgen.losses.vqvae import quantizer_loss
 from jaxgen.quantize import Variables
@@ -133,24 +134,27 @@ def vqgan_discriminator_loss(
     augment: Augment | None = None,
     r1_weight: float = 0.0,
     r1_every: int = 16,
+    gradient_penalty_weight: float = 0.0,
     lecam_weight: float = 0.0,
     lecam_decay: float = 0.999,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], LecamState]]:
-    """mean(discriminator(D(x), D(x_r))) + r1_weight / 2 mean(|dD/dx|²) + lecam_weight mean(LeCam).
+    """mean(discriminator(D(x), D(x_r))) + r1_weight / 2 mean(|dD/dx|²) + gradient_penalty_weight mean((|dD/du| - 1)²)
+    + lecam_weight mean(LeCam), where u lies between real and fake pictures (`gradient_penalty`).
 
     Args:
         params: the discriminator's parameters, differentiated by the caller.
         state: LeCam's averages of logits (`lecam_init`).
         batch: {"image": [B, H, W, C] in [-1, 1]}.
         fake: what the generator made of it; a constant.
-        key: for the augmentation; real and fake pictures take draws of their own.
+        key: for the augmentation, of which real and fake pictures take draws of their own, and the gradient penalty.
         step: updates done so far, for lazy R1; traced.
         discriminate: `(params, images) -> logits [B, ...]`.
         gan: the pair whose discriminator's half is taken.
         augment: of both.
         r1_weight: gamma of R1, at the real pictures as they are seen; 0 leaves it out.
         r1_every: only every such update takes it, r1_every times (`lazy`); its metric is 0 at the others.
+        gradient_penalty_weight: 10 in the paper of Wasserstein's loss with it; 0 leaves it out.
         lecam_weight: 0 leaves it out.
         lecam_decay: of the averages.
         axis_name: the mapped axis of devices, over which LeCam's averages are one.
@@ -175,6 +179,11 @@ def vqgan_discriminator_loss(
     if r1_weight:
         metrics["r1"] = jnp.mean(lazy(step + 1, r1_every, lambda: r1(lambda x: discriminate(params, x), real)))
         loss += r1_weight / 2 * metrics["r1"]
+    if gradient_penalty_weight:
+        positions, _ = global_positions(real.shape[0], axis_name)
+        metrics["gradient_penalty"] = jnp.mean(gradient_penalty(
+            jax.random.fold_in(key, 1), lambda x: discriminate(params, x), real, fake, sample_ids=positions))
+        loss += gradient_penalty_weight * metrics["gradient_penalty"]
     if lecam_weight:
         values, state = lecam(state, real_logits, fake_logits, decay=lecam_decay, axis_name=axis_name)
         metrics["lecam"] = jnp.mean(values)

@@ -201,9 +201,12 @@ def _build_diffusion(
 
 def _text(text: Mapping | None, dtype: str | None) -> dict[str, Any]:
     """The text's encoder and length as a model takes them; empty without text."""
-    own = dict(text or {})
-    length = own.pop("length", 0)
-    return {"text_encoder": _network(TextEncoder, {}, own, dtype), "text_length": length} if length else {}
+    if not text:
+        return {}
+    if text.get("length", 0) < 1:
+        raise ValueError(f"text needs a length of at least 1, the bytes that are read, got {dict(text)}")
+    own = {name: value for name, value in text.items() if name != "length"}
+    return {"text_encoder": _network(TextEncoder, {}, own, dtype), "text_length": text["length"]}
 
 
 def _build_latent_diffusion(
@@ -225,6 +228,9 @@ def _build_token_prior(
 ) -> TokenPrior:
     if tokenizer.get("name") != "vqvae":
         raise ValueError(f"a token prior needs a tokenizer of the kind 'vqvae', got {tokenizer.get('name')!r}")
+    if len(shape) not in (2, 3):
+        raise ValueError(f"a token prior takes index maps [h, w] or [h, w, levels], got {tuple(shape)}: a residual or "
+                         "grouped quantizer of another one of these has no prior")
     tokenizer, levels = build(**tokenizer), prod(shape[2:])
     codes, described = tokenizer.num_codes, _text(text, dtype)
     sizes = {"num_outputs": codes, "num_classes": num_classes, "context": bool(described)}

@@ -31,11 +31,14 @@ def conditioning(num_classes: int, text_encoder: TextEncoder | None, text_length
         text_length: L.
 
     Raises:
-        ValueError: both classes and text. `encode` raises it for a condition that the model has not and for a class out
-            of range, as far as the class is known while tracing.
+        ValueError: both classes and text, or an encoder without a length. `encode` raises it for a condition that the
+            model has not and for a class out of range, as far as the class is known while tracing.
     """
     if num_classes and text_encoder is not None:
         raise ValueError(f"a model is conditioned on classes or on text: num_classes={num_classes} and a text_encoder")
+    if (text_encoder is None) != (text_length < 1):
+        given = "no text_encoder" if text_encoder is None else "a text_encoder"
+        raise ValueError(f"text_encoder and text_length belong together: got {given} and text_length={text_length}")
 
     def init(key):
         return {} if text_encoder is None else {"text": text_encoder.init(key, null(1)["text"])["params"]}

@@ -68,8 +68,8 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
         A `TokenPrior`; cond is {}, {"classes": [B]} or {"text": [B, L]}.
 
     Raises:
-        ValueError: an unknown kind, a network whose vocabulary is not the tokenizer's or that is of the other kind, or
-            both classes and text.
+        ValueError: an unknown kind, a network whose vocabulary is not the tokenizer's or that is of the other kind,
+            text without a network of context, or both classes and text.
     """
     if kind not in KINDS:
         raise unknown_name("kind of a token prior", kind, KINDS)
@@ -84,6 +84,9 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
     if (network.causal, network.levels) != (causal, each):
         raise ValueError(f"a prior of the kind {kind!r} over {levels} levels needs a network with causal={causal} and "
                          f"levels={each}, got {network.causal} and {network.levels}")
+    if network.context != (text_encoder is not None):
+        raise ValueError(f"a network with context={network.context} {'needs a' if network.context else 'takes no'} "
+                         "text_encoder")
     maps = (*shape, levels) if levels > 1 else tuple(shape)
     split = (prod(shape), levels) if masked and levels > 1 else (prod(maps),)
 

@@ -34,6 +34,10 @@ PRIORS = {
     "token_prior_autoregressive_mnist": ("autoregressive", *DIGITS),
     "token_prior_emoji32": ("autoregressive", "vqgan_emoji32", (32, 32, 3), (8, 8), 7),
     "token_prior_text_emoji32": ("autoregressive", "vqgan_emoji32", (32, 32, 3), (8, 8), 0),
+    "token_prior_fashion_mnist": ("masked", "vqgan_fashion_mnist", (28, 28, 1), (7, 7), 10),
+    "token_prior_emoji64": ("autoregressive", "vqgan_emoji64", (64, 64, 3), (16, 16), 7),
+    "token_prior_cifar10": ("masked", "vqgan_cifar10", (32, 32, 3), (8, 8), 10),
+    "token_prior_celeba64": ("autoregressive", "vqgan_celeba64", (64, 64, 3), (16, 16), 0),
     "token_prior_imagenet_maskgit": ("masked", "vqgan_imagenet_maskgit", (256, 256, 3), (16, 16), 1000),
 }
 CLASSIFIERS = {"classifier_mnist"}
@@ -43,6 +47,7 @@ VQ_F4 = {"name": "vqvae", "latent_channels": 3, "quantizer": {"name": "vq", "num
 # The autoencoder and the pictures that a file's own header names, the latents of one picture, and the conditions.
 LATENT = {
     "latent_diffusion_mnist": ("vqvae_mnist", (28, 28, 1), (7, 7, 8), {"num_classes": 10}),
+    "latent_diffusion_celeba64": ("kl_celeba64", (64, 64, 3), (16, 16, 4), {}),
     "ldm4_celebahq": (VQ_F4, (256, 256, 3), (64, 64, 3), {}),
 }
 

@@ -198,7 +198,7 @@ def test_what_a_prior_cannot_do_is_said(scripts, prior, arguments, message):
     (["diffusion", "--config=experiments/configs/diffusion_emoji32.py:smoke", "--config.data.name=mnist_5k"],
      "needs captions, and mnist_5k has none"),
     (["token_prior", PRIOR], "config.tokenizer is empty"),
-    (["token_prior", PRIOR, "--config.condition=text", "--config.tokenizer={codes}"], "text needs an encoder"),
+    (["token_prior", PRIOR, "--config.condition=text", "--config.tokenizer={codes}"], "needs config.model.text"),
     (["token_prior", PRIOR, "--config.condition=txt", "--config.tokenizer={codes}"], "Did you mean 'text'"),
     (["token_prior", PRIOR, "--config.objective=maskgut"], "Did you mean 'maskgit'"),
     (["token_prior", PRIOR, "--config.tokenizer={prior}"], "is a run of 'token_prior'"),

@@ -161,7 +161,8 @@ def test_what_makes_no_sense_is_refused(runs, tmp_path, attempt, message):
     (train_latent_diffusion, latent_diffusion_mnist, {"autoencoder": "latent"}, "is a run of 'latent_diffusion': give"),
     (train_latent_diffusion, latent_diffusion_mnist, {"autoencoder": "moved", "data.name": "cifar10"}, "leave it out"),
     (train_latent_diffusion, latent_diffusion_mnist, {"condition": "class"}, "Did you mean 'classes'"),
-    (train_latent_diffusion, latent_diffusion_mnist, {"autoencoder": "moved", "condition": "text"}, "needs an encoder"),
+    (train_latent_diffusion, latent_diffusion_mnist, {"autoencoder": "moved", "condition": "text"},
+     "needs config.model.text"),
     (train_token_prior, token_prior_mnist, {"tokenizer": "latent"}, "is a run of 'latent_diffusion': give"),
 ])
 def test_mistakes_in_a_training_leave_nothing_behind(runs, tmp_path, train, file, changes, message):

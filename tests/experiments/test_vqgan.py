@@ -75,6 +75,7 @@ def test_a_kl_autoencoder_trains_and_is_measured(scripts, tmp_path):
 @pytest.mark.parametrize("argument, message", [
     ("--config.adversarial.loss=hing", "config.adversarial.loss.*'hing'.*hinge"),
     ("--config.perceptual.name=vgg", "config.perceptual.name.*'vgg'.*lpips"),
+    ("--config.adversarial.loss=wasserstein", "set config.adversarial.gradient_penalty"),
     ("--config.accumulate=2", "config.accumulate=2.*leave it at 1"),
 ])
 def test_mistakes_get_one_message(scripts, tmp_path, argument, message):

@@ -142,6 +142,33 @@ def test_discriminator_loss_with_r1_and_lecam_is_its_definition():
     assert loss_fn({"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(8))[1][0]["r1"] == 0
 
 
+def test_the_gradient_penalty_between_real_and_fake_pictures_is_the_one_for_the_whole_batch_on_every_device():
+    """With D(x) = sum(w x²) / 2 the gradient at u real + (1 - u) fake is w times it; u is drawn for each example."""
+    rng = np.random.default_rng(6)
+    real, fake = (rng.uniform(-1, 1, size=(4, *gan.SHAPE)).astype(np.float32) for _ in range(2))
+    w = rng.normal(size=gan.SHAPE).astype(np.float32)
+
+    def quadratic(p, x):
+        return jnp.sum(p["w"] * x ** 2, axis=(1, 2, 3)) / 2
+
+    def measured(real, fake, axis_name=None):
+        loss, (metrics, _) = vqgan_discriminator_loss(
+            {"w": w}, lecam_init(), {"image": real}, fake, KEY, step=jnp.int32(0), discriminate=quadratic,
+            gradient_penalty_weight=10.0, axis_name=axis_name)
+        return loss - metrics["discriminator"], metrics["gradient_penalty"]
+
+    added, penalty = jax.jit(measured)(real, fake)
+    assert float(added) == pytest.approx(10 * float(penalty), rel=1e-4)
+    shares = np.linspace(0, 1, 2001)[:, None]
+    slopes = np.stack([np.linalg.norm((w * (shares[..., None, None] * r + (1 - shares[..., None, None]) * f)).reshape(
+        2001, -1), axis=1) for r, f in zip(real, fake)])
+    bounds = np.stack([((slopes - 1) ** 2).min(1), ((slopes - 1) ** 2).max(1)])
+    assert bounds[0].mean() < float(penalty) < bounds[1].mean()
+    halves = jax.pmap(partial(measured, axis_name="devices"), axis_name="devices", devices=jax.devices()[:2])(
+        real.reshape(2, 2, *gan.SHAPE), fake.reshape(2, 2, *gan.SHAPE))
+    assert float(jnp.mean(halves[1])) == pytest.approx(float(penalty), rel=1e-5)
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"no path in params: below \('decoder',\) is \['conv_out'\]"):
         vqgan_generator_loss(gan.params(), 0, gan.batch(), KEY, **FIXED, last_layer=("decoder", "conv_in", "kernel"))

@@ -139,12 +139,21 @@ def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(le
 
 def test_a_network_without_context_takes_no_text():
     network = models.Transformer(num_tokens=8, num_outputs=7, **NETWORK)
-    with pytest.raises(ValueError, match="set context=True"):
-        prior = models.token_prior(network, models.build(**TOKENIZER), shape=(4, 4),
-                                   text_encoder=models.TextEncoder(8, 1, 2), text_length=6)
-        jax.eval_shape(lambda: prior.init(KEY, SHAPE))
+    text = {"text_encoder": models.TextEncoder(8, 1, 2), "text_length": 6}
+    with pytest.raises(ValueError, match="context=False takes no text_encoder"):
+        models.token_prior(network, models.build(**TOKENIZER), shape=(4, 4), **text)
+    with pytest.raises(ValueError, match="belong together: got a text_encoder and text_length=0"):
+        models.token_prior(network.clone(context=True), models.build(**TOKENIZER), shape=(4, 4),
+                           text_encoder=text["text_encoder"])
+    with pytest.raises(ValueError, match="text needs a length of at least 1"):
+        models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), network=NETWORK, text={"features": 8})
     with pytest.raises(ValueError, match="classes or on text"):
         models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), network=NETWORK, text=TEXT, num_classes=2)
+
+
+def test_levels_within_levels_are_refused():
+    with pytest.raises(ValueError, match=r"\[h, w, levels\], got \(4, 4, 2, 2\)"):
+        models.build("token_prior", tokenizer=RESIDUAL, shape=(4, 4, 2, 2), network=NETWORK)
 
 
 def test_a_prior_over_another_codebook_or_map_is_refused():
