@@ -107,11 +107,15 @@ def test_a_prior_samples_and_is_measured_without_the_run_of_its_tokenizer(script
     assert 0 < result["bits_per_token"] < 10 and result["pictures"] == 30
 
 
-def test_maskgit_draws_and_fills_in_and_its_network_sees_the_share_of_masks_as_time(scripts, prior, tmp_path):
+def test_maskgit_draws_and_fills_in(scripts, prior, tmp_path):
     options = (f"--workdir={prior}", "--solver=maskgit", "--choice_temperature=2", "--steps=3")
     scripts.run("sample", *options, "--count=4", f"--output={tmp_path / 'a.png'}")
     scripts.run("edit", "inpaint", *options, "--count=4", f"--output={tmp_path / 'b.png'}")
     assert Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62) and (tmp_path / "b.png").is_file()
+
+
+@pytest.mark.parametrize("solver", ["maskgit", "ancestral"])
+def test_where_codes_are_given_the_network_sees_the_share_of_masks_as_time(prior, solver):
     _, loaded, variables = load_sampler(prior)
     seen = []
 
@@ -120,7 +124,7 @@ def test_maskgit_draws_and_fills_in_and_its_network_sees_the_share_of_masks_as_t
         return loaded.model.logits(params, tokens, t, cond)
 
     watched = MaskedSampler(loaded.model._replace(logits=logits), (28, 28, 1),
-                            {**loaded.config["sampling"], "solver": "maskgit", "steps": 5, "guidance": 1})
+                            {**loaded.config["sampling"], "solver": solver, "steps": 5, "guidance": 1})
     known = {"known": jnp.zeros((3, 49), jnp.int32), "mask": jnp.arange(49)[None] < jnp.array([[0], [20], [48]])}
     watched.tokens(variables, jax.random.key(0), jnp.arange(3), {"classes": jnp.arange(3)}, **known)
     jax.effects_barrier()
