@@ -12,7 +12,7 @@ def get_config(name=None):
     config = autoregressive_prior(num_steps=800, evaluate_every=200, checkpoint_every=200)
     config.data.update({"batch_size": 32, "flip": True, "crop": 0})
     config.optimizer.learning_rate = 1e-3
-    config.sampling.update({"guidance": 1.5, "temperature": 0.9})
+    config.sampling.temperature = 0.8
     config.model = {
         "name": "token_prior", "kind": "autoregressive",
         "network": {"features": 192, "depth": 6, "heads": 6, "positions": "learned"},
