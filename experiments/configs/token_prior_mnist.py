@@ -15,6 +15,7 @@ def get_config(name=None):
     config = prior(num_steps=1000, evaluate_every=250, checkpoint_every=250)
     config.data.update({"batch_size": 64, "crop": 0})
     config.optimizer.learning_rate = 1e-3
+    config.sampling.update({"guidance": 2.0, "temperature": 0.8})
     config.model = {
         "name": "token_prior",
         "network": {"features": 128, "depth": 4, "heads": 4, "positions": "learned"},
