@@ -1,13 +1,16 @@
 """What every script's command line shares: the configuration flag and errors without a traceback."""
 
+import runpy
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from jaxgen.errors import unknown_name
 from jaxgen.train import DamagedCheckpointError, NonFiniteError
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, ImportError, DamagedCheckpointError, NonFiniteError)
@@ -17,13 +20,17 @@ flags.disclaim_key_flags()  # --help shows what is defined here as the script's 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
 
 
-def define_config(default: str, name: str = "config") -> flags.FlagHolder[ConfigDict]:
+def define_config(default: str, name: str = "config", *, needs: str | None = None) -> flags.FlagHolder[ConfigDict]:
     """--config=FILE.py[:variant], and --config.name=value for each of its values.
 
     Args:
         default: the file used when none is given.
         name: of the option, where a script has two configurations.
+        needs: a value that configurations of other scripts lack.
     """
+    for word in sys.argv[1:]:
+        if word.startswith(f"--{name}="):
+            _check_file(name, word.split("=", 1)[1].split(":")[0], default, needs)
     # ml_collections wants the file before the changes of its values; a user need not know.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: not word.startswith(f"--{name}="))
     try:  # ml_collections applies --config.name=value here, from sys.argv
@@ -106,6 +113,16 @@ def start_processes(multihost: bool) -> None:
         jax.distributed.initialize()
 
 
+def _check_file(name: str, file: str, default: str, needs: str | None) -> None:
+    """Ends with a message where a file is none, or the configuration of another script."""
+    path = Path(file)
+    if not path.is_file():
+        others = sorted(str(p) for p in path.parent.glob("*.py")) or [default]
+        sys.exit(f"error: {unknown_name(f'file of --{name}', file, others)}")
+    if needs and needs not in runpy.run_path(file)["get_config"]():
+        sys.exit(f"error: --{name}={file} has no {needs!r}, so it is not made for this script: {default} is")
+
+
 def _unknown_value(error: Exception) -> str:
     """ml_collections' word on a --config.name that does not exist, with the nearest one, on one line."""
     name, *hint = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]).split("\n")
@@ -120,4 +137,4 @@ def _parse(arguments: list[str]) -> list[str]:
     except flags.Error as error:
         # An error within a configuration file comes with its whole traceback, of which the last line says it.
         reason = str(error).strip().splitlines()[-1].strip()
-        sys.exit(f"error: {reason}\nrun {arguments[0]} --help for the options")
+        sys.exit(f"error: {reason}\nrun python -m experiments.{Path(arguments[0]).stem} --help for the options")

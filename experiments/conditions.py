@@ -29,13 +29,18 @@ def to_condition(model: Conditioned, count: int, *, classes: Sequence[int | str]
         names: of the classes, where the data have them.
 
     Raises:
-        ValueError: an unknown class, or a condition that the model does not take.
+        ValueError: an unknown class, a caption longer than the model reads, or a condition that it does not take.
     """
     text_length = model.text_length
     takes = "classes" if model.num_classes else "text" if text_length else "nothing"
+    advice = {"classes": "use --classes", "text": "use --prompt", "nothing": "leave it out"}[takes]
     for name, given in (("classes", classes), ("text", prompts)):
         if given is not None and takes != name:
-            raise ValueError(f"this run's model is conditioned on {takes}, so it cannot be asked for {name}")
+            raise ValueError(f"this run's model is conditioned on {takes}, so it cannot be asked for {name}: {advice}")
+    for prompt in prompts or ():
+        if (length := len(prompt.encode())) > text_length:
+            raise ValueError(f"prompt {prompt!r} has {length} bytes, and this run's model reads {text_length}: shorten "
+                             "it")
     if model.num_classes:
         chosen = range(model.num_classes) if classes is None else [_class_number(c, names) for c in classes]
         if not len(chosen):
@@ -93,7 +98,7 @@ def batch_condition(model: Conditioned, batch: Mapping[str, Any]) -> dict[str, j
 
 
 def with_text(dataset: data.Dataset, length: int) -> data.Dataset:
-    """The set with its captions as bytes, "text" [B, length]; as it is where length is 0.
+    """The set with its captions as bytes, "text" [B, length], where longer ones end; as it is where length is 0.
 
     Raises:
         ValueError: the set has no captions.

@@ -111,7 +111,8 @@ def main(action: str, *, workdir: str, step: int | None, images: str | None, mas
         raise ValueError(f"--mask={mask} belongs to inpaint, not to {action}")
     sampler, loaded, variables = load_sampler(workdir, changes, step=step)
     if action != "inpaint" and isinstance(sampler, TokenSampler):
-        raise ValueError(f"the run in {workdir} is a token prior, which can inpaint but not {action}")
+        raise ValueError(f"edit {action} needs a diffusion model, and the run in {workdir} is a token prior: use "
+                         "inpaint")
 
     # 1. The pictures: held-out ones with their own conditions, or the user's without. Those asked for come before both.
     model, shape, params = loaded.model, tuple(loaded.config["image_shape"]), variables.params

@@ -47,10 +47,12 @@ def find_first_stage(option: str, directory: str, workdir: str | Path, *, second
             return FirstStage(started.config["model"][option], started.config["data"], None, started.model_state)
     if not directory:
         raise ValueError(f"config.{option} is empty: give the directory of a run of {source}")
+    if not Path(directory).is_dir():
+        raise ValueError(f"config.{option}={directory} does not exist: give the directory of a run of {source}")
     loaded, variables = load_run(directory)
     if loaded.config["model"]["name"] not in kinds:
         raise ValueError(f"config.{option}={directory} is a run of {loaded.config['model']['name']!r}: give one of "
-                         f"{source}")
+                         f"{source} whose model is a {' or '.join(kinds)}")
     return FirstStage(loaded.config["model"], loaded.config["data"], variables, None)
 
 

@@ -81,7 +81,7 @@ def latent_shape(autoencoder: dict, image_shape: tuple[int, int, int]) -> tuple[
 
 
 if __name__ == "__main__":
-    CONFIG = command_line.define_config("experiments/configs/latent_diffusion_mnist.py")
+    CONFIG = command_line.define_config("experiments/configs/latent_diffusion_mnist.py", needs="autoencoder")
     WORKDIR = command_line.define_workdir("The run's directory, new or of a run to go on with.")
 
     def main():

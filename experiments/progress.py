@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.conditions import to_condition
 from experiments.runs import spread
@@ -32,11 +33,14 @@ def make_evaluate(
     batch["image"] = data.to_float(batch["image"])
     measure = jax.jit(lambda variables, batch: loss_fn(*variables, batch, jax.random.key(0), train=False)[1][0],
                       compiler_options=compiler_options())
-    prompts = [str(caption) for caption in spread(held_out, SHOWN)["caption"]] if model.text_length else None
+    cond = to_condition(model, SHOWN)
+    if model.text_length:
+        text = spread(held_out, SHOWN)["text"]
+        cond = {"text": text[np.arange(SHOWN) % len(text)]}
     columns = model.num_classes if 1 < model.num_classes <= 16 else None
 
     def evaluate(logger, variables, step):
-        pictures = sampler.all(variables, jax.random.key(0), to_condition(model, SHOWN, prompts=prompts), SHOWN)
+        pictures = sampler.all(variables, jax.random.key(0), cond, SHOWN)
         logger.images(step, "samples", pictures, columns=columns, scale=2)
         return measure(variables, batch)
 

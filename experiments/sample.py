@@ -39,6 +39,7 @@ def main(*, workdir: str, step: int | None, count: int, batch: int, seed: int, c
     seconds = time.monotonic() - start
     pictures = np.concatenate([final for final, _ in parts])
     path = Path(output) if output else Path(workdir) / "samples.png"
+    columns = columns or columns_of(len(classes or prompt or range(loaded.model.num_classes)))
     train.save_grid(path, pictures, columns=columns, scale=scale)
     print(f"wrote {path}: {count} samples of step {loaded.step}; {sampler.evaluations} network evaluations each "
           f"(twice that where guided); {count / seconds:.1f} samples/s with compilation")
@@ -48,6 +49,11 @@ def main(*, workdir: str, step: int | None, count: int, batch: int, seed: int, c
     if gif:
         save_gif(Path(gif), np.concatenate([trajectory for _, trajectory in parts], axis=1), columns, scale)
         print(f"wrote {gif}")
+
+
+def columns_of(asked: int) -> int | None:
+    """Columns in which so many classes or prompts, asked for in turn, stand below each other; None: as it comes."""
+    return asked * max(1, 16 // asked) if 1 < asked <= 16 else None
 
 
 def save_gif(path: Path, trajectory: np.ndarray, columns: int | None, scale: int) -> None:

@@ -162,7 +162,8 @@ def load_sampler(
     changed = {name: value for name, value in (changes or {}).items() if value is not None}
     for name, value in changed.items():
         if name not in own:
-            raise ValueError(f"--{name}={value} does not apply to a {loaded.config['model']['name']!r}: its settings "
-                             f"are {', '.join(own)}")
+            kind = f"{loaded.model.kind} " if isinstance(loaded.model, TokenPrior) else ""
+            raise ValueError(f"--{name}={value} does not apply to the {kind}{loaded.config['model']['name']!r}: its "
+                             f"settings are {', '.join(sorted(own))}")
     sampler = SAMPLERS[type(loaded.model)](loaded.model, loaded.config["image_shape"], {**own, **changed})
     return sampler, loaded, variables

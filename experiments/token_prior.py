@@ -77,7 +77,7 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
 
 
 if __name__ == "__main__":
-    CONFIG = command_line.define_config("experiments/configs/token_prior_mnist.py")
+    CONFIG = command_line.define_config("experiments/configs/token_prior_mnist.py", needs="tokenizer")
     WORKDIR = command_line.define_workdir("The run's directory, new or of a run to go on with.")
 
     def main():

@@ -141,7 +141,7 @@ def digest(tree: Any) -> str:
 
 
 if __name__ == "__main__":
-    CONFIG = command_line.define_config("experiments/configs/vqgan_emoji32.py")
+    CONFIG = command_line.define_config("experiments/configs/vqgan_emoji32.py", needs="adversarial")
     WORKDIR = command_line.define_workdir("The run's directory, new or of a run to go on with.")
 
     def main():

@@ -12,7 +12,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 def test_the_examples_run_in_order_and_give_what_they_say():
     namespace = {}
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
     namespace |= {"saved": namespace["params"]["network"], "read": namespace["loaded"].params}
@@ -24,6 +24,8 @@ def test_the_examples_run_in_order_and_give_what_they_say():
     # The example's data have a standard deviation of 0.5, and so must the samples.
     assert abs(float(np.std(namespace["x0"])) - 0.5) < 0.05
     assert namespace["pictures"].shape == (4, 16, 16, 3) and np.isfinite(namespace["pictures"]).all()
+    assert namespace["codes"].max() < 512 and (namespace["codes"][:, :21] == 0).all()
+    assert len(np.unique(namespace["codes"][:, 21:])) > 20
     for before, after in zip(*(jax.tree.leaves(namespace[n]) for n in ("saved", "read"))):
         np.testing.assert_array_equal(before, after)
 

@@ -26,7 +26,7 @@ def get_config(name=None):
             "down": ("plain", "cross_attention", "cross_attention"), "middle": "cross_attention", "heads": 4,
             "norm_groups": 16, "scale_shift": True, "time_scale": 100.0, "patch_size": 2,
         },
-        "text": {"length": 48, "features": 128, "depth": 2, "heads": 4},
+        "text": {"length": 80, "features": 128, "depth": 2, "heads": 4},
     }
     return variant(config, name, {
         "model.network.channels": (8, 8, 8), "model.network.heads": 2, "model.text.features": 16,

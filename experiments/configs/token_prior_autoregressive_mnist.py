@@ -2,10 +2,10 @@
 
 Papers: Razavi, van den Oord & Vinyals, "Generating diverse high-fidelity images with VQ-VAE-2", 2019; by a transformer:
 Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
-Result: a classifier of real digits reads 95.4% of 500 samples as the class asked for. 4.78 bits per held-out token.
-Sampling: at temperature 1 it reads 89.0% at guidance 1.5 and 94.8% at guidance 2, at 0.8 97.0%, with samples of one
-class 8.76, 8.64 and 8.28 apart (mean distance of centred pictures; real held-out digits: 8.99). 0.9 lies between.
-Cost: about 10 minutes of CPU time, 22 minutes on 2 CPU cores beside much other work.
+Result: a classifier of real digits reads 99.2% of 500 samples as the class asked for. 5.18 bits per held-out token.
+With the shifts of pictures that the tokenizer was trained with, which change all codes, 95.4% after 1,600 steps, and
+4.78 bits.
+Cost: 5 minutes on 2 CPU cores beside other work.
 """
 
 from experiments.configs.base import autoregressive_prior, variant

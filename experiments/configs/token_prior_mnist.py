@@ -1,11 +1,11 @@
 """Masked diffusion over the 49 codes of the MNIST VQ-VAE, by class.
 
 Paper: Shi, Han, Wang, Doucet & Titsias, "Simplified and generalized masked diffusion for discrete data", 2024.
-Result: a classifier of real digits reads 91.8% of 500 samples as the class asked for. 5.83 bits per held-out token.
-Sampling: at temperature 1 it reads 85.4% of 500, at guidance 1.5 and at 2; unlikely codes break strokes, and at 0.8
-fewer are drawn. Samples of one class then are 7.87 apart (mean distance of centred pictures), at temperature 1 8.23,
-real held-out digits 8.99.
-Cost: 11 minutes on 2 CPU cores beside other work.
+Result: a classifier of real digits reads all of 500 samples as the class asked for. 6.04 bits per held-out token. With
+the shifts of pictures that the tokenizer was trained with, which change all codes, 91.8% after 1,600 steps, 5.83 bits.
+Sampling: at guidance 1.5 and temperature 1 it reads 98.6%; unlikely codes break strokes, and at 0.8 fewer are drawn.
+Samples of one class then are 6.8 apart (mean distance), otherwise 7.5, real held-out digits 9.0.
+Cost: 5 minutes on 2 CPU cores beside other work.
 """
 
 from experiments.configs.base import prior, variant

@@ -16,7 +16,7 @@ def get_config(name=None):
     config.condition = "text"
     config.data.flip = False  # captions tell arrows, clocks and flags from their mirror images
     config.sampling.guidance = 2.0
-    config.model.text = {"length": 48, "features": 128, "depth": 2, "heads": 4}
+    config.model.text = {"length": 80, "features": 128, "depth": 2, "heads": 4}
     if name:
         config.model.text.update({"features": 16, "depth": 1, "heads": 2})
     else:

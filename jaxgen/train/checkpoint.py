@@ -206,7 +206,8 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
     directory = Path(directory)
     file = directory / "config.json"
     if not file.is_file():
-        raise FileNotFoundError(f"{directory} is not a run's directory: it has no config.json")
+        reason = "it has no config.json" if directory.is_dir() else "it does not exist"
+        raise FileNotFoundError(f"{directory} is not a run's directory: {reason}")
     config = json.loads(file.read_text())
     for name in ("model", "image_shape"):
         if name not in config:

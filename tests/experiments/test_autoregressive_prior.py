@@ -90,6 +90,8 @@ def test_a_prior_of_text_goes_on_samples_by_name_is_measured_and_fills_in(script
                     f"--npz={tmp_path / f'{i}.npz'}")
         pictures.append(np.load(tmp_path / f"{i}.npz")["images"])
     assert (pictures[0] != pictures[1]).any()
+    long = scripts.run("sample", run, f"--prompt={'a' * 81}", fails=True)
+    assert "has 81 bytes, and this run's model reads 80" in long
     assert "conditioned on text, so it cannot be asked for classes" in scripts.run("sample", run, "--classes=1",
                                                                                   fails=True)
     scripts.run("evaluate", run, "--split=test[:30]", f"--output={tmp_path / 'e.json'}")
@@ -101,7 +103,9 @@ def test_a_prior_of_text_goes_on_samples_by_name_is_measured_and_fills_in(script
 @pytest.mark.parametrize(("changes", "message"), [
     ({"temperature": 0.0}, "temperature must be positive, got 0"),
     ({"top_p": 1.5}, r"top_p must be a fraction in \[0, 1\], got 1.5"),
-    ({"steps": 5}, "--steps=5 does not apply to a 'token_prior': its settings are guidance, temperature, top_p"),
+    ({"top_k": -1}, "top_k must not be below 0, got -1"),
+    ({"steps": 5}, "--steps=5 does not apply to the autoregressive 'token_prior': its settings are guidance, "
+                   "temperature, top_k, top_p"),
 ])
 def test_settings_out_of_bounds_are_refused(prior, changes, message):
     with pytest.raises(ValueError, match=message):

@@ -182,7 +182,7 @@ def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, argument
     ("prior", {"remask": 0.5, "solver": "confidence"}, "belongs to solver 'ancestral'"),
     ("prior", {"solver": "maskgut"}, "Did you mean 'maskgit'"),
     ("prior", {"choice_temperature": -1.0, "solver": "maskgit"}, "choice_temperature must not be below 0"),
-    ("prior", {"grid": "karras"}, "does not apply to a 'token_prior': its settings are choice_temperature, guidance"),
+    ("prior", {"grid": "karras"}, "does not apply to the masked 'token_prior': its settings are choice_temperature"),
 ])
 def test_settings_out_of_bounds_are_refused(request, run, changes, message):
     with pytest.raises(ValueError, match=message):
@@ -190,7 +190,7 @@ def test_settings_out_of_bounds_are_refused(request, run, changes, message):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["edit", "image"], "can inpaint but not image"),
+    (["edit", "image"], "edit image needs a diffusion model"),
     (["reconstruct"], "has no codes of its own"),
 ])
 def test_what_a_prior_cannot_do_is_said(scripts, prior, arguments, message):
@@ -202,6 +202,8 @@ def test_what_a_prior_cannot_do_is_said(scripts, prior, arguments, message):
     (["diffusion", "--config=experiments/configs/diffusion_emoji32.py:smoke", "--config.data.name=mnist_5k"],
      "needs captions, and mnist_5k has none"),
     (["token_prior", PRIOR], "config.tokenizer is empty"),
+    (["token_prior", DIGITS], "has no 'tokenizer', so it is not made for this script"),
+    (["token_prior", PRIOR, "--config.tokenizer={prior}/../nothing"], "nothing does not exist: give the directory"),
     (["token_prior", PRIOR, "--config.condition=text", "--config.tokenizer={codes}"], "needs config.model.text"),
     (["token_prior", PRIOR, "--config.condition=txt", "--config.tokenizer={codes}"], "Did you mean 'text'"),
     (["token_prior", PRIOR, "--config.objective=maskgut"], "Did you mean 'maskgit'"),

@@ -145,7 +145,7 @@ def small_mask(directory):
 
 @pytest.mark.parametrize(("attempt", "message"), [
     (lambda runs, _: load_sampler(runs / "latent", {"temperature": 0.5}),
-     "--temperature=0.5 does not apply to a 'latent_diffusion'"),
+     "--temperature=0.5 does not apply to the 'latent_diffusion'"),
     (lambda runs, _: load_sampler(runs / "latent", {"grid": "trailing"}), "kind 'edm': use 'karras'"),
     (lambda runs, _: load_sampler(runs / "moved"), "trained a 'vqvae', which has no samples of its own"),
     (lambda runs, new: edit.main("inpaint", workdir=runs / "latent", **(EDIT | {"mask": small_mask(new)}), output=None),

@@ -92,6 +92,8 @@ def test_the_demo_makes_a_page_that_holds_its_pictures(scripts, tmp_path):
     (["--workdir={}/x", "--config.optimizer.name=admw", SMOKE], "Did you mean 'adamw'"),  # in any order
     (["--workdir=x", "--config=experiments/configs/vqvae_mnist.py:smoky"], "Did you mean 'smoke'"),
     (["--workdir=x", "--config=experiments/configs/nothing.py"], "nothing.py"),
+    (["--workdir=x", "--config=experiments/configs/vqvae_mnst.py"], "mean 'experiments/configs/vqvae_mnist.py'"),
+    (["--workdir=x", "--hlp"], "run python -m experiments.vqvae --help"),
     (["--workdir={}/x", SMOKE, "--config.data.name=mnist_5"], "Did you mean 'mnist_5k'"),
     (["--workdir={}/x", SMOKE, "--config.data.batch_size=5000"], "5000"),
 ])
