@@ -39,7 +39,7 @@ def main(*, workdir: str, step: int | None, count: int, batch: int, seed: int, c
     seconds = time.monotonic() - start
     pictures = np.concatenate([final for final, _ in parts])
     path = Path(output) if output else Path(workdir) / "samples.png"
-    columns = columns or columns_of(len(classes or prompt or range(loaded.model.num_classes)))
+    columns = columns or columns_of(len(classes or prompt or range(loaded.model.num_classes)), count)
     train.save_grid(path, pictures, columns=columns, scale=scale)
     print(f"wrote {path}: {count} samples of step {loaded.step}; {sampler.evaluations} network evaluations each "
           f"(twice that where guided); {count / seconds:.1f} samples/s with compilation")
@@ -51,9 +51,9 @@ def main(*, workdir: str, step: int | None, count: int, batch: int, seed: int, c
         print(f"wrote {gif}")
 
 
-def columns_of(asked: int) -> int | None:
+def columns_of(asked: int, count: int) -> int | None:
     """Columns in which so many classes or prompts, asked for in turn, stand below each other; None: as it comes."""
-    return asked * max(1, 16 // asked) if 1 < asked <= 16 else None
+    return asked * (min(16, count) // asked) if 1 < asked <= min(16, count - 1) else None
 
 
 def save_gif(path: Path, trajectory: np.ndarray, columns: int | None, scale: int) -> None:
@@ -74,7 +74,7 @@ if __name__ == "__main__":
         *command_line.define_sampling(),
         flags.DEFINE_integer("count", 64, "How many samples.", lower_bound=1),
         flags.DEFINE_integer("batch", 64, "Samples computed at a time.", lower_bound=1),
-        flags.DEFINE_integer("columns", None, "Pictures in a row.", lower_bound=1),
+        flags.DEFINE_integer("columns", None, "Pictures in a row; by default a class stands in columns of its own.", lower_bound=1),
         flags.DEFINE_integer("scale", 2, "Enlargement of each pixel.", lower_bound=1),
         flags.DEFINE_string("output", None, "The PNG file; samples.png in the run if not given."),
         flags.DEFINE_string("npz", None, "Also write the pictures as bytes, with their conditions, to this file."),

@@ -14,6 +14,7 @@ from PIL import Image
 from experiments.configs import dit_mnist
 from experiments.edit import fill_in, read_mask
 from experiments.runs import load_split
+from experiments.sample import columns_of
 from experiments.sampling import DiffusionSampler, load_sampler
 from experiments.token_sampling import MaskedSampler
 from jaxgen import data, models
@@ -60,6 +61,13 @@ def test_samples_follow_seed_classes_and_settings_and_not_the_batch(scripts, dig
     together = sampler.all(variables, jax.random.key(0), {"classes": written["classes"]}, 5, batch=5)
     difference = np.clip((together + 1) * 127.5, 0, 255) - written["images"]
     assert np.abs(difference).max() < 0.51
+
+
+@pytest.mark.parametrize(("asked", "count", "columns"), [
+    (10, 60, 10), (3, 64, 15), (2, 5, 4), (10, 4, None), (99, 200, None),
+])
+def test_classes_stand_in_columns_where_they_fit(asked, count, columns):
+    assert columns_of(asked, count) == columns and (columns is None or columns % asked == 0)
 
 
 @pytest.mark.parametrize(("action", "rows"), [("inpaint", 3), ("image", 2), ("invert", 4), ("interpolate", 2)])
