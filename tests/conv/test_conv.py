@@ -10,8 +10,7 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scipy import signal
 
 from jaxgen.conv import conv, conv_transpose, cpu
@@ -223,8 +222,8 @@ def mesh():
 def test_a_divided_batch_stays_where_it_is(mesh, monkeypatch, cin, cout):
     monkeypatch.setattr(cpu, "PRODUCT_BYTES", 10_000)
     x, kernel = draw((16, 12, 12, cin), (3, 3, cin, cout))
-    divided = jax.device_put(x, NamedSharding(mesh, P("data")))
-    shared = jax.device_put(kernel, NamedSharding(mesh, P()))
+    divided = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    shared = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
     step = jax.jit(lambda x, k: (conv(x, k), *jax.grad(scalar(conv), (0, 1))(x, k)))
     compiled = step.lower(divided, shared).compile()
     assert not re.search(r"all-gather|all-to-all|collective-permute", compiled.as_text())
@@ -240,10 +239,9 @@ def test_shard_map_sums_the_shared_kernels_gradient(mesh, monkeypatch, check_vma
     monkeypatch.setattr(cpu, "PRODUCT_BYTES", 10_000)
     x, kernel = draw((32, 12, 12, cin), (3, 3, cin, cout))
 
-    def loss(kernel, x):
-        return lax.psum(scalar(conv)(x, kernel), "data")
-
-    mapped = jax.shard_map(loss, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=check_vma)
+    everywhere, split = PartitionSpec(), PartitionSpec("data")
+    mapped = jax.shard_map(lambda kernel, x: lax.psum(scalar(conv)(x, kernel), "data"), mesh=mesh,
+                           in_specs=(everywhere, split), out_specs=everywhere, check_vma=check_vma)
     assert_close(jax.jit(jax.grad(mapped))(kernel, x), jax.grad(scalar(native), 1)(x, kernel), 2e-5)
 
 
