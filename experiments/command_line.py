@@ -119,7 +119,8 @@ def _check_file(name: str, file: str, default: str, needs: str | None) -> None:
     if not path.is_file():
         others = sorted(str(p) for p in path.parent.glob("*.py")) or [default]
         sys.exit(f"error: {unknown_name(f'file of --{name}', file, others)}")
-    if needs and needs not in runpy.run_path(file)["get_config"]():
+    get_config = runpy.run_path(file).get("get_config") if needs else None
+    if get_config and needs not in get_config():
         sys.exit(f"error: --{name}={file} has no {needs!r}, so it is not made for this script: {default} is")
 
 
