@@ -65,14 +65,18 @@ def _class_number(given: int | str, names: Sequence[str] | None) -> int:
         return list(names).index(given)
 
 
+def check_condition_name(condition: str) -> None:
+    """Raises ValueError for an unknown `config.condition`."""
+    if condition not in CONDITIONS:
+        raise unknown_name("config.condition", condition, CONDITIONS)
+
+
 def class_sizes(condition: str, dataset: data.Dataset) -> dict[str, int]:
     """What the set adds to the model's description for `config.condition`: {"num_classes": its classes}, or nothing.
 
     Raises:
-        ValueError: an unknown condition, or a set without labels.
+        ValueError: a set without labels.
     """
-    if condition not in CONDITIONS:
-        raise unknown_name("config.condition", condition, CONDITIONS)
     if condition != "classes":
         return {}
     if not dataset.num_classes:

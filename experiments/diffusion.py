@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import CONDITIONS, check_text, class_sizes, with_text
+from experiments.conditions import CONDITIONS, check_condition_name, check_text, class_sizes, with_text
 from experiments.progress import make_evaluate
 from experiments.runs import load_split
 from experiments.sampling import DiffusionSampler
@@ -54,6 +54,7 @@ def make_weighting(name: str, **options) -> diffusion.Weighting:
 
 def train_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
+    check_condition_name(config.condition)
     axis = axis_name(config)
 
     # 1. Data, and what of it is the condition.

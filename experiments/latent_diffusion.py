@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import CONDITIONS, check_text, class_sizes, with_text
+from experiments.conditions import CONDITIONS, check_condition_name, check_text, class_sizes, with_text
 from experiments.diffusion import make_weighting, noise_levels
 from experiments.first_stage import find_first_stage, measure_deviation, take_data
 from experiments.progress import make_evaluate
@@ -31,6 +31,7 @@ KINDS = ("vqvae", "kl_autoencoder")
 
 def train_latent_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
+    check_condition_name(config.condition)
     axis = axis_name(config)
 
     # 1. The autoencoder, and the data it was trained on.

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from experiments.conditions import CONDITIONS, check_text, class_sizes, with_text
+from experiments.conditions import CONDITIONS, check_condition_name, check_text, class_sizes, with_text
 from experiments.first_stage import find_first_stage, take_data
 from experiments.progress import make_evaluate
 from experiments.runs import load_split
@@ -34,6 +34,8 @@ OBJECTIVES = {"diffusion": losses.masked_prior_loss, "maskgit": losses.maskgit_p
 
 def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     """Trains from the configuration, or goes on where the run in `workdir` stopped."""
+    check_condition_name(config.condition)
+
     # 1. The tokenizer, and the data it was trained on.
     name = config.get("objective", "diffusion")
     if name not in OBJECTIVES:
