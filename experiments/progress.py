@@ -33,10 +33,11 @@ def make_evaluate(
     batch["image"] = data.to_float(batch["image"])
     measure = jax.jit(lambda variables, batch: loss_fn(*variables, batch, jax.random.key(0), train=False)[1][0],
                       compiler_options=compiler_options())
-    cond = to_condition(model, SHOWN)
     if model.text_length:
         text = spread(held_out, SHOWN)["text"]
         cond = {"text": text[np.arange(SHOWN) % len(text)]}
+    else:
+        cond = to_condition(model, SHOWN)
     columns = model.num_classes if 1 < model.num_classes <= 16 else None
 
     def evaluate(logger, variables, step):

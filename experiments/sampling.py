@@ -157,13 +157,13 @@ def load_sampler(
     if type(loaded.model) not in SAMPLERS:
         raise ValueError(f"the run in {workdir} trained a {loaded.config['model']['name']!r}, which has no samples of "
                          "its own: give a run of experiments.diffusion, .latent_diffusion or .token_prior")
-    older = OLDER.get(getattr(loaded.model, "kind", None), {})
-    own = {**older, **loaded.config["sampling"]}
+    kind = loaded.model.kind if isinstance(loaded.model, TokenPrior) else ""
+    own = {**OLDER.get(kind, {}), **loaded.config["sampling"]}
     changed = {name: value for name, value in (changes or {}).items() if value is not None}
     for name, value in changed.items():
         if name not in own:
-            kind = f"{loaded.model.kind} " if isinstance(loaded.model, TokenPrior) else ""
-            raise ValueError(f"--{name}={value} does not apply to the {kind}{loaded.config['model']['name']!r}: its "
-                             f"settings are {', '.join(sorted(own))}")
+            what = f"{kind} {loaded.config['model']['name']!r}".strip()
+            raise ValueError(f"--{name}={value} does not apply to the {what}: its settings are "
+                             f"{', '.join(sorted(own))}")
     sampler = SAMPLERS[type(loaded.model)](loaded.model, loaded.config["image_shape"], {**own, **changed})
     return sampler, loaded, variables
