@@ -6,7 +6,8 @@ A scikit-learn classifier is trained on the run's real training pictures and ask
 the share where it says the class that was asked for (its own accuracy on real held-out pictures stands beside it). A
 model that was trained on shifted pictures (`config.data.crop`) makes such; all pictures are centred before it looks.
 Copies show in the distance to the nearest training picture, compared with that of held-out pictures, and in
-judge.png: samples, each above its nearest training picture.
+judge.png: samples, each above its nearest training picture. Samples that are all alike show in the mean distance of two
+pictures of one class, compared with that of held-out pictures.
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import flags
+from scipy.spatial.distance import pdist
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -56,6 +58,8 @@ def main(*, workdir: str, step: int | None, count: int, seed: int, classes, prom
         "distance_to_training_least": float(distance.min()),
         "held_out_distance_to_training_median": float(np.median(real)),
         "held_out_distance_to_training_least": float(real.min()),
+        "distance_within_class": distance_within_class(look(pictures), asked["classes"]),
+        "held_out_distance_within_class": distance_within_class(look(test_set.images()), test_set.labels()),
     }
     path = Path(output) if output else Path(workdir) / "judge.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
@@ -65,6 +69,12 @@ def main(*, workdir: str, step: int | None, count: int, seed: int, classes, prom
     for name, value in result.items():
         print(f"{name:38} {value:.5g}" if isinstance(value, float) else f"{name:38} {value}")
     print(f"wrote {path} and {path.with_suffix('.png')}")
+
+
+def distance_within_class(pictures: np.ndarray, classes: np.ndarray) -> float | None:
+    """The mean distance of two pictures of one class, a mean over classes; None where no class has two."""
+    means = [pdist(pictures[classes == c]).mean() for c in np.unique(classes) if np.sum(classes == c) > 1]
+    return float(np.mean(means)) if means else None
 
 
 def centred(images: np.ndarray) -> np.ndarray:

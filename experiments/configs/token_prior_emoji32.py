@@ -2,8 +2,9 @@
 
 Tokenizer: a run of `vqgan_emoji32` or `vqvae_emoji32`, given as --config.tokenizer.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
-Result: faces, flags, people, vehicles and signs that can be named, and much that cannot; no sample shares more than 84%
-of its codes with a training picture. 6.14 bits per held-out token. Shifts of one pixel gave 5.46, and worse pictures.
+Result: faces, flags, people, vehicles and signs that can be named, and much that cannot. A classifier of real emoji
+reads 65% of 448 samples as the block asked for, of real held-out ones 62%. 6.14 bits per held-out token; shifts of one
+pixel and 1,200 steps gave 5.46, and worse pictures.
 Cost: 8 minutes on 2 CPU cores beside other work.
 """
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from experiments.configs import dit_mnist
 from experiments.edit import fill_in, read_mask
+from experiments.judge import distance_within_class
 from experiments.runs import load_split
 from experiments.sample import columns_of
 from experiments.sampling import DiffusionSampler, load_sampler
@@ -103,7 +104,14 @@ def test_evaluation_gives_bits_and_judging_gives_agreement(scripts, digits, tmp_
     scripts.run("judge", f"--workdir={digits}", "--count=20", f"--output={tmp_path / 'j.json'}")
     result = json.loads((tmp_path / "j.json").read_text())
     assert 0 <= result["agreement"] <= 1 and result["classifier_accuracy"] > 0.9
+    assert result["distance_within_class"] > 0 and 7 < result["held_out_distance_within_class"] < 11
     assert result["samples"] == 20 and (tmp_path / "j.png").is_file()
+
+
+def test_the_distance_within_a_class_is_a_mean_over_pairs_and_then_over_classes():
+    pictures = np.array([[0.0], [0.0], [3.0], [4.0], [8.0], [9.0]])
+    assert distance_within_class(pictures, np.array([0, 1, 0, 1, 1, 2])) == pytest.approx((3 + (4 + 4 + 8) / 3) / 2)
+    assert distance_within_class(pictures, np.arange(6)) is None
 
 
 def test_a_prior_samples_and_is_measured_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):
