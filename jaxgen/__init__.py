@@ -11,6 +11,7 @@ Import the part that you need; this package itself imports nothing:
     jaxgen.metrics     PSNR, SSIM, LPIPS, codebook usage
     jaxgen.data        TFDS sources, Grain loading, device placement
     jaxgen.train       state, steps, loop, sharding, checkpoints
+    jaxgen.checks      checks of arguments that every part shares
     jaxgen.cpu         compiler options for CPU
 """
 
