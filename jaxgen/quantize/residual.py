@@ -5,100 +5,195 @@
 
 The derivative of q is that of the composition, each level with its own estimator: with straight-through levels it is
 the identity, whatever the depth. The losses see z less a constant, so that each level's commitment reaches z in full.
-The two derivatives differ, hence the custom rule below.
 
-Reference: Lee et al. 2022, "Autoregressive Image Generation using Residual Quantization", arXiv:2203.01941.
+The two derivatives differ, hence the custom rule below, which calls a quantizer once for both.
+
+References: Lee et al. 2022, "Autoregressive Image Generation using Residual Quantization", arXiv:2203.01941;
+dropout of levels: Zeghidour et al. 2021, "SoundStream", arXiv:2107.03312; Kumar et al. 2023, "High-Fidelity Audio
+Compression with Improved RVQGAN", arXiv:2306.06546.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jax.custom_derivatives import zero_from_primal
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.quantize.checks import check_count, check_indices
+from jaxgen.checks import check_count
+from jaxgen.quantize.checks import check_indices, need_key
+from jaxgen.quantize.codebook import AxisName, first_position
+from jaxgen.quantize.levels import DifferentLevels, EqualLevels, SharedLevels
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
 
+PyTree = Any
 
-def residual(quantizer: Quantizer, depth: int) -> Quantizer:
-    """A quantizer applied `depth` times, each time to what is left; every level has its own variables.
+
+def residual(
+    quantizer: Quantizer | Sequence[Quantizer],
+    depth: int | None = None,
+    *,
+    shared: bool = False,
+    dropout: float = 0.0,
+    min_levels: int = 1,
+    axis_name: AxisName = None,
+) -> Quantizer:
+    """Quantizers one after the other, each of what is left by those before it.
 
     q = sum_i q_i, q_i = Q_i(z - sum_{j<i} q_j).
 
+    `lookup` also takes the indices of the first levels only, `indices[..., :k]`, and gives the sum of k codes.
+
+    With `dropout`, training uses a random number n of levels for each example (element of z's first axis):
+    n = depth with probability `1 - dropout`, otherwise uniform over `min_levels, ..., depth`. `quantized` is the sum of
+    the first n codes. The levels beyond see none of the example's vectors: their losses are 0 there (the mean is over
+    all levels still), their codebooks and usage do not move by them. Their indices are those of all levels in use,
+    so that `quantized` is `lookup(indices[..., :n])`.
+
     Args:
-        quantizer: of each level.
-        depth: levels.
+        quantizer: of each level; or a sequence of quantizers, one for each level, which may differ.
+        depth: levels; left out for a sequence.
+        shared: one codebook for all levels instead of one for each. What training changes without a gradient (EMA,
+            k-means, revival) passes through the levels in order: each level reads the codebook as the level before
+            left it and moves it by its own vectors, so that one training step makes `depth` moves.
+        dropout: probability, 0 to 1; for example .5 (Kumar et al. 2023), or 1 (Zeghidour et al. 2021).
+        min_levels: the fewest levels that dropout leaves.
+        axis_name: mapped axis or axes over which the batch is split; dropout counts examples over them.
 
     Returns:
-        A `Quantizer` whose indices have a last axis of `depth`, whose losses are means over the levels, and whose
-        variables carry a leading axis of `depth`. `num_codes` is that of one level.
+        A `Quantizer` whose indices have a last axis of `depth` and whose losses are means over the levels. Its
+        variables carry a leading axis of `depth`; shared ones are those of `quantizer`; those of a sequence are tuples.
+        `num_codes` is that of one level: of the largest, where they differ.
 
     Raises:
-        ValueError: `depth` below 1, or indices without a last axis of `depth`.
+        ValueError: `depth` below 1 or missing, no quantizers, a sequence with `depth` or `shared`, `dropout` outside
+            [0, 1], `min_levels` outside [1, depth], training with dropout without a key, or indices of no level or of
+            more than `depth`.
 
-    Reference: Lee et al. 2022, arXiv:2203.01941.
+    References: Lee et al. 2022, arXiv:2203.01941; Zeghidour et al. 2021, arXiv:2107.03312; Kumar et al. 2023,
+    arXiv:2306.06546.
     """
-    check_count("depth", depth)
+    if isinstance(quantizer, Quantizer):
+        if depth is None:
+            raise ValueError("depth=None: say how many levels, or give a sequence of quantizers, one for each level")
+        depth = check_count("depth", depth)
+        levels = SharedLevels(quantizer, depth) if shared else EqualLevels(quantizer, depth)
+        num_codes = quantizer.num_codes
+    else:
+        quantizers = tuple(quantizer)
+        if not quantizers:
+            raise ValueError("quantizer is an empty sequence: give one quantizer for each level")
+        if shared or depth not in (None, len(quantizers)):
+            raise ValueError(f"a sequence of {len(quantizers)} quantizers has its own depth and codebooks, got "
+                             f"depth={depth} and shared={shared}: leave both out, or give one quantizer")
+        levels, depth, num_codes = DifferentLevels(quantizers), len(quantizers), max(q.num_codes for q in quantizers)
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout must be a probability from 0 to 1, got {dropout!r}")
+    min_levels = check_count("min_levels", min_levels)
+    if min_levels > depth:
+        raise ValueError(f"min_levels={min_levels} is more than the depth of {depth}: choose at most {depth}")
+    settings = _Residual(levels, depth, num_codes, float(dropout), min_levels, axis_name)
+    return Quantizer(levels.init, settings.apply, settings.lookup, num_codes)
 
-    def init(key: Array, dim: int) -> Variables:
-        return jax.vmap(lambda level_key: quantizer.init(level_key, dim))(jax.random.split(key, depth))
 
-    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
-        level = _level(quantizer, train)
+@dataclasses.dataclass(frozen=True)
+class _Residual:
+    """The functions of `residual`, whatever the levels' codebooks."""
+
+    levels: EqualLevels | SharedLevels | DifferentLevels
+    depth: int
+    num_codes: int
+    dropout: float
+    min_levels: int
+    axis_name: AxisName
+
+    def apply(
+        self, variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None,
+        valid: Bool[Array, "..."] | None = None,
+    ) -> tuple[QuantizeOutput, PyTree]:
         z = z.astype(jnp.float32) if jnp.issubdtype(z.dtype, jnp.floating) else z
-        keys = None if key is None else jax.random.split(key, depth)
+        in_use = self._levels_in_use(key, z.shape[:-1]) if train and self.dropout else None
 
-        def step(total, variables_and_key):
-            (params, state), level_key = variables_and_key
+        def step(quantizer: Quantizer, variables: Variables, sums: tuple, level: tuple) -> tuple:
+            total, kept = sums
+            number, level_key = level
+            used = None if in_use is None else number < in_use
+            counts = valid if used is None else used if valid is None else used & valid
             left = z - jax.lax.stop_gradient(total)
-            output, state = level(params, z - total, left, state, level_key)
-            return total + output.quantized, (output.indices, output.losses, state)
+            output, state = _quantize(quantizer, train)(*variables, z - total, left, level_key, counts)
+            total = total + output.quantized
+            kept = None if used is None else jnp.where(used[..., None], total, kept)
+            return (total, kept), (output.indices, output.losses), state
 
-        quantized, (indices, losses, state) = jax.lax.scan(step, jnp.zeros_like(z), (variables, keys))
+        zero = jnp.zeros_like(z)
+        keys = None if key is None else jax.random.split(key, self.depth)
+        sums = (zero, None if in_use is None else zero)
+        (total, kept), (indices, losses), state = self.levels.fold(
+            step, variables, sums, (jnp.arange(self.depth, dtype=jnp.int32), keys)
+        )
         losses = jax.tree.map(lambda loss: jnp.mean(loss, axis=0), losses)
+        quantized = total if in_use is None else kept
         return QuantizeOutput(quantized, jnp.moveaxis(indices, 0, -1), losses), state
 
-    def lookup(variables: Variables, indices: Int[Array, "... depth"]) -> Float[Array, "... D"]:
+    def lookup(self, variables: Variables, indices: Int[Array, "... k"]) -> Float[Array, "... D"]:
         indices = jnp.asarray(indices)
-        if indices.ndim == 0 or indices.shape[-1] != depth:
-            raise ValueError(f"indices has shape {indices.shape}, but a residual quantizer of depth {depth} needs "
-                             f"[..., {depth}].")
-        check_indices(indices, quantizer.num_codes)
-        levels = (variables, jnp.moveaxis(indices, -1, 0))
-        code = jax.eval_shape(lambda level: quantizer.lookup(*level), jax.tree.map(lambda x: x[0], levels))
-        zero = jnp.zeros_like(indices, code.dtype, shape=code.shape)
-        return jax.lax.scan(lambda total, level: (total + quantizer.lookup(*level), None), zero, levels)[0]
+        if indices.ndim == 0 or not 1 <= indices.shape[-1] <= self.depth:
+            raise ValueError(f"indices has shape {indices.shape}, but a residual quantizer of depth {self.depth} needs "
+                             f"[..., k], the indices of its first k levels, 1 <= k <= {self.depth}.")
+        check_indices(indices, self.num_codes)
 
-    return Quantizer(init, apply, lookup, quantizer.num_codes)
+        def step(quantizer: Quantizer, variables: Variables, total: Array, level: Array) -> tuple:
+            return total + quantizer.lookup(variables, level), None, None
+
+        levels = jnp.moveaxis(indices, -1, 0)
+        first, own = self.levels.first(variables)
+        zero = jnp.zeros_like(jax.eval_shape(first.lookup, own, levels[0]))
+        return self.levels.fold(step, variables, zero, levels)[0]
+
+    def _levels_in_use(self, key: Array | None, shape: tuple[int, ...]) -> Int[Array, "..."]:
+        """How many levels each vector uses; drawn by the example's position in the global batch."""
+        # No level has this key: theirs are fold_in(key, 0), ..., fold_in(key, depth - 1), which is what split gives.
+        key = jax.random.fold_in(need_key(key, "residual with dropout"), self.depth)
+        examples = shape[0] if shape else 1
+
+        def draw(position):
+            dropped, count = jax.random.split(jax.random.fold_in(key, position))
+            fewer = jax.random.randint(count, (), self.min_levels, self.depth + 1, jnp.int32)
+            return jnp.where(jax.random.uniform(dropped, (), jnp.float32) < self.dropout, fewer, self.depth)
+
+        positions = first_position(examples, self.axis_name) + jnp.arange(examples, dtype=jnp.int32)
+        drawn = jax.vmap(draw)(positions)
+        return jnp.broadcast_to(drawn.reshape(shape[:1] + (1,) * len(shape[1:])), shape)
 
 
-def _level(quantizer: Quantizer, train: bool) -> Callable:
-    """`(params, z, left, state, key) -> (output, state)`; `z` and `left` are equal in value.
+def _quantize(quantizer: Quantizer, train: bool) -> Callable:
+    """`(params, state, z, left, key, valid) -> (output, state)`; `z` and `left` are equal in value.
 
     The derivative of `output.quantized` is taken along `z`, that of `output.losses` along `left`.
     """
 
-    @jax.custom_jvp
-    def level(params, z, left, state, key):
-        return quantizer.apply(Variables(params, state), z, train=train, key=key)
+    def call(params, state, z, key, valid):
+        options = {} if valid is None else {"valid": valid}
+        return quantizer.apply(Variables(params, state), z, train=train, key=key, **options)
 
-    @level.defjvp
-    def level_jvp(primals, tangents):
-        params, z, _, state, key = primals
-        params_dot, z_dot, left_dot, _, _ = tangents
+    @jax.custom_jvp
+    def quantize(params, state, z, left, key, valid):
+        return call(params, state, z, key, valid)
+
+    @quantize.defjvp
+    def quantize_jvp(primals, tangents):
+        params, state, z, _, key, valid = primals
+        params_dot, _, z_dot, left_dot, _, _ = tangents
 
         def differentiable(params, z):
-            output, new_state = quantizer.apply(Variables(params, state), z, train=train, key=key)
+            output, new_state = call(params, state, z, key, valid)
             return (output.quantized, output.losses), (output.indices, new_state)
 
         (quantized, losses), linear, (indices, new_state) = jax.linearize(differentiable, params, z, has_aux=True)
-        output_dot = QuantizeOutput(linear(params_dot, z_dot)[0], _no_tangent(indices), linear(params_dot, left_dot)[1])
-        output = QuantizeOutput(quantized, indices, losses)
-        return (output, new_state), (output_dot, jax.tree.map(_no_tangent, new_state))
+        indices_dot, state_dot = zero_from_primal((indices, new_state))
+        output_dot = QuantizeOutput(linear(params_dot, z_dot)[0], indices_dot, linear(params_dot, left_dot)[1])
+        return (QuantizeOutput(quantized, indices, losses), new_state), (output_dot, state_dot)
 
-    return level
-
-
-def _no_tangent(x: Array) -> Array | np.ndarray:
-    return jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else np.zeros(x.shape, jax.dtypes.float0)
+    return quantize
