@@ -88,8 +88,7 @@ def _rotation_jvp(primals, tangents):
 ESTIMATORS: dict[str, Estimator] = {"straight_through": straight_through, "rotation": rotation}
 
 
-def estimator_named(name: str) -> Estimator:
-    """The estimator of that name; raises ValueError for another name."""
+def check_estimator(name: str) -> None:
+    """Raises ValueError for a name that is not in `ESTIMATORS`."""
     if name not in ESTIMATORS:
         raise unknown_name("estimator", name, ESTIMATORS)
-    return ESTIMATORS[name]
