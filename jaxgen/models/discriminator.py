@@ -17,7 +17,7 @@ from jaxgen.conv import conv
 from jaxgen.errors import unknown_name
 from jaxgen.models.blocks import Norm
 from jaxgen.models.conv_layer import Conv
-from jaxgen.quantize.codebook import AxisName, first_position, psum
+from jaxgen.quantize.mapped import AxisName, first_position, psum
 
 PATCH_NORMS = ("group", "batch", "none")
 SLOPE = 0.2

@@ -5,12 +5,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def check_count(argument: str, value: int, smallest: int = 1) -> None:
-    """Raises ValueError unless `value` is an integer of at least `smallest`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise ValueError(f"{argument} must be an integer of at least {smallest}, got {value!r}.")
-
-
 def check_range(argument: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raises ValueError unless `low <= value < high`; a traced value passes."""
     if not isinstance(value, jax.core.Tracer) and not low <= value < high:

@@ -5,37 +5,45 @@ Exponential moving averages (van den Oord et al. 2017, arXiv:1711.00937, appendi
     N_k <- g N_k + (1 - g) n_k;    m_k <- g m_k + (1 - g) sum_{z on k} z
     e_k = m_k / ((N_k + eps) / (sum N + K eps) sum N)          where n_k > 0; other codes keep their value exactly
 
-Every function takes this device's vectors `[n, D]` and, in `axis_name`, the mapped axes over which the batch is
-split. Draws are made by position in the global batch, so that devices that hold the same key agree on them.
+Draws are made by rank among the vectors of the global batch that count, so that devices that hold the same key agree
+on them, and vectors that do not count might as well be missing.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
+from jaxgen.quantize.mapped import AxisName, psum, sum_before
 from jaxgen.quantize.nearest import nearest, unit
 
-AxisName = str | tuple[str, ...] | None
 EPSILON = 1e-5
 
 
-def psum(x: Array, axis_name: AxisName) -> Array:
-    """The sum over the mapped axes; `x` itself without any."""
-    return x if axis_name is None else jax.lax.psum(x, axis_name)
+class Batch(NamedTuple):
+    """This device's part of a batch.
 
+    Attributes:
+        vectors: `[n, D]`, finite.
+        counted: `[n]`, which of them count.
+        axis_name: the mapped axes over which the batch is split.
+    """
 
-def first_position(count: int, axis_name: AxisName) -> Array | int:
-    """Where this device's `count` vectors begin in the global batch."""
-    return 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+    vectors: Float[Array, "n D"]
+    counted: Bool[Array, "n"]
+    axis_name: AxisName
 
+    def size(self) -> Array:
+        """How many vectors of the global batch count, `[]`."""
+        return psum(jnp.sum(self.counted), self.axis_name)
 
-def totals(
-    z: Float[Array, "n D"], indices: Int[Array, "n"], num_codes: int, axis_name: AxisName
-) -> tuple[Float[Array, "K"], Float[Array, "K D"]]:
-    """How many vectors of the global batch chose each code, `[K]`, and their sum, `[K, D]`."""
-    counts = jnp.zeros(num_codes).at[indices].add(1.0)
-    sums = jnp.zeros((num_codes, z.shape[-1])).at[indices].add(z)
-    return psum(counts, axis_name), psum(sums, axis_name)
+    def totals(self, indices: Array, num_codes: int) -> tuple[Float[Array, "K"], Float[Array, "K D"]]:
+        """How many vectors of the global batch chose each code, `[K]`, and their sum, `[K, D]`."""
+        vectors = jnp.where(self.counted[:, None], self.vectors, 0)
+        counts = jnp.zeros(num_codes, jnp.float32).at[indices].add(self.counted.astype(jnp.float32))
+        sums = jnp.zeros((num_codes, vectors.shape[-1]), jnp.float32).at[indices].add(vectors)
+        return psum(counts, self.axis_name), psum(sums, self.axis_name)
 
 
 def smoothed(counts: Float[Array, "K"]) -> Float[Array, "K"]:
@@ -45,39 +53,40 @@ def smoothed(counts: Float[Array, "K"]) -> Float[Array, "K"]:
 
 
 def draw_vectors(
-    key: Array, z: Float[Array, "n D"], wanted: Bool[Array, "K"], axis_name: AxisName
+    key: Array, batch: Batch, wanted: Bool[Array, "K"]
 ) -> tuple[Float[Array, "K D"], Bool[Array, "K"]]:
     """Different random vectors of the global batch for the wanted codes.
 
     Args:
         key: the same on every device.
-        z: this device's vectors `[n, D]`.
+        batch: this device's part.
         wanted: `[K]`, which codes want a vector.
-        axis_name: mapped axes over which the batch is split.
 
     Returns:
         vectors `[K, D]`, and which codes got one, `[K]`: the first ones that want, at most one per vector.
     """
-    count = z.shape[0]
-    total = int(count if axis_name is None else count * jax.lax.psum(1, axis_name))
-    rank = jnp.cumsum(wanted) - 1
-    served = wanted & (rank < total)
-    position = jax.random.permutation(key, total)[jnp.clip(rank, 0, total - 1)]
-    local = position - first_position(count, axis_name)
-    here = (local >= 0) & (local < count)
-    rows = jnp.where(here[:, None], z[jnp.clip(local, 0, count - 1)], 0)
+    vectors, counted, axis_name = batch
+    slots = vectors.shape[0] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+    size, own = batch.size(), jnp.sum(counted)
+    place = jnp.cumsum(wanted) - 1
+    served = wanted & (place < size)
+    # The ranks below `size` in random order: the sort is stable, so that those beyond come last.
+    priority = jnp.where(jnp.arange(slots) < size, jax.random.bits(key, (slots,)), jnp.uint32(2**32 - 1))
+    rank = jnp.argsort(priority)[jnp.clip(place, 0, slots - 1)] - sum_before(own, axis_name)
+    here = (rank >= 0) & (rank < own)
+    in_order = jnp.argsort(~counted)
+    rows = jnp.where(here[:, None], vectors[in_order[jnp.clip(rank, 0, vectors.shape[0] - 1)]], 0)
     return psum(rows, axis_name), served
 
 
 def kmeans(
     key: Array,
-    z: Float[Array, "n D"],
+    batch: Batch,
     codebook: Float[Array, "K D"],
     *,
     iterations: int,
     metric: str = "euclidean",
     block_size: int | None = None,
-    axis_name: AxisName = None,
 ) -> tuple[Float[Array, "K D"], Float[Array, "K"]]:
     """Lloyd's algorithm from random vectors of the batch.
 
@@ -86,28 +95,27 @@ def kmeans(
 
     Args:
         key: the same on every device.
-        z: this device's vectors `[n, D]`.
-        codebook: `[K, D]`.
+        batch: this device's part.
+        codebook: `[K, D]` float32.
         iterations: assignments and means to compute.
         metric: "euclidean" or "cosine".
         block_size: as in `nearest`.
-        axis_name: mapped axes over which the batch is split.
 
     Returns:
         centres `[K, D]`, and the counts `[K]` of the last assignment.
 
     Reference: Lloyd 1982, "Least squares quantization in PCM".
     """
-    drawn, served = draw_vectors(key, z, jnp.ones(codebook.shape[0], bool), axis_name)
+    drawn, served = draw_vectors(key, batch, jnp.ones(codebook.shape[0], bool))
     centres = jnp.where(served[:, None], drawn, codebook)
 
-    def step(carry, _):
-        centres, _ = carry
-        indices = nearest(z, centres, metric=metric, block_size=block_size)
-        counts, sums = totals(z, indices, centres.shape[0], axis_name)
+    def step(centres, _):
+        indices = nearest(batch.vectors, centres, metric=metric, block_size=block_size)
+        counts, sums = batch.totals(indices, centres.shape[0])
         means = sums / jnp.maximum(counts, 1)[:, None]
         if metric == "cosine":
             means = unit(means)
-        return (jnp.where(counts[:, None] > 0, means, centres), counts), None
+        return jnp.where(counts[:, None] > 0, means, centres), counts
 
-    return jax.lax.scan(step, (centres, jnp.zeros(codebook.shape[0])), None, length=iterations)[0]
+    centres, counts = jax.lax.scan(step, centres, None, length=iterations)
+    return centres, counts[-1]

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.errors import unknown_name
+from jaxgen.quantize.mapped import vary_like
 
 Estimator = Callable[[Float[Array, "... D"], Float[Array, "... D"]], Float[Array, "... D"]]
 
@@ -37,14 +38,14 @@ def straight_through(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Floa
 
     Reference: Bengio et al. 2013, arXiv:1308.3432; van den Oord et al. 2017, arXiv:1711.00937.
     """
-    return q
+    return vary_like(q, z)
 
 
 @straight_through.defjvp
 def _straight_through_jvp(primals, tangents):
-    _, q = primals
+    z, q = primals
     z_dot, _ = tangents
-    return q, z_dot.astype(q.dtype)
+    return vary_like(q, z), vary_like(z_dot.astype(q.dtype), q)
 
 
 @jax.custom_jvp
@@ -64,7 +65,7 @@ def rotation(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Float[Array,
 
     Reference: Fifty et al. 2024, "Restructuring Vector Quantization with the Rotation Trick", arXiv:2410.06424.
     """
-    return q
+    return vary_like(q, z)
 
 
 @rotation.defjvp
@@ -82,14 +83,13 @@ def _rotation_jvp(primals, tangents):
     w = jnp.where(turns, (u + v) / jnp.where(turns, middle, 1), 0)
     along_w, along_u = (jnp.sum(x * z_dot, axis=-1, keepdims=True) for x in (w, u))
     turned = q_safe / z_safe * (z_dot - 2 * w * along_w + 2 * v * along_u)
-    return q, jnp.where(defined, turned, z_dot).astype(q.dtype)
+    return vary_like(q, z), vary_like(jnp.where(defined, turned, z_dot).astype(q.dtype), q)
 
 
 ESTIMATORS: dict[str, Estimator] = {"straight_through": straight_through, "rotation": rotation}
 
 
-def estimator_named(name: str) -> Estimator:
-    """The estimator of that name; raises ValueError for another name."""
+def check_estimator(name: str) -> None:
+    """Raises ValueError for a name that is not in `ESTIMATORS`."""
     if name not in ESTIMATORS:
         raise unknown_name("estimator", name, ESTIMATORS)
-    return ESTIMATORS[name]

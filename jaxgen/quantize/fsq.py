@@ -7,17 +7,20 @@
 Reference: Mentzer et al. 2023, "Finite Scalar Quantization: VQ-VAE Made Simple", arXiv:2309.15505.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.quantize.checks import check_count, check_indices, check_vectors
+from jaxgen.checks import check_count
+from jaxgen.quantize.checks import check_indices, check_vectors
 from jaxgen.quantize.estimators import straight_through
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.vectors import along_last, prepared
 
 
 def fsq(levels: Sequence[int]) -> Quantizer:
@@ -37,36 +40,44 @@ def fsq(levels: Sequence[int]) -> Quantizer:
 
     Reference: Mentzer et al. 2023, arXiv:2309.15505.
     """
-    levels = _checked(levels)
-    sizes = np.asarray(levels)
-    half = (sizes - 1) * (1 - 1e-3) / 2
-    offset = np.where(sizes % 2 == 0, 0.5, 0.0)
-    shift = np.tan(offset / half)
-    half, offset, shift, width = (np.float32(x) for x in (half, offset, shift, sizes // 2))
-    num_codes = math.prod(levels)
+    settings = _FSQ(_checked(levels))
+    return Quantizer(settings.init, settings.apply, settings.lookup, math.prod(settings.levels))
 
-    def init(key: Array, dim: int) -> Variables:
-        if dim != len(levels):
+
+@dataclasses.dataclass(frozen=True)
+class _FSQ:
+    """The functions of `fsq`."""
+
+    levels: tuple[int, ...]
+
+    def init(self, key: Array, dim: int) -> Variables:
+        if dim != len(self.levels):
             raise ValueError(
-                f"dim={dim}, but fsq with levels {list(levels)} quantizes {len(levels)} components: "
-                f"use projected(fsq(levels), {len(levels)})."
+                f"dim={dim}, but fsq with levels {list(self.levels)} quantizes {len(self.levels)} components: "
+                f"use projected(fsq(levels), {len(self.levels)})."
             )
         return Variables(params={}, state={})
 
-    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
-        check_vectors(z, len(levels))
-        bounded = jnp.tanh(z.astype(jnp.float32) + shift) * half - offset
-        indices = _indices_of_digits(jnp.round(jax.lax.stop_gradient(bounded)) + width, levels)
-        quantized = straight_through(bounded / width, _codes(indices, levels))
-        return QuantizeOutput(quantized, indices, {}), variables.state
+    def apply(
+        self, variables: Variables, z: Float[Array, "... D"], *,
+        train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
+    ) -> tuple[QuantizeOutput, dict]:
+        vectors = prepared(z, len(self.levels), valid)
+        sizes = np.asarray(self.levels)
+        half = (sizes - 1) * (1 - 1e-3) / 2
+        offset = np.where(sizes % 2 == 0, 0.5, 0.0)
+        rows = half, offset, np.tan(offset / half), sizes // 2
+        half, offset, shift, width = (along_last(np.float32(row), vectors.z) for row in rows)
+        bounded = jnp.tanh(vectors.z + shift) * half - offset
+        indices = _indices_of_digits(jnp.round(jax.lax.stop_gradient(bounded)) + width, self.levels)
+        quantized = straight_through(bounded / width, _codes(indices, self.levels))
+        return vectors.output(quantized, indices, {}), variables.state
 
-    def lookup(variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
-        indices = jnp.asarray(indices)
+    def lookup(self, variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+        indices, num_codes = jnp.asarray(indices), math.prod(self.levels)
         check_indices(indices, num_codes)
         outside = (indices < 0) | (indices >= num_codes)
-        return jnp.where(outside[..., None], jnp.nan, _codes(indices, levels))
-
-    return Quantizer(init, apply, lookup, num_codes)
+        return jnp.where(outside[..., None], jnp.nan, _codes(indices, self.levels))
 
 
 def fsq_indices(codes: Float[Array, "... D"], levels: Sequence[int]) -> Int[Array, "..."]:
@@ -87,16 +98,14 @@ def fsq_indices(codes: Float[Array, "... D"], levels: Sequence[int]) -> Int[Arra
     """
     levels = _checked(levels)
     check_vectors(codes, len(levels))
-    width = np.float32(np.asarray(levels) // 2)
+    width = along_last(np.float32(np.asarray(levels) // 2), codes)
     return _indices_of_digits(jnp.round(codes.astype(jnp.float32) * width + width), levels)
 
 
 def _checked(levels: Sequence[int]) -> tuple[int, ...]:
-    levels = tuple(int(level) if isinstance(level, np.integer) else level for level in levels)
+    levels = tuple(check_count("each of levels", level, smallest=2) for level in levels)
     if not levels:
         raise ValueError("levels is empty: give the number of values of each component, for example [8, 5, 5, 5].")
-    for level in levels:
-        check_count("each of levels", level, smallest=2)
     if math.prod(levels) > 2**31 - 1:
         raise ValueError(f"levels {list(levels)} make {math.prod(levels)} codes, more than an int32 index holds: "
                          "use fewer levels, or grouped(fsq(...), groups).")
@@ -108,7 +117,7 @@ def _basis(levels: tuple[int, ...]) -> np.ndarray:
 
 
 def _indices_of_digits(digits: Array, levels: tuple[int, ...]) -> Array:
-    return jnp.sum(digits.astype(jnp.int32) * _basis(levels), axis=-1, dtype=jnp.int32)
+    return jnp.sum(digits.astype(jnp.int32) * along_last(_basis(levels), digits), axis=-1, dtype=jnp.int32)
 
 
 def _codes(indices: Array, levels: tuple[int, ...]) -> Array:
@@ -116,5 +125,6 @@ def _codes(indices: Array, levels: tuple[int, ...]) -> Array:
     table = np.zeros((len(levels), max(levels)), np.float32)
     for row, level in zip(table, levels, strict=True):
         row[:level] = (np.arange(level) - level // 2) / (level // 2)
-    digits = indices[..., None] // _basis(levels) % np.asarray(levels, np.int32)
+    indices = indices[..., None].astype(jnp.int32)
+    digits = indices // along_last(_basis(levels), indices) % along_last(np.asarray(levels, np.int32), indices)
     return jnp.asarray(table)[np.arange(len(levels)), digits]

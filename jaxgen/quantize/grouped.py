@@ -6,11 +6,15 @@ Reference: Jegou, Douze and Schmid 2011, "Product Quantization for Nearest Neigh
 Baevski, Schneider and Auli 2020, arXiv:1910.05453.
 """
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.quantize.checks import check_count, check_indices
+from jaxgen.checks import check_count
+from jaxgen.quantize.checks import check_indices
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
 
 
@@ -28,44 +32,60 @@ def grouped(quantizer: Quantizer, groups: int) -> Quantizer:
         variables carry a leading axis of `groups`. `num_codes` is that of one group.
 
     Raises:
-        ValueError: components that `groups` does not divide, or indices without a last axis of `groups`.
+        ValueError: `groups` below 1, components that it does not divide, or indices without a last axis of `groups`.
 
     Reference: Jegou et al. 2011; Baevski et al. 2020, arXiv:1910.05453.
     """
-    check_count("groups", groups)
+    settings = _Grouped(quantizer, check_count("groups", groups))
+    return Quantizer(settings.init, settings.apply, settings.lookup, quantizer.num_codes)
 
-    def part(dim: int) -> int:
-        if dim % groups:
-            raise ValueError(f"groups={groups} does not divide the {dim} components: choose a divisor of {dim}.")
-        return dim // groups
 
-    def joined(parts: Float[Array, "G ... D"]) -> Array:
-        parts = jnp.moveaxis(parts, 0, -2)
-        return parts.reshape(*parts.shape[:-2], -1)
+@dataclasses.dataclass(frozen=True)
+class _Grouped:
+    """The functions of `grouped`, whose arguments are the fields."""
 
-    def init(key: Array, dim: int) -> Variables:
-        dim = part(dim)
-        return jax.vmap(lambda group_key: quantizer.init(group_key, dim))(jax.random.split(key, groups))
+    quantizer: Quantizer
+    groups: int
 
-    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
+    def init(self, key: Array, dim: int) -> Variables:
+        dim = self.part(check_count("dim", dim))
+        return jax.vmap(lambda group_key: self.quantizer.init(group_key, dim))(jax.random.split(key, self.groups))
+
+    def apply(
+        self, variables: Variables, z: Float[Array, "... D"], *,
+        train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
+    ) -> tuple[QuantizeOutput, Any]:
         if z.ndim == 0:
             raise ValueError("z has shape (): pass vectors [..., D].")
-        slices = jnp.moveaxis(z.reshape(*z.shape[:-1], groups, part(z.shape[-1])), -2, 0)
-        keys = None if key is None else jax.random.split(key, groups)
+        slices = jnp.moveaxis(z.reshape(*z.shape[:-1], self.groups, self.part(z.shape[-1])), -2, 0)
+        keys = None if key is None else jax.random.split(key, self.groups)
+        mask = {} if valid is None else {"valid": valid}
+
+        def quantize(group: tuple) -> tuple[QuantizeOutput, Any]:
+            own, z, own_key = group
+            return self.quantizer.apply(own, z, train=train, key=own_key, **mask)
+
         # A loop, not vmap: under vmap a group's lax.cond would compute k-means and revival at every step.
-        outputs, state = jax.lax.map(
-            lambda group: quantizer.apply(group[0], group[1], train=train, key=group[2]), (variables, slices, keys)
-        )
+        outputs, state = jax.lax.map(quantize, (variables, slices, keys))
         losses = jax.tree.map(lambda loss: jnp.mean(loss, axis=0), outputs.losses)
-        return QuantizeOutput(joined(outputs.quantized), jnp.moveaxis(outputs.indices, 0, -1), losses), state
+        return QuantizeOutput(_joined(outputs.quantized), jnp.moveaxis(outputs.indices, 0, -1), losses), state
 
-    def lookup(variables: Variables, indices: Int[Array, "... groups"]) -> Float[Array, "... D"]:
+    def lookup(self, variables: Variables, indices: Int[Array, "... groups"]) -> Float[Array, "... D"]:
         indices = jnp.asarray(indices)
-        if indices.ndim == 0 or indices.shape[-1] != groups:
-            raise ValueError(f"indices has shape {indices.shape}, but a quantizer of {groups} groups needs "
-                             f"[..., {groups}].")
-        check_indices(indices, quantizer.num_codes)
-        parts = jax.lax.map(lambda group: quantizer.lookup(*group), (variables, jnp.moveaxis(indices, -1, 0)))
-        return joined(parts)
+        if indices.ndim == 0 or indices.shape[-1] != self.groups:
+            raise ValueError(f"indices has shape {indices.shape}, but a quantizer of {self.groups} groups needs "
+                             f"[..., {self.groups}].")
+        check_indices(indices, self.quantizer.num_codes)
+        parts = jax.lax.map(lambda group: self.quantizer.lookup(*group), (variables, jnp.moveaxis(indices, -1, 0)))
+        return _joined(parts)
 
-    return Quantizer(init, apply, lookup, quantizer.num_codes)
+    def part(self, dim: int) -> int:
+        """The components of one group."""
+        if dim % self.groups:
+            raise ValueError(f"groups={self.groups} does not divide the {dim} components: choose a divisor of {dim}.")
+        return dim // self.groups
+
+
+def _joined(parts: Float[Array, "G ... D"]) -> Float[Array, "... GD"]:
+    parts = jnp.moveaxis(parts, 0, -2)
+    return parts.reshape(*parts.shape[:-2], -1)

@@ -8,14 +8,19 @@ References: Jang, Gu and Poole 2016, arXiv:1611.01144; Maddison, Mnih and Teh 20
 for image codes: Ramesh et al. 2021, arXiv:2102.12092.
 """
 
+import dataclasses
+import math
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.quantize.checks import check_count, check_indices, check_range, check_vectors, gather, need_key
-from jaxgen.quantize.codebook import AxisName, first_position
+from jaxgen.checks import check_count
+from jaxgen.quantize.checks import check_indices, check_range, gather, need_key
 from jaxgen.quantize.estimators import straight_through
+from jaxgen.quantize.mapped import AxisName, first_position
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.vectors import prepared
 
 
 def gumbel(
@@ -46,44 +51,61 @@ def gumbel(
 
     Reference: Jang et al. 2016, arXiv:1611.01144.
     """
-    check_count("num_codes", num_codes)
+    num_codes = check_count("num_codes", num_codes)
     check_range("temperature", temperature, 1e-12)
     check_range("kl_weight", kl_weight, 0)
+    settings = _Gumbel(num_codes=num_codes, temperature=temperature, kl_weight=kl_weight, axis_name=axis_name)
+    return Quantizer(settings.init, settings.apply, settings.lookup, num_codes)
 
-    def init(key: Array, dim: int) -> Variables:
-        check_count("dim", dim)
+
+@dataclasses.dataclass(frozen=True)
+class _Gumbel:
+    """The functions of `gumbel`, whose arguments are the fields."""
+
+    num_codes: int
+    temperature: float | Float[Array, ""]
+    kl_weight: float
+    axis_name: AxisName
+
+    def init(self, key: Array, dim: int) -> Variables:
+        dim = check_count("dim", dim)
         kernel_key, codebook_key = jax.random.split(key)
         params = {
-            "kernel": jax.random.normal(kernel_key, (dim, num_codes)) / jnp.sqrt(dim),
-            "bias": jnp.zeros(num_codes),
-            "codebook": jax.random.normal(codebook_key, (num_codes, dim)) / jnp.sqrt(dim),
+            "kernel": jax.random.normal(kernel_key, (dim, self.num_codes), jnp.float32) / dim**0.5,
+            "bias": jnp.zeros(self.num_codes, jnp.float32),
+            "codebook": jax.random.normal(codebook_key, (self.num_codes, dim), jnp.float32) / dim**0.5,
         }
         return Variables(params, {})
 
-    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
+    def apply(
+        self, variables: Variables, z: Float[Array, "... D"], *,
+        train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
+    ) -> tuple[QuantizeOutput, dict]:
         kernel, bias, codebook = (variables.params[k].astype(jnp.float32) for k in ("kernel", "bias", "codebook"))
-        check_vectors(z, kernel.shape[0])
-        flat = z.reshape(-1, z.shape[-1]).astype(jnp.float32)
-        logits = jnp.dot(flat, kernel, precision=jax.lax.Precision.HIGHEST) + bias
+        vectors = prepared(z, kernel.shape[0], valid)
+        shape, flat = vectors.z.shape, vectors.z.reshape(-1, kernel.shape[0])
+        logits = jnp.dot(flat, kernel, precision=jax.lax.Precision.HIGHEST) + bias[None]
         noisy = logits
         if train:
-            positions = first_position(len(flat), axis_name) + jnp.arange(len(flat))
-            noisy += _noise(need_key(key, "gumbel"), positions, num_codes)
+            key = need_key(key, "gumbel")
+            positions = first_position(flat.shape[0], self.axis_name) + jnp.arange(flat.shape[0])
+            noisy += _noise(key, positions, self.num_codes)
         indices = jnp.argmax(noisy, axis=-1).astype(jnp.int32)
-        soft = jnp.dot(jax.nn.softmax(noisy / temperature), codebook, precision=jax.lax.Precision.HIGHEST)
+        soft = jnp.dot(jax.nn.softmax(noisy / self.temperature), codebook, precision=jax.lax.Precision.HIGHEST)
         log_p = jax.nn.log_softmax(logits)
-        divergence = jnp.sum(jnp.exp(log_p) * (log_p + jnp.log(num_codes)), axis=-1)
-        quantized = straight_through(soft, gather(codebook, indices))
-        losses = {"entropy": (kl_weight * divergence).reshape(z.shape[:-1])}
-        return QuantizeOutput(quantized.reshape(z.shape), indices.reshape(z.shape[:-1]), losses), variables.state
+        divergence = jnp.sum(jnp.exp(log_p) * (log_p + math.log(self.num_codes)), axis=-1)
+        quantized = straight_through(soft, gather(codebook, indices)).reshape(shape)
+        losses = {"entropy": (self.kl_weight * divergence).reshape(shape[:-1])}
+        return vectors.output(quantized, indices.reshape(shape[:-1]), losses), variables.state
 
-    def lookup(variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+    def lookup(self, variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
         indices = jnp.asarray(indices)
-        check_indices(indices, num_codes)
+        check_indices(indices, self.num_codes)
         return gather(variables.params["codebook"].astype(jnp.float32), indices)
-
-    return Quantizer(init, apply, lookup, num_codes)
 
 
 def _noise(key: Array, positions: Int[Array, "n"], num_codes: int) -> Float[Array, "n K"]:
-    return jax.vmap(lambda position: jax.random.gumbel(jax.random.fold_in(key, position), (num_codes,)))(positions)
+    def of_one(position: Array) -> Array:
+        return jax.random.gumbel(jax.random.fold_in(key, position), (num_codes,), jnp.float32)
+
+    return jax.vmap(of_one)(positions)

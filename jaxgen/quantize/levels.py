@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxgen.quantize.mapped import vary_like
 from jaxgen.quantize.types import Quantizer, Variables
 
 PyTree = Any
@@ -107,9 +108,4 @@ def _stacked(ys: list[Any]) -> Any:
 def _scan(step: Callable, carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
     """`lax.scan`, whose first carry is marked inside `shard_map` as varying over the mesh axes that later ones do."""
     after, _ = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], xs))
-
-    def mark(x, like):
-        axes = getattr(like.manual_axis_type, "varying", frozenset()) - jax.typeof(x).mat.varying
-        return jax.lax.pcast(x, tuple(axes), to="varying") if axes else x
-
-    return jax.lax.scan(step, jax.tree.map(mark, carry, after), xs)
+    return jax.lax.scan(step, jax.tree.map(vary_like, carry, after), xs)

@@ -13,16 +13,22 @@ References: Yu et al. 2023, "Language Model Beats Diffusion: Tokenizer is Key to
 Zhao et al. 2024, "Image and Video Tokenization with Binary Spherical Quantization", arXiv:2406.07548.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jax.export import is_symbolic_dim
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
-from jaxgen.quantize.checks import check_count, check_indices, check_range, check_vectors
-from jaxgen.quantize.codebook import AxisName, psum
+from jaxgen.quantize.checks import check_indices, check_range
 from jaxgen.quantize.estimators import straight_through
+from jaxgen.quantize.mapped import AxisName, psum
 from jaxgen.quantize.nearest import unit
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.vectors import along_last, prepared
 
 ENTROPIES = ("joint", "factorised")
 _JOINT_BITS = 24
@@ -64,7 +70,7 @@ def lfq(
 
     References: Yu et al. 2023, arXiv:2310.05737; Zhao et al. 2024, arXiv:2406.07548.
     """
-    check_count("num_bits", num_bits)
+    num_bits = check_count("num_bits", num_bits)
     if num_bits > 30:
         raise ValueError(f"num_bits={num_bits}, but an int32 index holds 30: use grouped(lfq(...), groups).")
     for name, weight in (("commitment", commitment), ("entropy_weight", entropy_weight), ("diversity", diversity)):
@@ -75,41 +81,66 @@ def lfq(
         raise unknown_name("entropy", entropy, ENTROPIES)
     if entropy == "joint" and num_bits > _JOINT_BITS:
         raise ValueError(f'entropy="joint" at num_bits={num_bits} needs 2^{num_bits} floats: use "factorised".')
-    size = num_bits**-0.5 if spherical else 1.0
+    settings = _LFQ(
+        num_bits=num_bits, commitment=commitment, entropy_weight=entropy_weight, diversity=diversity,
+        temperature=temperature, spherical=spherical, entropy=entropy, axis_name=axis_name,
+    )
+    return Quantizer(settings.init, settings.apply, settings.lookup, 2**num_bits)
 
-    def init(key: Array, dim: int) -> Variables:
-        if dim != num_bits:
-            raise ValueError(f"dim={dim}, but lfq(num_bits={num_bits}) quantizes {num_bits} components: "
-                             f"use projected(lfq({num_bits}), {num_bits}).")
+
+@dataclasses.dataclass(frozen=True)
+class _LFQ:
+    """The functions of `lfq`, whose arguments are the fields."""
+
+    num_bits: int
+    commitment: float
+    entropy_weight: float
+    diversity: float
+    temperature: float
+    spherical: bool
+    entropy: str
+    axis_name: AxisName
+
+    def init(self, key: Array, dim: int) -> Variables:
+        if dim != self.num_bits:
+            raise ValueError(f"dim={dim}, but lfq(num_bits={self.num_bits}) quantizes {self.num_bits} components: "
+                             f"use projected(lfq({self.num_bits}), {self.num_bits}).")
         return Variables(params={}, state={})
 
-    def codes_of(indices: Array) -> Array:
-        bits = indices[..., None] >> jnp.arange(num_bits, dtype=jnp.int32) & 1
-        return jnp.where(bits == 1, size, -size).astype(jnp.float32)
-
-    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
-        check_vectors(z, num_bits)
-        z = z.astype(jnp.float32)
-        if spherical:
-            z = unit(z)
-        indices = jnp.sum(jnp.where(z > 0, 1 << jnp.arange(num_bits, dtype=jnp.int32), 0), axis=-1, dtype=jnp.int32)
-        q = codes_of(indices)
-        losses = {"commitment": commitment * jnp.mean(jnp.square(z - q), axis=-1)}
-        if entropy_weight:
-            logits = 4 * size / temperature * z
+    def apply(
+        self, variables: Variables, z: Float[Array, "... D"], *,
+        train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
+    ) -> tuple[QuantizeOutput, dict]:
+        vectors = prepared(z, self.num_bits, valid)
+        z = unit(vectors.z) if self.spherical else vectors.z
+        places = along_last(1 << np.arange(self.num_bits, dtype=np.int32), z)
+        indices = jnp.sum(jnp.where(z > 0, places, 0), axis=-1, dtype=jnp.int32)
+        q = self.codes(indices)
+        losses = {"commitment": self.commitment * jnp.mean(jnp.square(z - q), axis=-1)}
+        if self.entropy_weight:
+            logits = 4 * self.size / self.temperature * z
             single = jnp.sum(binary_entropy(logits), axis=-1)
-            flat = logits.reshape(-1, num_bits)
-            average = (joint_entropy if entropy == "joint" else factorised_entropy)(flat, axis_name=axis_name)
-            losses["entropy"] = entropy_weight * (single - diversity * average)
-        return QuantizeOutput(straight_through(z, q), indices, losses), variables.state
+            of_average = joint_entropy if self.entropy == "joint" else factorised_entropy
+            flat, counted = logits.reshape(-1, self.num_bits), vectors.counted.reshape(-1)
+            average = of_average(flat, counted, axis_name=self.axis_name)
+            losses["entropy"] = self.entropy_weight * (single - self.diversity * average)
+        return vectors.output(straight_through(z, q), indices, losses), variables.state
 
-    def lookup(variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
-        indices = jnp.asarray(indices)
-        check_indices(indices, 2**num_bits)
-        outside = (indices < 0) | (indices >= 2**num_bits)
-        return jnp.where(outside[..., None], jnp.nan, codes_of(indices))
+    def lookup(self, variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+        indices, num_codes = jnp.asarray(indices), 2**self.num_bits
+        check_indices(indices, num_codes)
+        outside = (indices < 0) | (indices >= num_codes)
+        return jnp.where(outside[..., None], jnp.nan, self.codes(indices))
 
-    return Quantizer(init, apply, lookup, 2**num_bits)
+    @property
+    def size(self) -> float:
+        """The absolute value of a code's components."""
+        return self.num_bits**-0.5 if self.spherical else 1.0
+
+    def codes(self, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+        indices = indices[..., None].astype(jnp.int32)
+        bits = indices >> along_last(np.arange(self.num_bits, dtype=np.int32), indices) & 1
+        return jnp.where(bits == 1, jnp.float32(self.size), jnp.float32(-self.size))
 
 
 def binary_entropy(logits: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -118,22 +149,30 @@ def binary_entropy(logits: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.softplus(-size) + size * jax.nn.sigmoid(-size)
 
 
-def factorised_entropy(logits: Float[Array, "n bits"], *, axis_name: AxisName = None) -> Float[Array, ""]:
+def factorised_entropy(
+    logits: Float[Array, "n bits"], counted: Bool[Array, "n"] | None = None, *, axis_name: AxisName = None
+) -> Float[Array, ""]:
     """sum_i H(E[sigmoid(logits_i)]), the entropy of the average code distribution if its bits were independent.
 
     Args:
         logits: of each bit being one, `[n, bits]`.
+        counted: `[n]`, which of the vectors the average is over; `None` for all.
         axis_name: mapped axes over which the n vectors are split.
 
     Returns:
         `[]`, nats.
     """
-    count = psum(jnp.float32(logits.shape[0]), axis_name)
-    ones, zeros = (psum(jnp.sum(jax.nn.sigmoid(s), axis=0), axis_name) / count for s in (logits, -logits))
+    weight = _weight(logits, counted)
+    count = jnp.maximum(psum(jnp.sum(weight), axis_name), 1)
+    ones, zeros = (
+        psum(jnp.sum(jax.nn.sigmoid(s) * weight[:, None], axis=0), axis_name) / count for s in (logits, -logits)
+    )
     return jnp.sum(_surprise(ones) + _surprise(zeros))
 
 
-def joint_entropy(logits: Float[Array, "n bits"], *, axis_name: AxisName = None) -> Float[Array, ""]:
+def joint_entropy(
+    logits: Float[Array, "n bits"], counted: Bool[Array, "n"] | None = None, *, axis_name: AxisName = None
+) -> Float[Array, ""]:
     """H(E[p]) over all `2^bits` codes, p a product of Bernoulli distributions; exact.
 
     E[p] = L' R / n, L and R `[n, 2^(bits/2)]` being the distributions of the lower and the upper half of the bits.
@@ -141,6 +180,7 @@ def joint_entropy(logits: Float[Array, "n bits"], *, axis_name: AxisName = None)
 
     Args:
         logits: of each bit being one, `[n, bits]`.
+        counted: `[n]`, which of the vectors the average is over; `None` for all.
         axis_name: mapped axes over which the n vectors are split.
 
     Returns:
@@ -149,29 +189,35 @@ def joint_entropy(logits: Float[Array, "n bits"], *, axis_name: AxisName = None)
     count, bits = logits.shape
     lower = (bits + 1) // 2
     chunk = max(1, _CHUNK >> lower)
-    chunks = -(-count // chunk)
 
     def summed(logits: Array, weight: Array) -> Array:
         left, right = _product_distribution(logits[:, :lower]), _product_distribution(logits[:, lower:])
         return jnp.dot((left * weight[:, None]).T, right, precision=jax.lax.Precision.HIGHEST)
 
-    if chunks == 1:
-        total = summed(logits, jnp.ones(count))
+    weight = _weight(logits, counted)
+    # A symbolic number of vectors, under `jax.export`, goes through in one piece.
+    if is_symbolic_dim(count) or count <= chunk:
+        total = summed(logits, weight)
     else:
+        chunks = -(-count // chunk)
         padding = chunks * chunk - count
         blocks = jnp.pad(logits, ((0, padding), (0, 0))).reshape(chunks, chunk, bits)
-        weights = jnp.pad(jnp.ones(count), (0, padding)).reshape(chunks, chunk)
+        weights = jnp.pad(weight, (0, padding)).reshape(chunks, chunk)
         again = jax.checkpoint(summed)
         total, _ = jax.lax.scan(
             lambda total, block: (total + again(*block), None), again(blocks[0], weights[0]), (blocks[1:], weights[1:])
         )
-    average = psum(total, axis_name) / psum(jnp.float32(count), axis_name)
+    average = psum(total, axis_name) / jnp.maximum(psum(jnp.sum(weight), axis_name), 1)
     return jnp.sum(_surprise(average))
+
+
+def _weight(logits: Float[Array, "n bits"], counted: Bool[Array, "n"] | None) -> Float[Array, "n"]:
+    return jnp.ones_like(logits[:, 0]) if counted is None else counted.astype(logits.dtype)
 
 
 def _product_distribution(logits: Float[Array, "n bits"]) -> Float[Array, "n codes"]:
     """The distribution over the `2^bits` values of independent bits, bit 0 the lowest."""
-    p = jnp.ones_like(logits, shape=(logits.shape[0], 1))
+    p = jnp.ones_like(logits[:, :1])
     for bit in range(logits.shape[1]):
         s = logits[:, bit : bit + 1]
         p = jnp.concatenate([p * jax.nn.sigmoid(-s), p * jax.nn.sigmoid(s)], axis=1)

@@ -8,10 +8,12 @@ A running maximum goes over blocks of codes (and of vectors), so that no more th
 
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float, Int
 
+from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
-from jaxgen.quantize.checks import check_count, check_vectors
+from jaxgen.quantize.checks import check_vectors
 
 METRICS = ("euclidean", "cosine")
 _WHOLE = 2**22  # scores that are computed in one piece
@@ -55,7 +57,7 @@ def nearest(
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     if block_size is not None:
-        check_count("block_size", block_size)
+        block_size = check_count("block_size", block_size)
     if codebook.ndim != 2 or codebook.shape[0] == 0:
         raise ValueError(f"codebook must have shape [K, D] with at least one code, got {codebook.shape}.")
     check_vectors(z, codebook.shape[1])
@@ -66,7 +68,8 @@ def nearest(
     else:
         bias = jnp.sum(jnp.square(codebook), axis=-1) / 2
     tokens, codes = flat.shape[0], codebook.shape[0]
-    if block_size is None and tokens * codes <= _WHOLE:
+    # A symbolic number of vectors, under `jax.export`, goes through in blocks, which suit any number.
+    if block_size is None and not is_symbolic_dim(tokens) and tokens * codes <= _WHOLE:
         indices = _best_of_block(flat, codebook, bias)[1]
     else:
         accelerator = jax.default_backend() != "cpu"
@@ -78,10 +81,11 @@ def nearest(
 
 def _best_of_block(z: Array, codes: Array, bias: Array) -> tuple[Array, Array]:
     """The highest score and the lowest index that has it: two vectorised passes, faster than argmax on a CPU."""
-    scores = jnp.dot(z, codes.T, precision=jax.lax.Precision.HIGHEST) - bias
+    scores = jnp.dot(z, codes.T, precision=jax.lax.Precision.HIGHEST) - bias[None]
     best = jnp.max(scores, axis=-1)
     count = codes.shape[0]
-    index = jnp.min(jnp.where(scores == best[:, None], jnp.arange(count, dtype=jnp.int32), count), axis=-1)
+    numbers = jnp.arange(count, dtype=jnp.int32)[None]
+    index = jnp.min(jnp.where(scores == best[:, None], numbers, count), axis=-1)
     return best, jnp.where(index < count, index, 0)
 
 
@@ -100,7 +104,8 @@ def _in_token_blocks(flat: Array, codes: Array, bias: Array, height: int) -> Arr
     blocks = -(-tokens // height)
     if blocks == 1:
         return _running_best(flat, codes, bias)
-    height = -(-tokens // blocks)
+    if not is_symbolic_dim(tokens):
+        height = -(-tokens // blocks)
     padded = jnp.pad(flat, ((0, height * blocks - tokens), (0, 0)))
     # A block takes every blocks-th vector, so that a sharded first axis stays sharded within each block.
     strided = jnp.swapaxes(padded.reshape(height, blocks, -1), 0, 1)

@@ -6,12 +6,16 @@ A low dimension keeps large codebooks in use ("factorised codes"). Reference: Yu
 Modeling with Improved VQGAN", arXiv:2110.04627.
 """
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.quantize.checks import check_count, check_vectors
+from jaxgen.checks import check_count
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.vectors import prepared
 
 
 def projected(quantizer: Quantizer, dim: int) -> Quantizer:
@@ -31,38 +35,56 @@ def projected(quantizer: Quantizer, dim: int) -> Quantizer:
 
     Reference: Yu et al. 2022, arXiv:2110.04627.
     """
-    check_count("dim", dim)
-    inner_dim = dim
+    settings = _Projected(quantizer, check_count("dim", dim))
+    return Quantizer(settings.init, settings.apply, settings.lookup, quantizer.num_codes)
 
-    def init(key: Array, dim: int) -> Variables:
-        check_count("dim", dim)
+
+@dataclasses.dataclass(frozen=True)
+class _Projected:
+    """The functions of `projected`, whose arguments are the fields."""
+
+    quantizer: Quantizer
+    dim: int
+
+    def init(self, key: Array, dim: int) -> Variables:
+        dim = check_count("dim", dim)
         in_key, out_key, inner_key = jax.random.split(key, 3)
-        inner = quantizer.init(inner_key, inner_dim)
+        inner = self.quantizer.init(inner_key, self.dim)
         params = {
-            "project_in": _dense_params(in_key, dim, inner_dim),
-            "project_out": _dense_params(out_key, inner_dim, dim),
+            "project_in": _dense_params(in_key, dim, self.dim),
+            "project_out": _dense_params(out_key, self.dim, dim),
             "quantizer": inner.params,
         }
         return Variables(params, inner.state)
 
-    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
+    def apply(
+        self, variables: Variables, z: Float[Array, "... D"], *,
+        train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
+    ) -> tuple[QuantizeOutput, Any]:
         params, state = variables
-        check_vectors(z, params["project_in"]["kernel"].shape[0])
-        low = _dense(params["project_in"], z.astype(jnp.float32))
-        output, state = quantizer.apply(Variables(params["quantizer"], state), low, train=train, key=key)
-        return QuantizeOutput(_dense(params["project_out"], output.quantized), output.indices, output.losses), state
+        z, finite, _ = prepared(z, params["project_in"]["kernel"].shape[0], valid)
+        # A NaN goes around the maps, not through: there it would meet all of their gradient, even where it is masked.
+        low = _where(finite, _dense(params["project_in"], z), jnp.nan)
+        mask = {} if valid is None else {"valid": valid}
+        output, state = self.quantizer.apply(Variables(params["quantizer"], state), low, train=train, key=key, **mask)
+        quantized = _dense(params["project_out"], _where(finite, output.quantized, 0))
+        return output._replace(quantized=_where(finite, quantized, jnp.nan)), state
 
-    def lookup(variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+    def lookup(self, variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
         params, state = variables
-        return _dense(params["project_out"], quantizer.lookup(Variables(params["quantizer"], state), indices))
-
-    return Quantizer(init, apply, lookup, quantizer.num_codes)
+        return _dense(params["project_out"], self.quantizer.lookup(Variables(params["quantizer"], state), indices))
 
 
 def _dense_params(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
-    return {"kernel": jax.random.normal(key, (inputs, outputs)) / jnp.sqrt(inputs), "bias": jnp.zeros(outputs)}
+    kernel = jax.random.normal(key, (inputs, outputs), jnp.float32) / inputs**0.5
+    return {"kernel": kernel, "bias": jnp.zeros(outputs, jnp.float32)}
 
 
 def _dense(params: dict[str, Array], x: Float[Array, "... I"]) -> Float[Array, "... O"]:
     kernel, bias = params["kernel"].astype(jnp.float32), params["bias"].astype(jnp.float32)
-    return jnp.dot(x, kernel, precision=jax.lax.Precision.HIGHEST) + bias
+    product = jnp.dot(x, kernel, precision=jax.lax.Precision.HIGHEST)
+    return product + jnp.broadcast_to(bias, product.shape)
+
+
+def _where(vectors: Bool[Array, "..."], x: Float[Array, "... D"], other: float) -> Float[Array, "... D"]:
+    return jnp.where(vectors[..., None], x, other)

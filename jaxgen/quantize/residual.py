@@ -24,8 +24,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.checks import check_count
 from jaxgen.quantize.checks import check_indices, need_key
-from jaxgen.quantize.codebook import AxisName, first_position
 from jaxgen.quantize.levels import DifferentLevels, EqualLevels, SharedLevels
+from jaxgen.quantize.mapped import AxisName, first_position
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
 
 PyTree = Any

@@ -7,14 +7,18 @@ Reference: Zhu et al. 2024, "Addressing Representation Collapse in Vector Quanti
 arXiv:2411.02038.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.quantize.checks import check_count, check_indices, check_range, check_vectors, gather
-from jaxgen.quantize.estimators import estimator_named
+from jaxgen.checks import check_count
+from jaxgen.quantize.checks import check_indices, check_range, gather
+from jaxgen.quantize.estimators import ESTIMATORS, check_estimator
 from jaxgen.quantize.nearest import nearest
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.vectors import prepared
 
 
 def simvq(
@@ -43,37 +47,49 @@ def simvq(
 
     Reference: Zhu et al. 2024, arXiv:2411.02038.
     """
-    check_count("num_codes", num_codes)
+    num_codes = check_count("num_codes", num_codes)
     check_range("commitment", commitment, 0)
     if block_size is not None:
-        check_count("block_size", block_size)
-    estimate = estimator_named(estimator)
+        block_size = check_count("block_size", block_size)
+    check_estimator(estimator)
+    settings = _SimVQ(num_codes=num_codes, commitment=commitment, estimator=estimator, block_size=block_size)
+    return Quantizer(settings.init, settings.apply, settings.lookup, num_codes)
 
-    def init(key: Array, dim: int) -> Variables:
-        check_count("dim", dim)
-        codebook = jax.random.normal(key, (num_codes, dim)) / jnp.sqrt(dim)
-        return Variables({"map": jnp.eye(dim)}, {"codebook": codebook})
 
-    def codebook_of(variables: Variables) -> Array:
-        # All codes are mapped even for few indices: a code then has the same bits in every batch.
-        frozen = jax.lax.stop_gradient(variables.state["codebook"])
-        return jnp.dot(frozen, variables.params["map"].astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+@dataclasses.dataclass(frozen=True)
+class _SimVQ:
+    """The functions of `simvq`, whose arguments are the fields."""
 
-    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
-        check_vectors(z, variables.state["codebook"].shape[-1])
-        z = z.astype(jnp.float32)
-        codebook = codebook_of(variables)
-        indices = nearest(z, codebook, block_size=block_size)
+    num_codes: int
+    commitment: float
+    estimator: str
+    block_size: int | None
+
+    def init(self, key: Array, dim: int) -> Variables:
+        dim = check_count("dim", dim)
+        codebook = jax.random.normal(key, (self.num_codes, dim), jnp.float32) / dim**0.5
+        return Variables({"map": jnp.eye(dim, dtype=jnp.float32)}, {"codebook": codebook})
+
+    def apply(
+        self, variables: Variables, z: Float[Array, "... D"], *,
+        train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
+    ) -> tuple[QuantizeOutput, dict]:
+        vectors = prepared(z, variables.state["codebook"].shape[-1], valid)
+        z, codebook = vectors.z, self.codebook(variables)
+        indices = nearest(z, codebook, block_size=self.block_size)
         q = gather(codebook, indices)
         losses = {
-            "commitment": commitment * jnp.mean(jnp.square(z - jax.lax.stop_gradient(q)), axis=-1),
+            "commitment": self.commitment * jnp.mean(jnp.square(z - jax.lax.stop_gradient(q)), axis=-1),
             "codebook": jnp.mean(jnp.square(jax.lax.stop_gradient(z) - q), axis=-1),
         }
-        return QuantizeOutput(estimate(z, q), indices, losses), variables.state
+        return vectors.output(ESTIMATORS[self.estimator](z, q), indices, losses), variables.state
 
-    def lookup(variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+    def lookup(self, variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
         indices = jnp.asarray(indices)
-        check_indices(indices, num_codes)
-        return gather(codebook_of(variables), indices)
+        check_indices(indices, self.num_codes)
+        return gather(self.codebook(variables), indices)
 
-    return Quantizer(init, apply, lookup, num_codes)
+    def codebook(self, variables: Variables) -> Float[Array, "K D"]:
+        # All codes are mapped even for few indices: a code then has the same bits in every batch.
+        frozen = jax.lax.stop_gradient(variables.state["codebook"].astype(jnp.float32))
+        return jnp.dot(frozen, variables.params["map"].astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)

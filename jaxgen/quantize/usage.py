@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.quantize.checks import check_count, check_indices
+from jaxgen.checks import check_count
+from jaxgen.quantize.checks import check_indices
 
 
 class CodebookUsage(NamedTuple):

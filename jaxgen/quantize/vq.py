@@ -10,16 +10,21 @@ Reference: van den Oord et al. 2017, "Neural Discrete Representation Learning", 
 Yu et al. 2022, "Vector-quantized Image Modeling with Improved VQGAN", arXiv:2110.04627.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
-from jaxgen.quantize.checks import check_count, check_indices, check_range, check_vectors, gather, need_key
-from jaxgen.quantize.codebook import AxisName, draw_vectors, kmeans, smoothed, totals
-from jaxgen.quantize.estimators import estimator_named
+from jaxgen.quantize.checks import check_indices, check_range, gather, need_key
+from jaxgen.quantize.codebook import Batch, draw_vectors, kmeans, smoothed
+from jaxgen.quantize.estimators import ESTIMATORS, check_estimator
+from jaxgen.quantize.mapped import AxisName, agreed, change_if
 from jaxgen.quantize.nearest import METRICS, nearest, unit
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.vectors import prepared
 
 _USAGE_DECAY = 0.99
 
@@ -63,109 +68,146 @@ def vq(
     Raises:
         ValueError: an argument outside its range, or an unknown name.
     """
-    check_count("num_codes", num_codes)
-    check_count("kmeans_iterations", kmeans_iterations, smallest=0)
+    num_codes = check_count("num_codes", num_codes)
+    kmeans_iterations = check_count("kmeans_iterations", kmeans_iterations, smallest=0)
     check_range("commitment", commitment, 0)
     check_range("revive_below", revive_below, 0, 1)
     if ema_decay is not None:
         check_range("ema_decay", ema_decay, 0, 1)
+    check_estimator(estimator)
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     if block_size is not None:
-        check_count("block_size", block_size)
-    estimate = estimator_named(estimator)
-    ema = ema_decay is not None
-    scaled = unit if metric == "cosine" else lambda x: x
+        block_size = check_count("block_size", block_size)
+    settings = _VQ(
+        num_codes=num_codes, commitment=commitment, estimator=estimator, metric=metric, ema_decay=ema_decay,
+        kmeans_iterations=kmeans_iterations, revive_below=revive_below, block_size=block_size, axis_name=axis_name,
+    )
+    return Quantizer(settings.init, settings.apply, settings.lookup, num_codes)
 
-    def init(key: Array, dim: int) -> Variables:
-        check_count("dim", dim)
-        codebook = scaled(jax.random.normal(key, (num_codes, dim)) / jnp.sqrt(dim))
+
+@dataclasses.dataclass(frozen=True)
+class _VQ:
+    """The functions of `vq`, whose arguments are the fields."""
+
+    num_codes: int
+    commitment: float
+    estimator: str
+    metric: str
+    ema_decay: float | None
+    kmeans_iterations: int
+    revive_below: float
+    block_size: int | None
+    axis_name: AxisName
+
+    @property
+    def ema(self) -> bool:
+        return self.ema_decay is not None
+
+    def init(self, key: Array, dim: int) -> Variables:
+        dim = check_count("dim", dim)
+        codebook = self.scaled(jax.random.normal(key, (self.num_codes, dim), jnp.float32) / dim**0.5)
         state = {}
-        if ema:
-            state |= {"codebook": codebook, "counts": jnp.ones(num_codes), "sums": codebook}
-        elif kmeans_iterations or revive_below:
+        if self.ema:
+            # A copy, since a buffer that stands twice cannot be donated.
+            counts = jnp.ones(self.num_codes, jnp.float32)
+            state |= {"codebook": codebook, "counts": counts, "sums": jnp.copy(codebook)}
+        elif self.kmeans_iterations or self.revive_below:
             state["offset"] = jnp.zeros_like(codebook)
-        if kmeans_iterations:
+        if self.kmeans_iterations:
             state["initialized"] = jnp.zeros((), bool)
-        if revive_below:
-            state["usage"] = jnp.full(num_codes, 1 / num_codes, jnp.float32)
-        return Variables({} if ema else {"codebook": codebook}, state)
+        if self.revive_below:
+            state["usage"] = jnp.full(self.num_codes, 1 / self.num_codes, jnp.float32)
+        return Variables({} if self.ema else {"codebook": codebook}, state)
 
-    def codebook_of(params, state) -> Array:
-        if ema:
-            return state["codebook"]
+    def apply(
+        self, variables: Variables, z: Float[Array, "... D"], *,
+        train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
+    ) -> tuple[QuantizeOutput, dict]:
+        params, state = variables
+        vectors = prepared(z, (state if self.ema else params)["codebook"].shape[-1], valid)
+        z = self.scaled(vectors.z)
+        flat = jax.lax.stop_gradient(z.reshape(-1, z.shape[-1]))
+        batch = Batch(flat, vectors.counted.reshape(-1), self.axis_name)
+        fixed = jax.lax.stop_gradient(params)
+        init_key = revive_key = None
+        if train and (self.kmeans_iterations or self.revive_below):
+            init_key, revive_key = jax.random.split(need_key(key, "vq with k-means or revival"))
+        if train and self.kmeans_iterations:
+            state = change_if(
+                ~state["initialized"] & (batch.size() > 0),
+                lambda state: self.initialised(fixed, state, batch, init_key), state,
+            )
+        codebook = self.codebook(params, state)
+        indices = nearest(z, codebook, block_size=self.block_size)
+        q = gather(codebook, indices)
+        losses = {"commitment": self.commitment * jnp.mean(jnp.square(z - jax.lax.stop_gradient(q)), axis=-1)}
+        if not self.ema:
+            losses["codebook"] = jnp.mean(jnp.square(jax.lax.stop_gradient(z) - q), axis=-1)
+        if train and (self.ema or self.revive_below):
+            state = self.updated(fixed, state, batch, indices.reshape(-1), revive_key)
+        return vectors.output(ESTIMATORS[self.estimator](z, q), indices, losses), state
+
+    def lookup(self, variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+        indices = jnp.asarray(indices)
+        check_indices(indices, self.num_codes)
+        return gather(self.codebook(*variables), indices)
+
+    def scaled(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        return unit(x) if self.metric == "cosine" else x
+
+    def codebook(self, params: dict, state: dict) -> Float[Array, "K D"]:
+        if self.ema:
+            return state["codebook"].astype(jnp.float32)
         codebook = params["codebook"].astype(jnp.float32)
-        return scaled(codebook + state["offset"] if "offset" in state else codebook)
+        return self.scaled(codebook + state["offset"].astype(jnp.float32) if "offset" in state else codebook)
 
-    def placed(params, state, values: Array, where: Array, counts: Array) -> dict:
+    def placed(self, params: dict, state: dict, values: Array, where: Array, counts: Array | None) -> dict:
         """The state in which the codes `where` have the given values, with sums that agree with `counts`."""
         where = where[:, None]
-        if not ema:
-            offset = values - jax.lax.stop_gradient(params["codebook"].astype(jnp.float32))
+        if not self.ema:
+            offset = values - agreed(params["codebook"].astype(jnp.float32), self.axis_name)
             return state | {"offset": jnp.where(where, offset, state["offset"])}
         sums = jnp.where(where, values * smoothed(counts)[:, None], state["sums"])
         return state | {"codebook": jnp.where(where, values, state["codebook"]), "counts": counts, "sums": sums}
 
-    def initialise(params, state, flat: Array, key: Array) -> dict:
+    def initialised(self, params: dict, state: dict, batch: Batch, key: Array) -> dict:
+        """The state in which k-means has set the codebook."""
         centres, counts = kmeans(
-            key, flat, codebook_of(params, state),
-            iterations=kmeans_iterations, metric=metric, block_size=block_size, axis_name=axis_name,
+            key, batch, agreed(self.codebook(params, state), self.axis_name),
+            iterations=self.kmeans_iterations, metric=self.metric, block_size=self.block_size,
         )
-        everywhere = jnp.ones(num_codes, bool)
-        return placed(params, state, centres, everywhere, counts) | {"initialized": jnp.ones((), bool)}
+        everywhere = jnp.ones(self.num_codes, bool)
+        return self.placed(params, state, centres, everywhere, counts) | {"initialized": jnp.ones((), bool)}
 
-    def revive(params, state, flat: Array, key: Array) -> dict:
-        dead = state["usage"] * num_codes < revive_below
+    def updated(self, params: dict, state: dict, batch: Batch, indices: Int[Array, "n"], key: Array | None) -> dict:
+        """The state after a batch: moving averages, and codes that were revived. An empty batch changes nothing."""
+        hits, hit_sums = batch.totals(indices, self.num_codes)
+        total = jnp.sum(hits)
+        before = state
 
-        def replace(state):
-            vectors, served = draw_vectors(key, flat, dead, axis_name)
-            counts = jnp.where(served, jnp.mean(state["counts"]), state["counts"]) if ema else None
-            usage = jnp.where(served, 1 / num_codes, state["usage"])
-            return placed(params, state, vectors, served, counts) | {"usage": usage}
+        def average(old: Array, new: Array) -> Array:
+            decay = self.ema_decay if self.ema else _USAGE_DECAY
+            return jnp.where(total > 0, decay * old + (1 - decay) * new, old)
 
-        return jax.lax.cond(jnp.any(dead), replace, lambda state: state, state)
-
-    def update(params, state, flat: Array, indices: Array, key: Array | None) -> dict:
-        if not (ema or revive_below):
-            return state
-        hits, hit_sums = totals(flat, indices, num_codes, axis_name)
-        if ema:
-            counts = ema_decay * state["counts"] + (1 - ema_decay) * hits
-            sums = ema_decay * state["sums"] + (1 - ema_decay) * hit_sums
-            moved = scaled(sums / smoothed(counts)[:, None])
+        if self.ema:
+            counts, sums = average(state["counts"], hits), average(state["sums"], hit_sums)
+            moved = self.scaled(sums / smoothed(counts)[:, None])
             codebook = jnp.where(hits[:, None] > 0, moved, state["codebook"])
             state = state | {"codebook": codebook, "counts": counts, "sums": sums}
-        if revive_below:
-            decay = ema_decay if ema else _USAGE_DECAY
-            share = decay * state["usage"] + (1 - decay) * hits / jnp.sum(hits)
-            state = revive(params, state | {"usage": share}, flat, key)
-        return state
+        if self.revive_below:
+            state = state | {"usage": average(state["usage"], hits / jnp.maximum(total, 1))}
+        state = jax.tree.map(lambda new, old: new.astype(old.dtype), state, before)
+        return self.revived(params, state, batch, key) if self.revive_below else state
 
-    def apply(variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None):
-        params, state = variables
-        check_vectors(z, codebook_of(params, state).shape[-1])
-        z = scaled(z.astype(jnp.float32))
-        flat = jax.lax.stop_gradient(z.reshape(-1, z.shape[-1]))
-        init_key = revive_key = None
-        if train and (kmeans_iterations or revive_below):
-            init_key, revive_key = jax.random.split(need_key(key, "vq with k-means or revival"))
-        if train and kmeans_iterations:
-            state = jax.lax.cond(
-                state["initialized"], lambda kept: kept, lambda kept: initialise(params, kept, flat, init_key), state
-            )
-        codebook = codebook_of(params, state)
-        indices = nearest(z, codebook, block_size=block_size)
-        q = gather(codebook, indices)
-        losses = {"commitment": commitment * jnp.mean(jnp.square(z - jax.lax.stop_gradient(q)), axis=-1)}
-        if not ema:
-            losses["codebook"] = jnp.mean(jnp.square(jax.lax.stop_gradient(z) - q), axis=-1)
-        if train:
-            state = update(params, state, flat, indices.reshape(-1), revive_key)
-        return QuantizeOutput(estimate(z, q), indices, losses), state
+    def revived(self, params: dict, state: dict, batch: Batch, key: Array) -> dict:
+        """The state in which codes that are used too little have become vectors of the batch."""
+        dead = state["usage"] * self.num_codes < self.revive_below
 
-    def lookup(variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
-        indices = jnp.asarray(indices)
-        check_indices(indices, num_codes)
-        return gather(codebook_of(*variables), indices)
+        def replaced(state: dict) -> dict:
+            vectors, served = draw_vectors(key, batch, dead)
+            counts = jnp.where(served, jnp.mean(state["counts"]), state["counts"]) if self.ema else None
+            usage = jnp.where(served, 1 / self.num_codes, state["usage"])
+            return self.placed(params, state, vectors, served, counts) | {"usage": usage}
 
-    return Quantizer(init, apply, lookup, num_codes)
+        return change_if(jnp.any(dead), replaced, state)
