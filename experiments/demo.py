@@ -91,7 +91,8 @@ def main(config, prior_config, workdir: str) -> None:
     pairs, columns = Reconstructor(loaded.model).pairs(variables, test_set, count)
     train.save_grid(directory / "reconstructions.png", pairs, columns=columns, scale=3)
     indices = loaded.model.indices(variables, data.to_float(test_set.images()))
-    plot_codebook(directory / "codebook.png", np.asarray(usage(indices, loaded.model.num_codes).histogram))
+    codes = usage(indices, loaded.model.num_codes, levels=indices.ndim - 3)  # residual levels have codes of their own
+    plot_codebook(directory / "codebook.png", np.asarray(codes.histogram).reshape(-1))
     plot_curves(directory / "loss.png", records)
     prior = sample_classes(directory)
     write_page(directory, loaded, metrics, prior)

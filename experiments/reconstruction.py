@@ -15,7 +15,7 @@ from jaxgen.cpu import compiler_options
 from jaxgen.errors import unknown_name
 from jaxgen.interop import load_lpips
 from jaxgen.losses import Gaussian, LpipsParams
-from jaxgen.quantize import Variables, usage_of
+from jaxgen.quantize import Variables, usage, usage_of
 
 EXACT = 100.0  # dB
 SHOWN = 16  # held-out pictures in the image log
@@ -154,6 +154,5 @@ def _codes(model, level: str) -> int:
 def _histograms(indices, num_codes: int, mask):
     """[depth, num_codes]: how often each code occurs in the pictures that count; indices are [B, h, w, ...]."""
     indices = indices.reshape(*indices.shape[:3], -1)  # combinators add axes at the end
-    weights = jnp.broadcast_to(mask[:, None, None], indices.shape[:3]).reshape(-1).astype(jnp.float32)
-    flat = jnp.moveaxis(indices, -1, 0).reshape(indices.shape[-1], -1)
-    return jax.vmap(lambda i: jnp.zeros(num_codes).at[i].add(weights))(flat)
+    valid = jnp.broadcast_to(mask[:, None, None], indices.shape[:3])
+    return usage(indices, num_codes, levels=1, valid=valid).histogram

@@ -34,7 +34,8 @@ def vqvae_loss(
         key: random key for what the quantizers draw; None where they draw nothing.
         forward: `(Variables, x, *, train, key) -> (x_r, QuantizeOutput or a dict of them, state)`.
         reconstruction: `(x, x_r) -> [B]`.
-        num_codes: where given (a number, or one per level), the metrics include each level's perplexity in the batch.
+        num_codes: where given (a number, or one per level), the metrics include each level's perplexity in the batch;
+            that of each level of a residual or grouped quantizer is "0_perplexity", "1_perplexity" and so on.
         train: False leaves the quantizers' state as it is.
         axis_name: the mapped axis of devices, so that perplexity counts the whole batch.
 
@@ -66,5 +67,9 @@ def quantizer_loss(
             loss += metrics[prefix + name]
         if num_codes is not None:
             codes = num_codes[level] if isinstance(num_codes, Mapping) else num_codes
-            metrics[prefix + "perplexity"] = usage(output.indices, codes, axis_name=axis_name).perplexity
+            # Residual and grouped quantizers append axes, each of whose indices belong to codebooks of their own.
+            appended = max(output.indices.ndim - output.quantized.ndim + 1, 0)
+            perplexity = usage(output.indices, codes, levels=appended, axis_name=axis_name).perplexity.reshape(-1)
+            names = [f"{i}_" for i in range(perplexity.size)] if perplexity.size > 1 else [""]
+            metrics |= {f"{prefix}{name}perplexity": value for name, value in zip(names, perplexity, strict=True)}
     return loss, metrics
