@@ -35,17 +35,28 @@ def batches(dim):
 
 
 def step_of(quantizer, reduce, mark=lambda params: params):
-    """One training step: the loss's gradient in the parameters, and everything that `apply` gives."""
+    """One training step: the loss's gradients in parameters and vectors, and everything that `apply` gives."""
 
     def step(variables, z, weight, key):
-        def loss(params):
+        def loss(params, z):
             output, state = quantizer.apply(
                 Variables(params, variables.state), z, train=True, key=key, valid=weight > 0)
             total = jnp.mean(jnp.sin(output.quantized)) + sum(jnp.mean(x * weight) for x in output.losses.values())
             return reduce(total), (output, state)
 
-        gradient, (output, state) = jax.grad(loss, has_aux=True)(mark(variables.params))
-        return gradient, output, state
+        gradient = jax.grad(loss, argnums=(0, 1), has_aux=True)
+        (to_params, to_z), (output, state) = gradient(mark(variables.params), z)
+        return to_params, (to_z, output), state
+
+    return step
+
+
+def summed(local):
+    """The step of one device, whose loss is its part of the whole, with the gradient of the whole in parameters."""
+
+    def step(*arguments):
+        to_params, split, state = local(*arguments)
+        return jax.lax.psum(to_params, "data"), split, state
 
     return step
 
@@ -60,9 +71,9 @@ def trained_on_one_device(name):
 def trained(name, variables, step):
     results = []
     for number, (z, weight) in enumerate(batches(CASES[name].dim)):
-        gradient, output, state = step(variables, z, weight, jax.random.fold_in(jax.random.key(5), number))
-        variables = Variables(variables.params, state)
-        results.append(jax.device_get((gradient, output, state)))
+        result = step(variables, z, weight, jax.random.fold_in(jax.random.key(5), number))
+        variables = Variables(variables.params, result[2])
+        results.append(jax.device_get(result))
     return results
 
 
@@ -79,28 +90,18 @@ def mesh():
 
 
 def pmapped(name):
-    local = step_of(CASES[name].make("data"), lambda x: x)
-
-    def device_step(variables, z, weight, key):
-        gradient, output, state = local(variables, z, weight, key)
-        return jax.lax.pmean(gradient, "data"), output, state
-
-    return jax.pmap(device_step, axis_name="data", in_axes=(None, 0, 0, None))
+    local = step_of(CASES[name].make("data"), lambda loss: loss / DEVICES)
+    return jax.pmap(summed(local), axis_name="data", in_axes=(None, 0, 0, None))
 
 
 def shard_mapped(name, params):
     """The step under shard_map, which checks what varies over devices; parameters replicated, or marked as varying."""
     quantizer = CASES[name].make("data")
     if params == "replicated":
-        step = step_of(quantizer, lambda x: jax.lax.pmean(x, "data"))
+        step = step_of(quantizer, lambda loss: jax.lax.pmean(loss, "data"))
     else:
         varying = functools.partial(jax.tree.map, lambda x: jax.lax.pcast(x, "data", to="varying"))
-        local = step_of(quantizer, lambda x: x, varying)
-
-        def step(*arguments):
-            gradient, output, state = local(*arguments)
-            return jax.lax.pmean(gradient, "data"), output, state
-
+        step = summed(step_of(quantizer, lambda loss: loss / DEVICES, varying))
     specs = (P(), P("data"), P("data"), P()), (P(), P("data"), P())
     return jax.shard_map(step, mesh=mesh(), in_specs=specs[0], out_specs=specs[1])
 
@@ -128,7 +129,7 @@ def test_pmap_with_an_axis_name_equals_one_device(name):
     mapped = pmapped(name)
 
     def step(variables, z, weight, key):
-        gradient, output, state = mapped(variables, split(z), split(weight), key)
+        gradient, output, state = mapped(variables, split(z), split(weight), key)  # each by device
         for leaf in jax.tree.leaves(state):
             for other in leaf[1:]:
                 np.testing.assert_array_equal(leaf[0], other)
