@@ -8,35 +8,14 @@ import numpy as np
 import pytest
 
 from jaxgen.quantize import Variables
-from tests.quantize.cases import CASES
+from tests.quantize.cases import CASES, KEY, assert_trees_close, prepared
 
 pytestmark = pytest.mark.parametrize("name", CASES)
-KEY = jax.random.key(7)
-
-
-@functools.cache
-def prepared(name):
-    """The quantizer with variables that training has touched, its jitted functions, and vectors."""
-    case = CASES[name]
-    quantizer = case.make(None)
-    variables = quantizer.init(jax.random.key(1), case.dim)
-    z = jax.random.normal(jax.random.key(2), (4, 6, case.dim))
-    evaluate = jax.jit(quantizer.apply)
-    train = jax.jit(functools.partial(quantizer.apply, train=True))
-    _, state = train(variables, z, key=KEY)
-    return quantizer, Variables(variables.params, state), z, evaluate, train
 
 
 @functools.cache
 def jitted_lookup(name):
     return jax.jit(prepared(name)[0].lookup)
-
-
-def assert_trees_close(actual, expected, rtol=1e-5, atol=1e-6):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == e.dtype
-        np.testing.assert_allclose(a, e, rtol=rtol, atol=atol)
 
 
 def test_the_forward_value_is_the_lookup_of_the_indices_bit_for_bit(name):
@@ -123,14 +102,6 @@ def test_evaluation_leaves_the_state_as_it_is(name):
         np.testing.assert_array_equal(after, before)
 
 
-def test_training_keeps_the_shape_of_the_state_so_that_it_can_be_scanned_and_saved(name):
-    quantizer, variables, z, _, _ = prepared(name)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables.state))
-    _, state = jax.eval_shape(functools.partial(quantizer.apply, train=True, key=KEY), variables, z)
-    shapes = [(x.shape, x.dtype) for x in jax.tree.leaves(state)]
-    assert shapes == [(x.shape, x.dtype) for x in jax.tree.leaves(variables.state)]
-
-
 def test_bfloat16_vectors_are_computed_in_float32(name):
     _, variables, z, evaluate, _ = prepared(name)
     low = z.astype(jnp.bfloat16)
@@ -153,6 +124,8 @@ def test_bad_vectors_are_refused(name):
         quantizer.apply(variables, jnp.zeros((3, CASES[name].dim + 1)))
     with pytest.raises(ValueError, match="holds no vectors"):
         quantizer.apply(variables, z[:0])
+    with pytest.raises(ValueError, match=r"shape \(\)"):
+        quantizer.apply(variables, z[0, 0, 0])
     with pytest.raises(ValueError, match="floating"):
         quantizer.apply(variables, z.astype(jnp.int32))
 

@@ -27,20 +27,36 @@ def quick_compilation():
 
 
 def batches(dim):
-    return jax.random.normal(jax.random.key(2), (STEPS, DEVICES * 2, 3, dim))
+    """Vectors of each step, and the weight of each one's losses: 0 where a vector is not valid, else 1 / its share."""
+    z = jax.random.normal(jax.random.key(2), (STEPS, DEVICES * 2, 3, dim))
+    valid = jax.random.bernoulli(jax.random.key(3), 0.7, z.shape[:-1])
+    valid = valid.at[1, :2].set(False)  # a device without any
+    return zip(z, valid / jnp.mean(valid, axis=(1, 2), keepdims=True), strict=True)
 
 
-def step_of(quantizer, reduce):
-    """One training step: the loss's gradient in the parameters, and everything that `apply` gives."""
+def step_of(quantizer, reduce, mark=lambda params: params):
+    """One training step: the loss's gradients in parameters and vectors, and everything that `apply` gives."""
 
-    def step(variables, z, key):
-        def loss(params):
-            output, state = quantizer.apply(Variables(params, variables.state), z, train=True, key=key)
-            total = jnp.mean(jnp.sin(output.quantized)) + sum(jnp.mean(x) for x in output.losses.values())
+    def step(variables, z, weight, key):
+        def loss(params, z):
+            output, state = quantizer.apply(
+                Variables(params, variables.state), z, train=True, key=key, valid=weight > 0)
+            total = jnp.mean(jnp.sin(output.quantized)) + sum(jnp.mean(x * weight) for x in output.losses.values())
             return reduce(total), (output, state)
 
-        gradient, (output, state) = jax.grad(loss, has_aux=True)(variables.params)
-        return gradient, output, state
+        gradient = jax.grad(loss, argnums=(0, 1), has_aux=True)
+        (to_params, to_z), (output, state) = gradient(mark(variables.params), z)
+        return to_params, (to_z, output), state
+
+    return step
+
+
+def summed(local):
+    """The step of one device, whose loss is its part of the whole, with the gradient of the whole in parameters."""
+
+    def step(*arguments):
+        to_params, split, state = local(*arguments)
+        return jax.lax.psum(to_params, "data"), split, state
 
     return step
 
@@ -54,10 +70,10 @@ def trained_on_one_device(name):
 
 def trained(name, variables, step):
     results = []
-    for number, z in enumerate(batches(CASES[name].dim)):
-        gradient, output, state = step(variables, z, jax.random.fold_in(jax.random.key(5), number))
-        variables = Variables(variables.params, state)
-        results.append(jax.device_get((gradient, output, state)))
+    for number, (z, weight) in enumerate(batches(CASES[name].dim)):
+        result = step(variables, z, weight, jax.random.fold_in(jax.random.key(5), number))
+        variables = Variables(variables.params, result[2])
+        results.append(jax.device_get(result))
     return results
 
 
@@ -73,18 +89,47 @@ def mesh():
     return Mesh(np.array(jax.devices()[:DEVICES]), ("data",))
 
 
+def pmapped(name):
+    local = step_of(CASES[name].make("data"), lambda loss: loss / DEVICES)
+    return jax.pmap(summed(local), axis_name="data", in_axes=(None, 0, 0, None))
+
+
+def shard_mapped(name, params):
+    """The step under shard_map, which checks what varies over devices; parameters replicated, or marked as varying."""
+    quantizer = CASES[name].make("data")
+    if params == "replicated":
+        step = step_of(quantizer, lambda loss: jax.lax.pmean(loss, "data"))
+    else:
+        varying = functools.partial(jax.tree.map, lambda x: jax.lax.pcast(x, "data", to="varying"))
+        step = summed(step_of(quantizer, lambda loss: loss / DEVICES, varying))
+    specs = (P(), P("data"), P("data"), P()), (P(), P("data"), P())
+    return jax.shard_map(step, mesh=mesh(), in_specs=specs[0], out_specs=specs[1])
+
+
+def split(x):
+    return x.reshape(DEVICES, -1, *x.shape[1:])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_step_fits_the_types_of_pmap_and_shard_map(name):
+    quantizer = CASES[name].make(None)
+    variables = jax.eval_shape(lambda key: quantizer.init(key, CASES[name].dim), jax.random.key(1))
+    z, weight = next(batches(CASES[name].dim))
+    arguments = weight, jax.random.key(5)
+    expected = jax.eval_shape(step_of(quantizer, lambda x: x), variables, z, *arguments)
+    for params in ("replicated", "varying"):
+        actual = jax.eval_shape(shard_mapped(name, params), variables, z, *arguments)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), actual) == jax.tree.map(
+            lambda x: (x.shape, x.dtype), expected)
+    jax.eval_shape(pmapped(name), variables, split(z), split(weight), arguments[1])
+
+
 @pytest.mark.parametrize("name", ACROSS)
 def test_pmap_with_an_axis_name_equals_one_device(name):
-    local = step_of(CASES[name].make("data"), lambda x: x)
+    mapped = pmapped(name)
 
-    def device_step(variables, z, key):
-        gradient, output, state = local(variables, z, key)
-        return jax.lax.pmean(gradient, "data"), output, state
-
-    mapped = jax.pmap(device_step, axis_name="data", in_axes=(None, 0, None))
-
-    def step(variables, z, key):
-        gradient, output, state = mapped(variables, z.reshape(DEVICES, -1, *z.shape[1:]), key)
+    def step(variables, z, weight, key):
+        gradient, output, state = mapped(variables, split(z), split(weight), key)  # each by device
         for leaf in jax.tree.leaves(state):
             for other in leaf[1:]:
                 np.testing.assert_array_equal(leaf[0], other)
@@ -96,17 +141,26 @@ def test_pmap_with_an_axis_name_equals_one_device(name):
 
 @pytest.mark.parametrize("name", ACROSS)
 def test_shard_map_with_an_axis_name_equals_one_device(name):
-    step = step_of(CASES[name].make("data"), lambda x: jax.lax.pmean(x, "data"))
-    mapped = jax.shard_map(step, mesh=mesh(), in_specs=(P(), P("data"), P()), out_specs=(P(), P("data"), P()))
-    assert_same(name, lambda variables: trained(name, variables, jax.jit(mapped)))
+    mapped = jax.jit(shard_mapped(name, "replicated"))
+    assert_same(name, lambda variables: trained(name, variables, mapped))
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=() if name in ("vq_cosine_kmeans_revival", "residual_vq") else pytest.mark.slow)
+    for name in CASES
+])
+def test_shard_map_with_parameters_that_vary_equals_one_device(name):
+    mapped = jax.jit(shard_mapped(name, "varying"))
+    assert_same(name, lambda variables: trained(name, variables, mapped))
 
 
 @pytest.mark.parametrize("name", ACROSS)
 def test_jit_with_sharded_vectors_equals_one_device_without_an_axis_name(name):
     jitted = jax.jit(step_of(CASES[name].make(None), lambda x: x))
+    sharding = NamedSharding(mesh(), P("data"))
 
-    def step(variables, z, key):
-        return jitted(variables, jax.device_put(z, NamedSharding(mesh(), P("data"))), key)
+    def step(variables, z, weight, key):
+        return jitted(variables, *jax.device_put((z, weight), sharding), key)
 
     assert_same(name, lambda variables: trained(name, variables, step))
 
