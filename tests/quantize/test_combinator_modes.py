@@ -1,4 +1,8 @@
-"""Combinators forward and backward in every mode: devices, float64, scan, export, donation, masks, vectors of NaN."""
+"""Residual quantizers with dropout, shared or different codebooks in every mode: devices, float64, export, masks.
+
+What every quantizer and combinator promises stands in the contract tests; types show when a function is traced, so that
+most of these tests compile nothing.
+"""
 
 import functools
 import pickle
@@ -7,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -16,24 +21,26 @@ DEVICES = 4
 KEY = jax.random.key(7)
 Z = jax.random.normal(jax.random.key(2), (8, 3, 4))
 
-
-def trained_vq(axis, codes=8):
-    return vq(codes, ema_decay=0.5, kmeans_iterations=2, revive_below=0.4, axis_name=axis)
-
-
+INNER = {
+    "vq": lambda axis: vq(8, estimator="rotation"),
+    "vq_ema": lambda axis: vq(8, ema_decay=0.5, kmeans_iterations=2, revive_below=0.4, axis_name=axis),
+    "vq_revived": lambda axis: vq(8, kmeans_iterations=2, revive_below=0.4, axis_name=axis),
+    "cosine": lambda axis: vq(8, metric="cosine", ema_decay=0.5, axis_name=axis),
+    "gumbel": lambda axis: gumbel(6, axis_name=axis),
+    "lfq": lambda axis: lfq(4, axis_name=axis),
+    "simvq": lambda axis: simvq(7),
+    "fsq": lambda axis: fsq([3, 3, 3, 3]),
+    "grouped": lambda axis: grouped(vq(5, ema_decay=0.5, axis_name=axis), 2),
+    "projected": lambda axis: projected(lfq(3, axis_name=axis), 3),
+    "residual": lambda axis: residual(vq(5, ema_decay=0.5, axis_name=axis), 2),
+}
 KINDS = {
-    "equal": lambda axis: residual(trained_vq(axis), 3),
     "dropout": lambda axis: residual(vq(8, ema_decay=0.5, axis_name=axis), 3, dropout=0.8, axis_name=axis),
-    "shared": lambda axis: residual(trained_vq(axis), 3, shared=True),
-    "different": lambda axis: residual([
-        trained_vq(axis), gumbel(6, axis_name=axis), lfq(4, axis_name=axis), vq(5, estimator="rotation"), simvq(7),
-        fsq([3, 3, 3, 3]),
-    ]),
-    "grouped": lambda axis: grouped(vq(8, kmeans_iterations=2, revive_below=0.999, axis_name=axis), 2),
-    "projected": lambda axis: projected(residual(vq(8, metric="cosine", ema_decay=0.5, axis_name=axis), 2), 3),
+    "shared": lambda axis: residual(vq(8, ema_decay=0.5, revive_below=0.4, axis_name=axis), 3, shared=True),
+    "different": lambda axis: residual([vq(8, ema_decay=0.5, axis_name=axis), lfq(4, axis_name=axis)]),
 }
 everywhere = pytest.mark.parametrize("kind", KINDS)
-GROUPED_EQUAL = pytest.mark.parametrize("kind", ["equal", "grouped", "projected"])
+ALL = {**{name: lambda axis, make=make: residual(make(axis), 2) for name, make in INNER.items()}, **KINDS}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,184 +51,153 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def step(quantizer, reduce=lambda x: x):
-    """`(variables, z, key, valid=None) -> ((loss, (output, state)), gradients in the parameters and in z)`."""
+def step(quantizer, reduce=lambda loss: loss):
+    """`(variables, z) -> (state, (output, gradient in z), gradient in the parameters)` of a training step."""
 
-    def loss(params, z, state, key, valid):
-        output, state = quantizer.apply(Variables(params, state), z, train=True, key=key, valid=valid)
-        total = jnp.mean(jnp.sin(output.quantized)) + sum(jnp.mean(x) for x in output.losses.values())
-        return reduce(total), (output, state)
+    def run(variables, z):
+        def loss(params, z):
+            output, state = quantizer.apply(Variables(params, variables.state), z, train=True, key=KEY)
+            total = jnp.mean(jnp.sin(output.quantized)) + sum(jnp.mean(x) for x in output.losses.values())
+            return reduce(total), (output, state)
 
-    def run(variables, z, key, valid=None):
-        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
-            variables.params, z, variables.state, key, valid)
+        (in_params, in_z), (output, state) = jax.grad(loss, argnums=(0, 1), has_aux=True)(variables.params, z)
+        return state, (output, in_z), in_params
 
     return run
-
-
-@functools.cache
-def one_device(kind):
-    quantizer = KINDS[kind](None)
-    variables = quantizer.init(jax.random.key(1), 4)
-    return variables, jax.device_get(jax.jit(step(quantizer))(variables, Z, KEY))
-
-
-def assert_same(actual, expected, rtol=1e-5, atol=2e-6):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == e.dtype
-        np.testing.assert_allclose(a, e, rtol=rtol, atol=atol)
 
 
 def mesh():
     return Mesh(np.array(jax.devices()[:DEVICES]), ("data",))
 
 
-@everywhere
-def test_shard_map_gives_one_device_s_values_states_and_gradients(kind):
+def shard_mapped(make, varying=False):
+    """The step under shard_map, whose parameters are replicated, or differ (for all it knows) between devices."""
+    if not varying:
+        run = step(make("data"), lambda loss: jax.lax.pmean(loss, "data"))
+    else:
+        local = step(make("data"), lambda loss: loss / DEVICES)
+
+        def run(variables, z):
+            params = jax.tree.map(lambda x: jax.lax.pcast(x, "data", to="varying"), variables.params)
+            state, split, in_params = local(Variables(params, variables.state), z)
+            return state, split, jax.lax.psum(in_params, "data")
+
+    return jax.shard_map(run, mesh=mesh(), in_specs=(P(), P("data")), out_specs=(P(), P("data"), P()))
+
+
+def types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+
+def assert_same(actual, expected, rtol=1e-5, atol=2e-6):
+    assert types(actual) == types(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=rtol, atol=atol)
+
+
+@functools.cache
+def one_device(kind):
+    quantizer = KINDS[kind](None)
+    variables = quantizer.init(jax.random.key(1), 4)
+    return variables, jax.device_get(jax.jit(step(quantizer))(variables, Z))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_residual_levels_of_every_kind_have_gradients_under_shard_map(name):
+    make = ALL[name]
+    variables = jax.eval_shape(lambda key: make(None).init(key, 4), KEY)
+    expected = types(jax.eval_shape(step(make(None)), variables, Z))
+    for varying in (False, True):
+        assert types(jax.eval_shape(shard_mapped(make, varying), variables, Z)) == expected
+
+
+@pytest.mark.parametrize(("kind", "varying"), [
+    ("dropout", False), ("shared", True), *(pytest.param(kind, varying, marks=pytest.mark.slow) for kind, varying in
+                                            [("dropout", True), ("shared", False), ("different", True)]),
+])
+def test_shard_map_gives_the_values_states_and_gradients_of_one_device(kind, varying):
     variables, expected = one_device(kind)
-    mapped = jax.shard_map(
-        step(KINDS[kind]("data"), lambda x: jax.lax.pmean(x, "data")), mesh=mesh(), in_specs=(P(), P("data"), P()),
-        out_specs=((P(), (P("data"), P())), (P(), P("data"))),
-    )
-    assert_same(jax.jit(mapped)(variables, Z, KEY), expected)
-
-
-@pytest.mark.parametrize("kind", ["dropout", "shared", "different", "grouped"])
-def test_parameters_that_vary_over_the_devices_of_shard_map_give_the_same(kind):
-    variables, expected = one_device(kind)
-
-    def local(variables, z, key):
-        variables = jax.tree.map(lambda x: jax.lax.pcast(x, "data", to="varying"), variables)
-        values, (in_params, in_z) = step(KINDS[kind]("data"))(variables, z, key)
-        (loss, (output, state)), in_params = jax.lax.pmean((values, in_params), "data")[0], in_params
-        return loss, jax.tree.map(lambda x: jax.lax.pmean(x, "data"), in_params), in_z / DEVICES, output.losses
-
-    mapped = jax.shard_map(local, mesh=mesh(), in_specs=(P(), P("data"), P()), out_specs=(P(), P(), P("data"), P()))
-    loss, in_params, in_z, _ = jax.jit(mapped)(variables, Z, KEY)
-    assert_same((loss, (in_params, in_z)), (expected[0][0], expected[1]))
+    assert_same(jax.jit(shard_mapped(KINDS[kind], varying))(variables, Z), expected)
 
 
 def test_pmap_and_sharded_arrays_drop_the_levels_that_one_device_drops():
-    variables, ((_, (output, state)), _) = one_device("dropout")
+    variables, (state, (output, _), _) = one_device("dropout")
     quantizer = KINDS["dropout"]("data")
-    mapped = jax.pmap(functools.partial(quantizer.apply, train=True), axis_name="data", in_axes=(None, 0))
-    keys = jnp.broadcast_to(KEY, DEVICES)
-    mapped = jax.pmap(lambda v, z, key: quantizer.apply(v, z, train=True, key=key), axis_name="data",
-                      in_axes=(None, 0, 0))
-    parts, states = mapped(variables, Z.reshape(DEVICES, -1, 3, 4), keys)
+    mapped = jax.pmap(lambda v, z: quantizer.apply(v, z, train=True, key=KEY), axis_name="data", in_axes=(None, 0))
+    parts, states = mapped(variables, Z.reshape(DEVICES, -1, 3, 4))
     assert_same(jax.tree.map(lambda x: x.reshape(8, *x.shape[2:]), parts), output)
     assert_same(jax.tree.map(lambda x: x[0], states), state)
     sharded = jax.device_put(Z, NamedSharding(mesh(), P("data")))
-    whole = KINDS["dropout"](None)
-    jitted = jax.jit(lambda v, z: whole.apply(v, z, train=True, key=KEY))
-    assert_same(jitted(variables, sharded), (output, state))
+    whole = jax.jit(functools.partial(KINDS["dropout"](None).apply, train=True))
+    assert_same(whole(variables, sharded, key=KEY), (output, state))
+
+
+@pytest.mark.parametrize("name", ["vq_ema", *KINDS])
+def test_training_scans_in_float64_mode_with_the_types_of_float32_mode(name):
+    quantizer = ALL[name](None)
+    expected = jax.eval_shape(lambda: step(quantizer)(quantizer.init(KEY, 4), Z))
+
+    def train(z):
+        variables = quantizer.init(KEY, 4)
+
+        def body(state, _):
+            state, split, in_params = step(quantizer)(Variables(variables.params, state), z)
+            return state, (split, in_params, quantizer.lookup(Variables(variables.params, state), split[0].indices))
+
+        state, found = jax.lax.scan(body, variables.state, length=2)
+        return state, *jax.tree.map(lambda x: x[0], found)
+
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        state, (output, in_z), in_params, codes = jax.eval_shape(train, np.asarray(Z, np.float64))
+    assert types((state, output, in_params)) == types((expected[0], expected[1][0], expected[2]))
+    assert types(codes) == types(output.quantized) and in_z.dtype == jnp.float64
 
 
 @everywhere
-def test_training_scans_in_float64_mode_with_the_types_of_float32_mode(kind):
-    quantizer = KINDS[kind](None)
-    with jax.enable_x64(True):
-        variables = quantizer.init(jax.random.key(1), 4)
-
-        @jax.jit
-        def train(state, z):
-            def body(state, key):
-                (_, (output, state)), gradients = step(quantizer)(Variables(variables.params, state), z, key)
-                return state, (output, gradients[0])
-
-            return jax.lax.scan(body, state, jax.random.split(KEY, 3))
-
-        state, (output, gradients) = train(variables.state, np.asarray(Z, np.float64))
-        codes = quantizer.lookup(variables, output.indices[0])
-    reference = quantizer.init(jax.random.key(1), 4)
-    for actual, wanted in ((variables, reference), (state, reference.state), (gradients, reference.params)):
-        assert [x.dtype for x in jax.tree.leaves(actual)] == [x.dtype for x in jax.tree.leaves(wanted)]
-    assert (output.quantized.dtype, output.indices.dtype, codes.dtype) == (jnp.float32, jnp.int32, jnp.float32)
-    assert all(loss.dtype == jnp.float32 for loss in output.losses.values())
+def test_fresh_variables_can_be_donated(kind):
+    leaves = jax.tree.leaves(KINDS[kind](None).init(KEY, 4))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 
 
-@everywhere
-def test_a_step_may_donate_what_init_gave(kind):
-    quantizer = KINDS[kind](None)
-    variables = quantizer.init(jax.random.key(1), 4)
-    donated = jax.jit(lambda v: jax.tree.map(lambda x: x, v), donate_argnums=0)(variables)
-    assert_same(donated, quantizer.init(jax.random.key(1), 4))
-    pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(donated)]
-    assert len(set(pointers)) == len(pointers)
-
-
-@everywhere
-def test_equal_settings_make_equal_quantizers_that_pickle(kind):
-    quantizer = KINDS[kind]("data")
-    assert quantizer == KINDS[kind]("data") == pickle.loads(pickle.dumps(quantizer))
-    assert hash(quantizer) == hash(KINDS[kind]("data"))
-    assert quantizer != KINDS[kind](None)
+def test_equal_settings_make_equal_quantizers_that_pickle():
+    for kind, make in KINDS.items():
+        quantizer = make("data")
+        assert quantizer == make("data") == pickle.loads(pickle.dumps(quantizer))
+        assert hash(quantizer) == hash(make("data")) and quantizer != make(None)
+        assert all(quantizer != KINDS[other]("data") for other in KINDS if other != kind)
 
 
 def test_numpy_integers_are_counts():
-    assert residual(vq(8), np.int64(3), min_levels=np.int32(2)) == residual(vq(8), 3, min_levels=2)
+    assert residual(vq(8), np.int64(3)) == residual(vq(8), 3)
+    assert residual(vq(8), 3, dropout=1, min_levels=np.int32(2)) == residual(vq(8), 3, dropout=1.0, min_levels=2)
     assert grouped(vq(8), np.int64(2)) == grouped(vq(8), 2)
     assert projected(vq(8), np.int64(3)) == projected(vq(8), 3)
-    assert jax.tree.map(jnp.shape, grouped(vq(8), 2).init(KEY, np.int64(4))).params["codebook"] == (2, 8, 2)
+    assert jax.eval_shape(lambda: grouped(vq(8), 2).init(KEY, np.int64(4))).params["codebook"].shape == (2, 8, 2)
 
 
 @everywhere
-def test_rank_promotion_may_be_forbidden(kind):
+def test_a_tokenizer_exports_for_batches_of_any_size(kind):
     quantizer = KINDS[kind](None)
-    with jax.numpy_rank_promotion("raise"):
-        variables = quantizer.init(KEY, 4)
-        valid = jnp.ones(Z.shape[:-1], bool)
-        output, _ = jax.eval_shape(lambda: quantizer.apply(variables, Z, train=True, key=KEY, valid=valid))
-        jax.eval_shape(lambda: quantizer.lookup(variables, jnp.zeros(output.indices.shape, jnp.int32)))
+    variables = jax.eval_shape(lambda: quantizer.init(KEY, 4))
+    (batch,) = export.symbolic_shape("b")
+
+    def serve(variables, z):
+        indices = quantizer.apply(variables, z)[0].indices
+        return indices, quantizer.lookup(variables, indices[..., :2])
+
+    exported = export.export(jax.jit(serve))(variables, jax.ShapeDtypeStruct((batch, 3, 4), jnp.float32))
+    indices, codes = exported.out_avals
+    assert (indices.shape[:2], codes.shape) == ((batch, 3), (batch, 3, 4))
 
 
-@everywhere
-def test_a_tokenizer_exports_with_a_symbolic_batch(kind):
+@pytest.mark.parametrize("kind", ["dropout", pytest.param("shared", marks=pytest.mark.slow)])
+def test_vectors_that_are_not_valid_might_as_well_be_missing(kind):
     quantizer = KINDS[kind](None)
-    variables = quantizer.init(KEY, 4)
-    (batch,) = jax.export.symbolic_shape("b")
-    encode = jax.export.export(jax.jit(lambda z: quantizer.apply(variables, z)[0].indices))(
-        jax.ShapeDtypeStruct((batch, 3, 4), jnp.float32))
-    output, _ = quantizer.apply(variables, Z)
-    np.testing.assert_array_equal(encode.call(Z), output.indices)
-    decode = jax.export.export(jax.jit(lambda indices: quantizer.lookup(variables, indices)))(
-        jax.ShapeDtypeStruct((batch, *output.indices.shape[1:]), jnp.int32))
-    np.testing.assert_allclose(decode.call(output.indices[:5]), output.quantized[:5], rtol=1e-6, atol=1e-6)
-
-
-@everywhere
-def test_masked_vectors_leave_losses_states_and_gradients_as_without_them(kind):
-    quantizer = KINDS[kind](None)
-    variables = quantizer.init(jax.random.key(1), 4)
+    variables, _ = one_device(kind)
     padded = jnp.concatenate([Z, jnp.full((8, 2, 4), jnp.nan), 9 + jnp.zeros((8, 1, 4))], axis=1)
     valid = jnp.arange(6)[None] < jnp.full((8, 1), 3)
-
-    def summed(params, z, valid):
-        output, state = quantizer.apply(Variables(params, variables.state), z, train=True, key=KEY, valid=valid)
-        return sum(jnp.sum(x) for x in output.losses.values()), (output, state)
-
-    run = jax.jit(jax.grad(summed, has_aux=True))
-    gradient, (output, state) = run(variables.params, padded, valid)
-    wanted_gradient, (wanted, wanted_state) = run(variables.params, Z, None)
-    if kind != "different":  # Gumbel noise belongs to a place in the batch, and the places moved
-        assert_same(jax.tree.map(lambda x: x[:, :3], output), wanted)
-        assert_same((gradient, state), (wanted_gradient, wanted_state), rtol=1e-4, atol=1e-5)
+    train = jax.jit(functools.partial(quantizer.apply, train=True, key=KEY))
+    output, state = train(variables, padded, valid=valid)
+    assert_same((jax.tree.map(lambda x: x[:, :3], output), state), train(variables, Z), rtol=1e-4, atol=1e-5)
     assert all((loss[:, 3:] == 0).all() for loss in output.losses.values())
     assert np.isnan(output.quantized[:, 3:5]).all() and np.isfinite(output.quantized[:, 5]).all()
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, state)))
-
-
-@everywhere
-def test_a_vector_of_nan_is_seen_and_spoils_no_other(kind):
-    quantizer = KINDS[kind](None)
-    variables = quantizer.init(jax.random.key(1), 4)
-    train = jax.jit(lambda z: quantizer.apply(variables, z, train=True, key=KEY))
-    output, state = train(Z.at[5, 1].set(jnp.nan))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-    bad = np.zeros((8, 3), bool)
-    bad[5, 1] = True
-    np.testing.assert_array_equal(np.isnan(output.quantized).all(axis=-1), bad)
-    np.testing.assert_array_equal(np.isnan(output.quantized).any(axis=-1), bad)
-    for loss in output.losses.values():
-        np.testing.assert_array_equal(np.isnan(loss), bad)
