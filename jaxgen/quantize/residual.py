@@ -57,7 +57,8 @@ def residual(
         depth: levels; left out for a sequence.
         shared: one codebook for all levels instead of one for each. What training changes without a gradient (EMA,
             k-means, revival) passes through the levels in order: each level reads the codebook as the level before
-            left it and moves it by its own vectors, so that one training step makes `depth` moves.
+            left it and moves it by its own vectors. So one training step makes `depth` moves, and its `quantized` is
+            the sum of codes between which the codebook moved.
         dropout: probability, 0 to 1; for example .5 (Kumar et al. 2023), or 1 (Zeghidour et al. 2021).
         min_levels: the fewest levels that dropout leaves.
         axis_name: mapped axis or axes over which the batch is split; dropout counts examples over them.
@@ -65,7 +66,8 @@ def residual(
     Returns:
         A `Quantizer` whose indices have a last axis of `depth` and whose losses are means over the levels. Its
         variables carry a leading axis of `depth`; shared ones are those of `quantizer`; those of a sequence are tuples.
-        `num_codes` is that of one level: of the largest, where they differ.
+        `num_codes` is that of one level; of the largest where they differ, so that not all of these indices are in
+        range for the others.
 
     Raises:
         ValueError: `depth` below 1 or missing, no quantizers, a sequence with `depth` or `shared`, `dropout` outside

@@ -186,6 +186,15 @@ def test_levels_of_different_quantizers_follow_each_other():
         quantizer.lookup(variables, jnp.full((2, 3), 7))
 
 
+def test_quantizers_without_variables_need_no_key_to_be_levels():
+    quantizer = residual(fsq([3, 3]), 2)
+    variables = quantizer.init(KEY, 2)
+    output, _ = quantizer.apply(variables, Z[:, :2])
+    first, _ = fsq([3, 3]).apply(Variables({}, {}), Z[:, :2])
+    second, _ = fsq([3, 3]).apply(Variables({}, {}), Z[:, :2] - first.quantized)
+    np.testing.assert_array_equal(output.indices, np.stack([first.indices, second.indices], axis=-1))
+
+
 def test_a_level_whose_quantizer_knows_no_mask_and_has_a_rule_of_its_own_keeps_both_gradients():
     @jax.custom_vjp
     def replace(z, q):
