@@ -52,10 +52,11 @@ def prepared(z: Float[Array, "... D"], dim: int, valid: Bool[Array, "..."] | Non
     z = z.astype(jnp.float32)
     finite = jnp.isfinite(jnp.sum(jnp.square(z), axis=-1))
     z = jnp.where(finite[..., None], z, 0)
-    return Vectors(z, finite, jnp.ones_like(finite) if valid is None else _checked(valid, finite.shape))
+    return Vectors(z, finite, jnp.ones_like(finite) if valid is None else checked_mask(valid, finite.shape))
 
 
-def _checked(valid: Array, shape: tuple[int, ...]) -> Array:
+def checked_mask(valid: Array, shape: tuple[int, ...]) -> Array:
+    """The mask `valid`; raises ValueError unless it is boolean and has this shape, that of the vectors."""
     valid = jnp.asarray(valid)
     if valid.dtype != bool or valid.shape != shape:
         raise ValueError(f"valid has shape {valid.shape} and dtype {valid.dtype}, but must be a boolean mask of the "

@@ -84,8 +84,8 @@ def test_float64_mode_and_forbidden_rank_promotion_change_no_type():
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"valid": np.ones((3, 2), np.int32)}, "valid has shape .* and dtype int32"),
-    ({"valid": np.ones(3, bool)}, r"boolean mask of shape \(3, 2\), since levels=0"),
-    ({"valid": np.ones((3, 2), bool), "levels": 1}, r"boolean mask of shape \(3,\), since levels=1"),
+    ({"valid": np.ones(3, bool)}, r"boolean mask of the vectors, of shape \(3, 2\)"),
+    ({"valid": np.ones((3, 2), bool), "levels": 1}, r"boolean mask of the vectors, of shape \(3,\)"),
     ({"levels": 3}, r"levels=3, but indices has shape \(3, 2\)"),
     ({"levels": True}, "levels must be an integer of at least 0, got True"),
 ])
