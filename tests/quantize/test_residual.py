@@ -16,6 +16,14 @@ Z = jax.random.normal(jax.random.key(1), (10, 4))
 MANY = jax.random.normal(jax.random.key(2), (400, 2, 4))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Most of these tests' time is compilation, and what they compare does not depend on its optimisations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def greedy(codebooks, z):
     """Indices `[n, depth]` and the sums after each level `[depth, n, D]`, level by level in float64."""
     z, total, indices, sums = np.float64(z), 0, [], []
@@ -27,10 +35,6 @@ def greedy(codebooks, z):
     return np.stack(indices, axis=-1), np.stack(sums)
 
 
-def each(variables, depth):
-    return [jax.tree.map(lambda x, i=i: x[i], variables) for i in range(depth)]
-
-
 @pytest.mark.parametrize("kind", ["equal", "shared", "different"])
 def test_the_first_indices_only_give_the_sum_of_the_first_codes(kind):
     quantizer = {"equal": residual(vq(8), 3), "shared": residual(vq(8), 3, shared=True),
@@ -40,11 +44,11 @@ def test_the_first_indices_only_give_the_sum_of_the_first_codes(kind):
     codebooks = {"equal": lambda: params["codebook"], "shared": lambda: [params["codebook"]] * 3,
                  "different": lambda: [p["codebook"] for p in params]}[kind]()
     indices, sums = greedy(codebooks, Z)
-    output, _ = quantizer.apply(variables, Z)
+    output, _ = jax.jit(quantizer.apply)(variables, Z)
     np.testing.assert_array_equal(output.indices, indices)
-    for count in (1, 2, 3):
-        codes = quantizer.lookup(variables, output.indices[..., :count])
-        np.testing.assert_allclose(codes, sums[count - 1], rtol=1e-5, atol=1e-6)
+    firsts = jax.jit(lambda v, indices: [quantizer.lookup(v, indices[..., :count]) for count in (1, 2, 3)])
+    for codes, total in zip(firsts(variables, output.indices), sums, strict=True):
+        np.testing.assert_allclose(codes, total, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(codes, output.quantized)
     for count in (0, 4):
         with pytest.raises(ValueError, match=r"of depth 3 needs \[..., k\]"):
@@ -80,9 +84,9 @@ def test_dropout_sums_a_random_number_of_levels_for_each_example(dropped):
 def test_dropout_leaves_the_indices_of_all_levels_and_the_sum_is_the_lookup_of_the_first(dropped):
     quantizer, variables, output, _, indices, _, kept = dropped
     np.testing.assert_array_equal(output.indices, indices)
-    for count in (2, 3, 4):
-        codes = quantizer.lookup(variables, output.indices[kept == count][..., :count])
-        np.testing.assert_array_equal(output.quantized[kept == count], codes)
+    firsts = jax.jit(lambda v, indices: [quantizer.lookup(v, indices[..., :count]) for count in (2, 3, 4)])
+    for count, codes in zip((2, 3, 4), firsts(variables, output.indices), strict=True):
+        np.testing.assert_array_equal(output.quantized[kept == count], codes[kept == count])
 
 
 def test_dropped_levels_have_no_loss_and_the_others_their_own(dropped):
@@ -124,7 +128,7 @@ def test_no_gradient_reaches_dropped_levels_and_evaluation_drops_none():
         pull = 2 / 4 / 3 * (codebook[indices[:, level]] - (np.float64(Z) - before))
         np.add.at(expected, indices[kept > level, level], pull[kept > level])
         np.testing.assert_allclose(gradient["codebook"][level], expected, rtol=1e-4, atol=1e-5)
-    evaluated, _ = quantizer.apply(variables, Z)
+    evaluated, _ = jax.jit(quantizer.apply)(variables, Z)
     np.testing.assert_allclose(evaluated.quantized, sums[-1], rtol=1e-5, atol=1e-6)
 
 
@@ -170,7 +174,8 @@ def test_levels_of_different_quantizers_follow_each_other():
     output, state = jax.jit(partial(quantizer.apply, train=True))(variables, Z)
     total, losses = 0, {}
     for level, one in enumerate(inner):
-        result, after = one.apply(Variables(variables.params[level], variables.state[level]), Z - total, train=True)
+        own = Variables(variables.params[level], variables.state[level])
+        result, after = jax.jit(partial(one.apply, train=True))(own, Z - total)
         total = total + result.quantized
         np.testing.assert_array_equal(output.indices[:, level], result.indices)
         for name, loss in result.losses.items():
@@ -189,9 +194,10 @@ def test_levels_of_different_quantizers_follow_each_other():
 def test_quantizers_without_variables_need_no_key_to_be_levels():
     quantizer = residual(fsq([3, 3]), 2)
     variables = quantizer.init(KEY, 2)
-    output, _ = quantizer.apply(variables, Z[:, :2])
-    first, _ = fsq([3, 3]).apply(Variables({}, {}), Z[:, :2])
-    second, _ = fsq([3, 3]).apply(Variables({}, {}), Z[:, :2] - first.quantized)
+    output, _ = jax.jit(quantizer.apply)(variables, Z[:, :2])
+    one = jax.jit(lambda z: fsq([3, 3]).apply(Variables({}, {}), z)[0])
+    first = one(Z[:, :2])
+    second = one(Z[:, :2] - first.quantized)
     np.testing.assert_array_equal(output.indices, np.stack([first.indices, second.indices], axis=-1))
 
 
@@ -211,9 +217,9 @@ def test_a_level_whose_quantizer_knows_no_mask_and_has_a_rule_of_its_own_keeps_b
     quantizer = residual(vq(8)._replace(init=lambda key, dim: Variables({}, {}), apply=apply), 3)
     _, sums = greedy([codebook] * 3, Z)
     variables = quantizer.init(KEY, 4)
-    pulled = jax.grad(lambda z: jnp.sum(jnp.sin(quantizer.apply(variables, z)[0].quantized)))(Z)
+    pulled = jax.jit(jax.grad(lambda z: jnp.sum(jnp.sin(quantizer.apply(variables, z)[0].quantized))))(Z)
     np.testing.assert_allclose(pulled, np.cos(sums[-1]), rtol=1e-4, atol=1e-5)
-    committed = jax.grad(lambda z: jnp.sum(quantizer.apply(variables, z)[0].losses["commitment"]))(Z)
+    committed = jax.jit(jax.grad(lambda z: jnp.sum(quantizer.apply(variables, z)[0].losses["commitment"])))(Z)
     np.testing.assert_allclose(committed, np.mean(2 * (np.float64(Z) - sums), axis=0), rtol=1e-4, atol=1e-5)
 
 
@@ -247,4 +253,4 @@ def test_residual_quantizers_of_a_configuration_drop_and_share_levels():
 ])
 def test_bad_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
-        make()
+        jax.eval_shape(make)
