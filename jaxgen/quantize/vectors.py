@@ -50,9 +50,14 @@ def prepared(z: Float[Array, "... D"], dim: int, valid: Bool[Array, "..."] | Non
     z = jnp.asarray(z)
     check_vectors(z, dim)
     z = z.astype(jnp.float32)
-    finite = jnp.isfinite(jnp.sum(jnp.square(z), axis=-1))
+    finite = is_finite(z)
     z = jnp.where(finite[..., None], z, 0)
     return Vectors(z, finite, jnp.ones_like(finite) if valid is None else _checked(valid, finite.shape))
+
+
+def is_finite(z: Float[Array, "... D"]) -> Bool[Array, "..."]:
+    """Which vectors have a finite squared length in float32."""
+    return jnp.isfinite(jnp.sum(jnp.square(z.astype(jnp.float32)), axis=-1))
 
 
 def _checked(valid: Array, shape: tuple[int, ...]) -> Array:
