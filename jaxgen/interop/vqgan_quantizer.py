@@ -1,5 +1,7 @@
 """What the quantizers of published VQGANs do differently: a loss with beta on the other term, and renumbered codes."""
 
+import dataclasses
+
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
@@ -24,12 +26,19 @@ def published_vq(num_codes: int, *, beta: float = 0.25, legacy: bool = True) -> 
     if not legacy:
         return vq(num_codes, commitment=beta)
     quantizer = vq(num_codes, commitment=1.0)
+    return quantizer._replace(apply=_Legacy(quantizer, beta).apply)
 
-    def apply(variables, z, *, train=False, key=None):
-        output, state = quantizer.apply(variables, z, train=train, key=key)
-        return output._replace(losses={**output.losses, "codebook": beta * output.losses["codebook"]}), state
 
-    return quantizer._replace(apply=apply)
+@dataclasses.dataclass(frozen=True)
+class _Legacy:
+    """A quantizer whose loss of the codebook is weighted."""
+
+    quantizer: Quantizer
+    beta: float
+
+    def apply(self, variables, z, **options):
+        output, state = self.quantizer.apply(variables, z, **options)
+        return output._replace(losses={**output.losses, "codebook": self.beta * output.losses["codebook"]}), state
 
 
 def to_used(

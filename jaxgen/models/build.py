@@ -59,6 +59,9 @@ def build_quantizer(name: str, *, axis_name: str | None = None, **kwargs: Any) -
         raise unknown_name("quantizer", name, QUANTIZERS)
     function = QUANTIZERS[name]
     if "quantizer" in kwargs:
+        if not isinstance(kwargs["quantizer"], Mapping):
+            raise ValueError(f"quantizer {name!r} takes the description of one quantizer under 'quantizer', got "
+                             f"{kwargs['quantizer']!r}: levels that differ are for jaxgen.quantize.residual in Python")
         kwargs["quantizer"] = build_quantizer(axis_name=axis_name, **kwargs["quantizer"])
     if axis_name is not None and "axis_name" in inspect.signature(function).parameters:
         kwargs["axis_name"] = axis_name

@@ -8,17 +8,34 @@ xs have a leading axis of the levels to go through, which may be fewer than ther
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxgen.checks import check_count
 from jaxgen.quantize.mapped import vary_like
 from jaxgen.quantize.types import Quantizer, Variables
 
 PyTree = Any
+
+
+def levels_of(
+    quantizer: Quantizer | Sequence[Quantizer], depth: int | None, shared: bool
+) -> "EqualLevels | SharedLevels | DifferentLevels":
+    """The levels that these arguments of `residual` describe; raises ValueError where they contradict each other."""
+    if hasattr(quantizer, "apply"):
+        if depth is None:
+            raise ValueError("depth=None: say how many levels, or give a sequence of quantizers, one for each level")
+        return (SharedLevels if shared else EqualLevels)(quantizer, check_count("depth", depth))
+    if not isinstance(quantizer, Sequence) or not quantizer or not all(hasattr(q, "apply") for q in quantizer):
+        raise ValueError(f"quantizer must be a quantizer or a sequence of them, one for each level, got {quantizer!r}")
+    if shared or depth not in (None, len(quantizer)):
+        raise ValueError(f"a sequence of {len(quantizer)} quantizers has its own depth and codebooks, got "
+                         f"depth={depth} and shared={shared}: leave both out, or give one quantizer")
+    return DifferentLevels(tuple(quantizer))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +44,10 @@ class EqualLevels:
 
     quantizer: Quantizer
     depth: int
+
+    @property
+    def num_codes(self) -> int:
+        return self.quantizer.num_codes
 
     def init(self, key: Array, dim: int) -> Variables:
         return jax.vmap(lambda level_key: self.quantizer.init(level_key, dim))(jax.random.split(key, self.depth))
@@ -52,6 +73,10 @@ class SharedLevels:
     quantizer: Quantizer
     depth: int
 
+    @property
+    def num_codes(self) -> int:
+        return self.quantizer.num_codes
+
     def init(self, key: Array, dim: int) -> Variables:
         return self.quantizer.init(key, dim)
 
@@ -73,6 +98,14 @@ class DifferentLevels:
     """Quantizers that may differ; params and state are tuples."""
 
     quantizers: tuple[Quantizer, ...]
+
+    @property
+    def depth(self) -> int:
+        return len(self.quantizers)
+
+    @property
+    def num_codes(self) -> int:
+        return max(quantizer.num_codes for quantizer in self.quantizers)
 
     def init(self, key: Array, dim: int) -> Variables:
         keys = jax.random.split(key, len(self.quantizers))

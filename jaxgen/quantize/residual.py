@@ -24,9 +24,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.checks import check_count
 from jaxgen.quantize.checks import check_indices, need_key
-from jaxgen.quantize.levels import DifferentLevels, EqualLevels, SharedLevels
+from jaxgen.quantize.levels import DifferentLevels, EqualLevels, SharedLevels, levels_of
 from jaxgen.quantize.mapped import AxisName, first_position
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.vectors import checked_mask
 
 PyTree = Any
 
@@ -49,15 +50,16 @@ def residual(
     With `dropout`, training uses a random number n of levels for each example (element of z's first axis):
     n = depth with probability `1 - dropout`, otherwise uniform over `min_levels, ..., depth`. `quantized` is the sum of
     the first n codes. The levels beyond see none of the example's vectors: their losses are 0 there (the mean is over
-    all levels still), their codebooks and usage do not move by them. Their indices are those of all levels in use,
-    so that `quantized` is `lookup(indices[..., :n])`.
+    all levels still), their codebooks and usage do not move by them. Their indices are as without dropout, so that
+    `quantized` is `lookup(indices[..., :n])`.
 
     Args:
         quantizer: of each level; or a sequence of quantizers, one for each level, which may differ.
         depth: levels; left out for a sequence.
         shared: one codebook for all levels instead of one for each. What training changes without a gradient (EMA,
             k-means, revival) passes through the levels in order: each level reads the codebook as the level before
-            left it and moves it by its own vectors, so that one training step makes `depth` moves.
+            left it and moves it by its own vectors. So one training step makes `depth` moves, and its `quantized` is
+            the sum of codes between which the codebook moved.
         dropout: probability, 0 to 1; for example .5 (Kumar et al. 2023), or 1 (Zeghidour et al. 2021).
         min_levels: the fewest levels that dropout leaves.
         axis_name: mapped axis or axes over which the batch is split; dropout counts examples over them.
@@ -65,37 +67,25 @@ def residual(
     Returns:
         A `Quantizer` whose indices have a last axis of `depth` and whose losses are means over the levels. Its
         variables carry a leading axis of `depth`; shared ones are those of `quantizer`; those of a sequence are tuples.
-        `num_codes` is that of one level: of the largest, where they differ.
+        `num_codes` is that of one level; of the largest where they differ, so that not all of these indices are in
+        range for the others.
 
     Raises:
-        ValueError: `depth` below 1 or missing, no quantizers, a sequence with `depth` or `shared`, `dropout` outside
+        ValueError: no quantizer, `depth` below 1 or missing, a sequence with `depth` or `shared`, `dropout` outside
             [0, 1], `min_levels` outside [1, depth], training with dropout without a key, or indices of no level or of
             more than `depth`.
 
     References: Lee et al. 2022, arXiv:2203.01941; Zeghidour et al. 2021, arXiv:2107.03312; Kumar et al. 2023,
     arXiv:2306.06546.
     """
-    if isinstance(quantizer, Quantizer):
-        if depth is None:
-            raise ValueError("depth=None: say how many levels, or give a sequence of quantizers, one for each level")
-        depth = check_count("depth", depth)
-        levels = SharedLevels(quantizer, depth) if shared else EqualLevels(quantizer, depth)
-        num_codes = quantizer.num_codes
-    else:
-        quantizers = tuple(quantizer)
-        if not quantizers:
-            raise ValueError("quantizer is an empty sequence: give one quantizer for each level")
-        if shared or depth not in (None, len(quantizers)):
-            raise ValueError(f"a sequence of {len(quantizers)} quantizers has its own depth and codebooks, got "
-                             f"depth={depth} and shared={shared}: leave both out, or give one quantizer")
-        levels, depth, num_codes = DifferentLevels(quantizers), len(quantizers), max(q.num_codes for q in quantizers)
+    levels = levels_of(quantizer, depth, shared)
     if not 0 <= dropout <= 1:
         raise ValueError(f"dropout must be a probability from 0 to 1, got {dropout!r}")
     min_levels = check_count("min_levels", min_levels)
-    if min_levels > depth:
-        raise ValueError(f"min_levels={min_levels} is more than the depth of {depth}: choose at most {depth}")
-    settings = _Residual(levels, depth, num_codes, float(dropout), min_levels, axis_name)
-    return Quantizer(levels.init, settings.apply, settings.lookup, num_codes)
+    if min_levels > levels.depth:
+        raise ValueError(f"min_levels={min_levels} is more than the depth of {levels.depth}: choose at most that")
+    settings = _Residual(levels, float(dropout), min_levels, axis_name)
+    return Quantizer(levels.init, settings.apply, settings.lookup, levels.num_codes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +93,6 @@ class _Residual:
     """The functions of `residual`, whatever the levels' codebooks."""
 
     levels: EqualLevels | SharedLevels | DifferentLevels
-    depth: int
-    num_codes: int
     dropout: float
     min_levels: int
     axis_name: AxisName
@@ -114,13 +102,16 @@ class _Residual:
         valid: Bool[Array, "..."] | None = None,
     ) -> tuple[QuantizeOutput, PyTree]:
         z = z.astype(jnp.float32) if jnp.issubdtype(z.dtype, jnp.floating) else z
-        in_use = self._levels_in_use(key, z.shape[:-1]) if train and self.dropout else None
+        in_use = None
+        if train and self.dropout:
+            in_use = self._levels_in_use(key, z.shape[:-1])
+            valid = jnp.ones_like(in_use, bool) if valid is None else checked_mask(valid, in_use.shape)
 
         def step(quantizer: Quantizer, variables: Variables, sums: tuple, level: tuple) -> tuple:
             total, kept = sums
             number, level_key = level
             used = None if in_use is None else number < in_use
-            counts = valid if used is None else used if valid is None else used & valid
+            counts = valid if used is None else used & valid
             left = z - jax.lax.stop_gradient(total)
             output, state = _quantize(quantizer, train)(*variables, z - total, left, level_key, counts)
             total = total + output.quantized
@@ -128,21 +119,21 @@ class _Residual:
             return (total, kept), (output.indices, output.losses), state
 
         zero = jnp.zeros_like(z)
-        keys = None if key is None else jax.random.split(key, self.depth)
+        keys = None if key is None else jax.random.split(key, self.levels.depth)
         sums = (zero, None if in_use is None else zero)
         (total, kept), (indices, losses), state = self.levels.fold(
-            step, variables, sums, (jnp.arange(self.depth, dtype=jnp.int32), keys)
+            step, variables, sums, (jnp.arange(self.levels.depth, dtype=jnp.int32), keys)
         )
         losses = jax.tree.map(lambda loss: jnp.mean(loss, axis=0), losses)
         quantized = total if in_use is None else kept
         return QuantizeOutput(quantized, jnp.moveaxis(indices, 0, -1), losses), state
 
     def lookup(self, variables: Variables, indices: Int[Array, "... k"]) -> Float[Array, "... D"]:
-        indices = jnp.asarray(indices)
-        if indices.ndim == 0 or not 1 <= indices.shape[-1] <= self.depth:
-            raise ValueError(f"indices has shape {indices.shape}, but a residual quantizer of depth {self.depth} needs "
-                             f"[..., k], the indices of its first k levels, 1 <= k <= {self.depth}.")
-        check_indices(indices, self.num_codes)
+        indices, depth = jnp.asarray(indices), self.levels.depth
+        if indices.ndim == 0 or not 1 <= indices.shape[-1] <= depth:
+            raise ValueError(f"indices has shape {indices.shape}, but a residual quantizer of depth {depth} needs "
+                             f"[..., k], the indices of its first k levels, 1 <= k <= {depth}.")
+        check_indices(indices, self.levels.num_codes)
 
         def step(quantizer: Quantizer, variables: Variables, total: Array, level: Array) -> tuple:
             return total + quantizer.lookup(variables, level), None, None
@@ -155,13 +146,13 @@ class _Residual:
     def _levels_in_use(self, key: Array | None, shape: tuple[int, ...]) -> Int[Array, "..."]:
         """How many levels each vector uses; drawn by the example's position in the global batch."""
         # No level has this key: theirs are fold_in(key, 0), ..., fold_in(key, depth - 1), which is what split gives.
-        key = jax.random.fold_in(need_key(key, "residual with dropout"), self.depth)
+        key = jax.random.fold_in(need_key(key, "residual with dropout"), self.levels.depth)
         examples = shape[0] if shape else 1
 
         def draw(position):
             dropped, count = jax.random.split(jax.random.fold_in(key, position))
-            fewer = jax.random.randint(count, (), self.min_levels, self.depth + 1, jnp.int32)
-            return jnp.where(jax.random.uniform(dropped, (), jnp.float32) < self.dropout, fewer, self.depth)
+            fewer = jax.random.randint(count, (), self.min_levels, self.levels.depth + 1, jnp.int32)
+            return jnp.where(jax.random.uniform(dropped, (), jnp.float32) < self.dropout, fewer, self.levels.depth)
 
         positions = first_position(examples, self.axis_name) + jnp.arange(examples, dtype=jnp.int32)
         drawn = jax.vmap(draw)(positions)

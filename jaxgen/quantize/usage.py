@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgen.checks import check_count
 from jaxgen.quantize.checks import check_indices
 from jaxgen.quantize.mapped import AxisName, psum
+from jaxgen.quantize.vectors import checked_mask
 
 
 class CodebookUsage(NamedTuple):
@@ -63,10 +64,7 @@ def usage(
         raise ValueError(f"levels={levels}, but indices has shape {indices.shape}, with {indices.ndim} axes.")
     split = indices.ndim - levels
     vectors, depths = indices.shape[:split], indices.shape[split:]
-    counted = jnp.ones(vectors, bool) if valid is None else jnp.asarray(valid)
-    if counted.dtype != bool or counted.shape != vectors:
-        raise ValueError(f"valid has shape {counted.shape} and dtype {counted.dtype}, but must be a boolean mask of "
-                         f"shape {vectors}, since levels={levels} and indices has shape {indices.shape}.")
+    counted = jnp.ones(vectors, bool) if valid is None else checked_mask(valid, vectors)
     # A negative index would wrap; as one beyond the codes it is dropped.
     flat = jnp.where(indices < 0, num_codes, indices).reshape(math.prod(vectors), math.prod(depths))
     weights = counted.reshape(-1).astype(jnp.int32)

@@ -56,7 +56,7 @@ def prepared(z: Float[Array, "... D"], dim: int, valid: Bool[Array, "..."] | Non
     finite = is_finite(z)
     # By component: as a select by vector, which XLA recomputes wherever z is read, it took twice the time of `lfq`.
     z = jnp.where(jnp.abs(z) < _LARGEST, z, 0)
-    return Vectors(z, finite, jnp.ones_like(finite) if valid is None else _checked(valid, finite.shape))
+    return Vectors(z, finite, jnp.ones_like(finite) if valid is None else checked_mask(valid, finite.shape))
 
 
 def is_finite(z: Float[Array, "... D"]) -> Bool[Array, "..."]:
@@ -64,7 +64,8 @@ def is_finite(z: Float[Array, "... D"]) -> Bool[Array, "..."]:
     return jnp.all(jnp.abs(z) < _LARGEST, axis=-1)
 
 
-def _checked(valid: Array, shape: tuple[int, ...]) -> Array:
+def checked_mask(valid: Array, shape: tuple[int, ...]) -> Array:
+    """The mask `valid`; raises ValueError unless it is boolean and has this shape, that of the vectors."""
     valid = jnp.asarray(valid)
     if valid.dtype != bool or valid.shape != shape:
         raise ValueError(f"valid has shape {valid.shape} and dtype {valid.dtype}, but must be a boolean mask of the "

@@ -50,6 +50,17 @@ def test_levels_are_named_in_the_metrics_and_summed_in_the_loss():
     assert {"top_perplexity", "bottom_perplexity"} <= set(metrics)
 
 
+def test_each_level_of_a_residual_quantizer_has_its_own_perplexity():
+    def two_deep(variables, x, *, train, key):
+        _, output, state = forward(variables, x, train=train, key=key)
+        indices = jnp.stack([output.indices, jnp.zeros_like(output.indices)], axis=-1)
+        return x, QuantizeOutput(x[:, :, 0], indices, {}), state
+
+    _, (metrics, _) = vqvae_loss(jnp.float32(1), 0, BATCH, None, forward=two_deep, num_codes=4)
+    assert metrics["0_perplexity"] == pytest.approx(2.0) and metrics["1_perplexity"] == pytest.approx(1.0)
+    assert "perplexity" not in metrics
+
+
 def test_perplexity_counts_the_whole_batch_of_all_devices():
     def per_device(images):
         return vqvae_loss(jnp.float32(1), 0, {"image": images}, None, forward=forward, num_codes=4,

@@ -135,6 +135,28 @@ def test_residual_vq_agrees():
     close(jnp.mean(output.losses["commitment"]), float(losses.detach().mean()))
 
 
+@pytest.mark.parametrize(("sizes", "shared"), [((8, 8, 8), True), ((9, 7, 5), False)])
+def test_residual_vq_of_shared_or_different_codebooks_agrees_and_so_do_its_first_levels(sizes, shared):
+    theirs = peer.ResidualVQ(dim=4, num_quantizers=3, codebook_size=sizes[0] if shared else sizes, rotation_trick=False,
+                             shared_codebook=shared, quantize_dropout=True)
+    generator = np.random.default_rng(2)
+    codebooks = [generator.normal(size=(size, 4)).astype(np.float32) for size in (sizes[:1] if shared else sizes)]
+    for layer, codebook in zip(theirs.layers, codebooks * 3 if shared else codebooks, strict=True):
+        with torch.no_grad():
+            layer._codebook.embed.copy_(torch.tensor(codebook[None]))
+    theirs.eval()  # which levels are dropped in training is drawn
+    ours = residual(vq(8), 3, shared=True) if shared else residual([vq(size) for size in sizes])
+    params = [{"codebook": jnp.asarray(codebook)} for codebook in codebooks]
+    variables = Variables(params[0], {}) if shared else Variables(tuple(params), ({}, {}, {}))
+    output, _ = ours.apply(variables, jnp.asarray(Z))
+    quantized, indices, _ = theirs(torch.tensor(Z))
+    np.testing.assert_array_equal(output.indices, numpy(indices))
+    close(output.quantized, numpy(quantized), rtol=1e-5, atol=1e-5)
+    for count in (1, 2, 3):
+        expected = theirs.get_output_from_indices(indices[..., :count])
+        close(ours.lookup(variables, output.indices[..., :count]), numpy(expected), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("rotated", [False, True])
 def test_simvq_agrees(rotated):
     theirs = peer.SimVQ(dim=4, codebook_size=16, rotation_trick=rotated)

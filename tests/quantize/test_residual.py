@@ -186,6 +186,15 @@ def test_levels_of_different_quantizers_follow_each_other():
         quantizer.lookup(variables, jnp.full((2, 3), 7))
 
 
+def test_quantizers_without_variables_need_no_key_to_be_levels():
+    quantizer = residual(fsq([3, 3]), 2)
+    variables = quantizer.init(KEY, 2)
+    output, _ = quantizer.apply(variables, Z[:, :2])
+    first, _ = fsq([3, 3]).apply(Variables({}, {}), Z[:, :2])
+    second, _ = fsq([3, 3]).apply(Variables({}, {}), Z[:, :2] - first.quantized)
+    np.testing.assert_array_equal(output.indices, np.stack([first.indices, second.indices], axis=-1))
+
+
 def test_a_level_whose_quantizer_knows_no_mask_and_has_a_rule_of_its_own_keeps_both_gradients():
     @jax.custom_vjp
     def replace(z, q):
@@ -217,7 +226,9 @@ def test_residual_quantizers_of_a_configuration_drop_and_share_levels():
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: residual(vq(4)), "depth=None"),
-    (lambda: residual([]), "empty sequence"),
+    (lambda: residual([]), r"sequence of them, one for each level, got \[\]"),
+    (lambda: residual(vq, 2), "sequence of them, one for each level, got <function vq"),
+    (lambda: residual([vq, vq]), "sequence of them, one for each level"),
     (lambda: residual([vq(4), vq(4)], 3), "sequence of 2 quantizers has its own depth"),
     (lambda: residual([vq(4), vq(4)], shared=True), "shared=True"),
     (lambda: residual(vq(4), 2, dropout=1.5), "dropout must be a probability from 0 to 1, got 1.5"),
@@ -226,6 +237,11 @@ def test_residual_quantizers_of_a_configuration_drop_and_share_levels():
     (lambda: residual(vq(4), 2, min_levels=0), "min_levels must be an integer of at least 1"),
     (lambda: residual(vq(4), 2, dropout=0.5).apply(residual(vq(4), 2).init(KEY, 4), Z, train=True),
      "key=None, but residual with dropout"),
+    (lambda: residual(vq(4), 2, dropout=0.5, axis_name="cores").apply(
+        residual(vq(4), 2).init(KEY, 4), Z, train=True, key=KEY), "axis_name='cores'"),
+    (lambda: residual(vq(4), 2, dropout=0.5).apply(
+        residual(vq(4), 2).init(KEY, 4), Z[None], train=True, key=KEY, valid=jnp.ones(10, bool)),
+     r"valid has shape \(10,\)"),
     (lambda: residual([fsq([3, 3]), residual(fsq([3, 3]), 2)]).apply(
         residual([fsq([3, 3]), residual(fsq([3, 3]), 2)]).init(KEY, 2), Z[:, :2]), "levels' indices have the shapes"),
 ])

@@ -1,3 +1,7 @@
+"""Use of a codebook: perplexity, used fraction and histogram, of one codebook or of each of several."""
+
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +35,63 @@ def test_histograms_of_batches_add_up():
     a, b = jnp.array([0, 1, 1]), jnp.array([3, 3])
     summed = usage_of(usage(a, 4).histogram + usage(b, 4).histogram)
     np.testing.assert_allclose(summed.perplexity, usage(jnp.concatenate([a, b]), 4).perplexity)
+
+
+def test_levels_are_counted_each_for_itself():
+    indices = np.random.default_rng(0).integers(0, 5, (7, 6, 3, 2))
+    for levels in (0, 1, 2):
+        result = jax.jit(partial(usage, num_codes=6, levels=levels))(indices)
+        depths = indices.shape[4 - levels:]
+        assert (result.perplexity.shape, result.used.shape, result.histogram.shape) == (depths, depths, (*depths, 6))
+        for place in np.ndindex(*depths):
+            counts = np.bincount(indices[(..., *place)].reshape(-1), minlength=6)
+            np.testing.assert_array_equal(result.histogram[place], counts)
+            np.testing.assert_allclose(result.perplexity[place], np.exp(entropy(counts)), rtol=1e-5)
+            np.testing.assert_allclose(result.used[place], np.mean(counts > 0), rtol=1e-6)
+
+
+def test_levels_that_use_one_code_each_have_perplexity_one_and_not_that_of_their_mixture():
+    indices = jnp.stack([jnp.zeros(9, jnp.int32), jnp.full(9, 3)], axis=-1)
+    np.testing.assert_allclose(usage(indices, 4).perplexity, 2, rtol=1e-6)
+    np.testing.assert_allclose(usage(indices, 4, levels=1).perplexity, [1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [0, 1])
+def test_only_valid_vectors_are_counted(levels):
+    indices = np.random.default_rng(1).integers(0, 5, (4, 6, 3))
+    valid = np.arange(6) < np.array([6, 2, 0, 3])[:, None]
+    whole = usage(indices[valid], 5, levels=levels)
+    mask = valid if levels else np.broadcast_to(valid[..., None], indices.shape)
+    jax.tree.map(np.testing.assert_array_equal, usage(indices, 5, levels=levels, valid=mask), whole)
+
+
+def test_without_a_valid_vector_nothing_is_used():
+    result = usage(jnp.zeros((4, 2), jnp.int32), 5, valid=jnp.zeros((4, 2), bool))
+    np.testing.assert_array_equal(result.histogram, np.zeros(5))
+    np.testing.assert_allclose((result.perplexity, result.used), (1, 0))
+
+
+def test_traced_indices_out_of_range_are_not_counted():
+    histogram = jax.jit(partial(usage, num_codes=3))(jnp.array([-1, 0, 2, 2, 3])).histogram
+    np.testing.assert_array_equal(histogram, [1, 0, 2])
+
+
+def test_float64_mode_and_forbidden_rank_promotion_change_no_type():
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        result = jax.eval_shape(partial(usage, num_codes=np.int64(4), levels=np.int64(1)), np.zeros((5, 2), np.int64))
+    assert [x.dtype for x in result] == [jnp.float32, jnp.float32, jnp.int32]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"valid": np.ones((3, 2), np.int32)}, "valid has shape .* and dtype int32"),
+    ({"valid": np.ones(3, bool)}, r"boolean mask of the vectors, of shape \(3, 2\)"),
+    ({"valid": np.ones((3, 2), bool), "levels": 1}, r"boolean mask of the vectors, of shape \(3,\)"),
+    ({"levels": 3}, r"levels=3, but indices has shape \(3, 2\)"),
+    ({"levels": True}, "levels must be an integer of at least 0, got True"),
+])
+def test_masks_and_levels_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        usage(np.zeros((3, 2), np.int32), 4, **arguments)
 
 
 @pytest.mark.parametrize("indices", [[0, 4], [-1, 0], [0.5], []])
