@@ -4,6 +4,9 @@
     variables = quantizer.init(key, dim)
     output, state = quantizer.apply(variables, z, train=True)
 
+For padded sequences, `apply(..., valid=mask)` leaves vectors out of the state, the losses and all statistics.
+Quantizers with equal settings are equal, and can be pickled.
+
 Quantizers: `vq`, `fsq`, `lfq`, `gumbel`, `simvq`. Combinators: `residual`, `grouped`, `projected`; they compose.
 """
 

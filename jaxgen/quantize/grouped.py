@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
+from jaxgen.checks import check_count, check_floating
 from jaxgen.quantize.checks import check_indices
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.vectors import is_finite
 
 
 def grouped(quantizer: Quantizer, groups: int) -> Quantizer:
@@ -57,6 +58,9 @@ class _Grouped:
     ) -> tuple[QuantizeOutput, Any]:
         if z.ndim == 0:
             raise ValueError("z has shape (): pass vectors [..., D].")
+        check_floating("z", z)
+        # A vector that is not finite is so in every group, so that none of its parts enters a codebook.
+        z = jnp.where(is_finite(z)[..., None], z, jnp.nan)
         slices = jnp.moveaxis(z.reshape(*z.shape[:-1], self.groups, self.part(z.shape[-1])), -2, 0)
         keys = None if key is None else jax.random.split(key, self.groups)
         mask = {} if valid is None else {"valid": valid}

@@ -165,7 +165,8 @@ def factorised_entropy(
     weight = _weight(logits, counted)
     count = jnp.maximum(psum(jnp.sum(weight), axis_name), 1)
     ones, zeros = (
-        psum(jnp.sum(jax.nn.sigmoid(s) * weight[:, None], axis=0), axis_name) / count for s in (logits, -logits)
+        psum(jnp.dot(weight, jax.nn.sigmoid(s), precision=jax.lax.Precision.HIGHEST), axis_name) / count
+        for s in (logits, -logits)
     )
     return jnp.sum(_surprise(ones) + _surprise(zeros))
 
@@ -191,8 +192,9 @@ def joint_entropy(
     chunk = max(1, _CHUNK >> lower)
 
     def summed(logits: Array, weight: Array) -> Array:
-        left, right = _product_distribution(logits[:, :lower]), _product_distribution(logits[:, lower:])
-        return jnp.dot((left * weight[:, None]).T, right, precision=jax.lax.Precision.HIGHEST)
+        left = _product_distribution(logits[:, :lower], weight)
+        right = _product_distribution(logits[:, lower:], jnp.ones_like(weight))
+        return jnp.dot(left.T, right, precision=jax.lax.Precision.HIGHEST)
 
     weight = _weight(logits, counted)
     # A symbolic number of vectors, under `jax.export`, goes through in one piece.
@@ -215,9 +217,9 @@ def _weight(logits: Float[Array, "n bits"], counted: Bool[Array, "n"] | None) ->
     return jnp.ones_like(logits[:, 0]) if counted is None else counted.astype(logits.dtype)
 
 
-def _product_distribution(logits: Float[Array, "n bits"]) -> Float[Array, "n codes"]:
-    """The distribution over the `2^bits` values of independent bits, bit 0 the lowest."""
-    p = jnp.ones_like(logits[:, :1])
+def _product_distribution(logits: Float[Array, "n bits"], weight: Float[Array, "n"]) -> Float[Array, "n codes"]:
+    """`weight` times the distribution over the `2^bits` values of independent bits, bit 0 the lowest."""
+    p = weight[:, None]
     for bit in range(logits.shape[1]):
         s = logits[:, bit : bit + 1]
         p = jnp.concatenate([p * jax.nn.sigmoid(-s), p * jax.nn.sigmoid(s)], axis=1)

@@ -22,10 +22,13 @@ class QuantizeOutput(NamedTuple):
     """What quantizing vectors `z [..., D]` gives.
 
     Attributes:
-        quantized: `[..., D]` float32. Its value is exactly `lookup(indices)`; its gradient is the estimator's.
+        quantized: `[..., D]` float32. Its value is exactly `lookup(indices)`; its gradient is the estimator's. It is
+            NaN, with index 0 and losses that are NaN, for a vector with a component that is NaN, infinite or beyond
+            1e15, which changes no state.
         indices: `[...]` int32; residual and grouped quantizers append an axis, `[..., depth]` or `[..., groups]`.
         losses: per vector, `[...]` float32 each and already weighted: "codebook", "commitment", "entropy" where
-            they apply. An objective adds the mean of each.
+            they apply; 0 where a vector is not `valid`. An objective adds the mean of each, which with a mask is
+            `jnp.sum(loss) / jnp.maximum(jnp.sum(valid), 1)`, both sums over all devices.
     """
 
     quantized: Float[Array, "... D"]

@@ -1,8 +1,9 @@
 """What every quantizer does with its vectors before and after: which of them are numbers, and which count.
 
-A vector is finite if its squared length is, in float32: no NaN, nothing infinite, nothing that overflows. One that is
-not is quantized to NaN and has NaN losses, so that it is seen; but it enters no codebook and no statistic, which it
-would spoil for good. Nor does a vector that the caller masks with `valid`: it is quantized, and its losses are 0.
+A vector is finite if all its components are below 1e15 in size: no NaN, nothing infinite, nothing whose squares could
+overflow when they are summed. One that is not is quantized to NaN and has NaN losses, so that it is seen; but it enters
+no codebook and no statistic, which it would spoil for good. Nor does a vector that the caller masks with `valid`: it is
+quantized, and its losses are 0.
 """
 
 from typing import NamedTuple
@@ -14,12 +15,14 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgen.quantize.checks import check_vectors
 from jaxgen.quantize.types import QuantizeOutput
 
+_LARGEST = 1e15
+
 
 class Vectors(NamedTuple):
     """Vectors to be quantized.
 
     Attributes:
-        z: `[..., D]` float32, with zeros for the vectors that are not finite.
+        z: `[..., D]` float32, with zeros for the components that are not finite.
         finite: `[...]`, which are.
         valid: `[...]`, which the caller wants to count.
     """
@@ -50,9 +53,15 @@ def prepared(z: Float[Array, "... D"], dim: int, valid: Bool[Array, "..."] | Non
     z = jnp.asarray(z)
     check_vectors(z, dim)
     z = z.astype(jnp.float32)
-    finite = jnp.isfinite(jnp.sum(jnp.square(z), axis=-1))
-    z = jnp.where(finite[..., None], z, 0)
+    finite = is_finite(z)
+    # By component: as a select by vector, which XLA recomputes wherever z is read, it took twice the time of `lfq`.
+    z = jnp.where(jnp.abs(z) < _LARGEST, z, 0)
     return Vectors(z, finite, jnp.ones_like(finite) if valid is None else checked_mask(valid, finite.shape))
+
+
+def is_finite(z: Float[Array, "... D"]) -> Bool[Array, "..."]:
+    """Which vectors have only components that are numbers below 1e15 in size."""
+    return jnp.all(jnp.abs(z) < _LARGEST, axis=-1)
 
 
 def checked_mask(valid: Array, shape: tuple[int, ...]) -> Array:

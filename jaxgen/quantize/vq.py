@@ -66,7 +66,7 @@ def vq(
         A `Quantizer`. `apply` with `train=True` needs a key for k-means and revival, the same on all devices.
 
     Raises:
-        ValueError: an argument outside its range, or an unknown name.
+        ValueError: an argument outside its range, an unknown name, or in `apply` an `axis_name` that is not mapped.
     """
     num_codes = check_count("num_codes", num_codes)
     kmeans_iterations = check_count("kmeans_iterations", kmeans_iterations, smallest=0)

@@ -80,6 +80,7 @@ def prepared(name):
     return quantizer, Variables(variables.params, state), z, evaluate, train
 
 
+@functools.cache
 def fresh(name):
     return prepared(name)[0].init(jax.random.key(1), CASES[name].dim)
 
