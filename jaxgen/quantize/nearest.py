@@ -39,7 +39,7 @@ def nearest(
     """The index of the code nearest to each vector; the lowest such index where several are equally near.
 
     argmin_k |z - e_k|^2, or argmax_k of the cosine. Computed in float32 at full precision whatever the dtypes.
-    A vector with a NaN gets index 0. No gradient.
+    A vector with a NaN gets index 0; a code whose squared length is not finite is nearest to no vector. No gradient.
 
     Args:
         z: vectors `[..., D]`.
@@ -63,10 +63,12 @@ def nearest(
     check_vectors(z, codebook.shape[1])
     z, codebook = (jax.lax.stop_gradient(x.astype(jnp.float32)) for x in (z, codebook))
     flat = z.reshape(-1, z.shape[-1])
+    square = jnp.sum(jnp.square(codebook), axis=-1)
+    finite = jnp.isfinite(square)
+    codebook = jnp.where(finite[:, None], codebook, 0)
     if metric == "cosine":
-        codebook, bias = unit(codebook), jnp.zeros(codebook.shape[0])
-    else:
-        bias = jnp.sum(jnp.square(codebook), axis=-1) / 2
+        codebook, square = unit(codebook), jnp.zeros_like(square)
+    bias = jnp.where(finite, square / 2, jnp.inf)
     tokens, codes = flat.shape[0], codebook.shape[0]
     # A symbolic number of vectors, under `jax.export`, goes through in blocks, which suit any number.
     if block_size is None and not is_symbolic_dim(tokens) and tokens * codes <= _WHOLE:

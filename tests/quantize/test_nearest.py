@@ -96,3 +96,14 @@ def test_bad_input_is_refused(arguments, message):
     arguments = {"codebook": jnp.zeros((4, 5))} | arguments
     with pytest.raises(ValueError, match=message):
         nearest(jnp.zeros((3, 5)), arguments.pop("codebook"), **arguments)
+
+
+@pytest.mark.parametrize("block_size", [None, 4])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_code_that_is_not_finite_is_nearest_to_no_vector(metric, block_size):
+    generator = np.random.default_rng(3)
+    z, codebook = np.float32(generator.normal(size=(40, 2))), np.float32(generator.normal(size=(11, 2)))
+    expected = cdist(z, codebook[3:], metric).argmin(axis=1) + 3
+    codebook[:3, 1] = np.nan, np.inf, 1e30
+    np.testing.assert_array_equal(nearest(z, codebook, metric=metric, block_size=block_size), expected)
+    assert not np.any(nearest(z, np.full_like(codebook, np.nan), metric=metric, block_size=block_size))
