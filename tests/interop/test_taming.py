@@ -1,3 +1,4 @@
+import pickle
 import re
 
 import chex
@@ -121,3 +122,13 @@ def test_beta_scales_the_term_that_it_scaled_in_training(legacy, to_encoder, to_
     assert float(value) == pytest.approx(1.4 * 0.25)
     np.testing.assert_allclose(encoder, [[0.5 * to_encoder, 0.5 * to_encoder]], rtol=1e-6)
     np.testing.assert_allclose(codes, [[-0.5 * to_codes, -0.5 * to_codes], [0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_published_quantizers_compare_pickle_and_take_a_mask(legacy):
+    quantizer = published_vq(2, beta=0.4, legacy=legacy)
+    assert quantizer == published_vq(2, beta=0.4, legacy=legacy) == pickle.loads(pickle.dumps(quantizer))
+    assert quantizer != published_vq(2, beta=0.3, legacy=legacy)
+    variables = quantizer.init(jax.random.key(0), 2)
+    output, _ = quantizer.apply(variables, jnp.ones((2, 2)), valid=jnp.array([True, False]))
+    assert all(loss[0] > 0 and loss[1] == 0 for loss in output.losses.values())
