@@ -10,10 +10,12 @@ import pytest
 from jaxgen.quantize import Variables
 from tests.quantize.cases import ALL, CASES, KEY, assert_trees_close, fresh, prepared
 
-pytestmark = pytest.mark.parametrize("name", CASES)
+each = pytest.mark.parametrize("name", CASES)
+OFTEN = ("vq_ema_kmeans_revival", "vq_cosine_kmeans_revival", "lfq", "gumbel", "residual_vq")
 BAD = [jnp.nan, jnp.inf, -jnp.inf, 1e38]  # the last one overflows when it is squared
 
 
+@each
 def test_vectors_that_are_not_finite_are_seen_in_the_output_and_change_nothing_else(name):
     _, trained, z, _, train = prepared(name)
     for variables in (fresh(name), trained):
@@ -29,6 +31,7 @@ def test_vectors_that_are_not_finite_are_seen_in_the_output_and_change_nothing_e
         assert_trees_close(good(output), good(expected))
 
 
+@each
 def test_vectors_that_are_not_valid_might_as_well_be_missing(name):
     _, trained, z, _, train = prepared(name)
     for variables in (fresh(name), trained):
@@ -41,6 +44,7 @@ def test_vectors_that_are_not_valid_might_as_well_be_missing(name):
             assert_trees_close(jax.tree.map(lambda x: x[:, :4], output), expected)
 
 
+@each
 def test_a_batch_without_valid_vectors_leaves_the_state_as_it_is(name):
     _, trained, z, _, train = prepared(name)
     for variables in (fresh(name), trained):
@@ -50,6 +54,9 @@ def test_a_batch_without_valid_vectors_leaves_the_state_as_it_is(name):
         assert not any(np.any(loss) for loss in output.losses.values())
 
 
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in CASES
+])
 def test_vectors_that_do_not_count_get_no_gradient_and_spoil_none(name):
     quantizer, variables, z, _, _ = prepared(name)
 
@@ -66,6 +73,7 @@ def test_vectors_that_do_not_count_get_no_gradient_and_spoil_none(name):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((to_params, to_z)))
 
 
+@each
 @pytest.mark.parametrize("valid", [ALL[0], ALL.astype(jnp.int32), ALL[..., None]])
 def test_a_mask_that_does_not_fit_is_refused(name, valid):
     quantizer, variables, z, _, _ = prepared(name)
