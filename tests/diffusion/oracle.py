@@ -91,4 +91,10 @@ STOCHASTIC = {
     "sa_solver": d.sa_solver(),
     "sa_3_3_between": d.sa_solver(0.8, predictor_order=3, corrector_order=3, lo=0.05, hi=1.0),
 }
+# With the code of another one; what holds for every solver is tested without them where it costs a compilation.
+VARIANTS = (
+    "ddim", "ddim_half", "dpmpp_2m_heun", "unipc_1", "unipc_2_bh1", "lms_2", "lms_3", "ddpm_large", "deis_2", "sa_1_2",
+    "kdpm2_ancestral", "rk4_in_time", "lms_in_time", "dpmpp_2m_in_time", "sa_3_3_between", "euler_ancestral",
+    "dpmpp_2s", "dpmpp_3m", "deis_3_in_time", "sa_3_4",
+)
 ALL = {**DETERMINISTIC, **STOCHASTIC, "consistency": d.consistency()}

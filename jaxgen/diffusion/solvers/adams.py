@@ -53,7 +53,7 @@ def _multistep(order: int, time: Callable[[Array], Array], moments: Callable, in
         known = [jnp.where(count > j, level, (j + 2) * sigma) for j, level in enumerate(levels)]
         nodes = [0.0, *[(time(level) - start) / (time(end) - start) for level in known]]
         averages = moments(sigma, end)
-        rows = [weights(nodes[: p + 1], averages) for p in range(order)]
+        rows = [[1.0], *(weights(nodes[: p + 1], averages) for p in range(1, order))]
         row = select_by_count(jnp.where(first, 0, count), rows)
         x = _advance(x, denoised, sigma, sigma_next, row, list(slopes))
         levels = (sigma.astype(x.dtype), *levels)

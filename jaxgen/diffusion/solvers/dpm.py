@@ -29,12 +29,12 @@ def empty_history(x: Array, length: int) -> History:
 
 
 def reach(history: History, h: Array) -> Array:
-    """How many past steps an extrapolation over a step h may use: none where it is more than 3 times the last one.
+    """How many past steps an extrapolation over a step h may use: none where it is more than 2.5 times the last one.
 
     A parabola through near points says nothing far away. The last step of a "leading" or "linspace" grid is such a
     one, from an index of 20, say, to 0.
     """
-    return jnp.where(jnp.abs(h) > 3 * jnp.abs(history.h[0]), 0, history.count)
+    return jnp.where(jnp.abs(h) > 2.5 * jnp.abs(history.h[0]), 0, history.count)
 
 
 def push(history: History, denoised: Array, h: Array) -> History:
@@ -96,7 +96,7 @@ def dpmpp_3m_sde(eta: Any = 1.0, *, noise_scale: Any = 1.0) -> Solver:
         w_j = integral over the step of (1 + eta) e^(-(1 + eta)(lambda' - lambda)) l_j(lambda) dlambda
 
     In the usual phi-function form the curvature term is 2 (phi_2 / k - 1/2) times the second divided difference.
-    Published code drops the 2, which leaves a method of second order. A step of more than 3 times the length of the
+    Published code drops the 2, which leaves a method of second order. A step of more than 2.5 times the length of the
     last one is of first order.
 
     Args:
@@ -153,7 +153,7 @@ def unipc(order: int = 2, *, kind: str = "bh2") -> Solver:
 
     Args:
         order: 1, 2 or 3, of the predictor; with the corrector the method is one order better. With 3, the predictor
-            of a step of more than 3 times the length of the last one is of first order.
+            of a step of more than 2.5 times the length of the last one is of first order.
         kind: "bh2" or "bh1".
 
     Zhao et al., "UniPC" (2023), algorithms 5 and 6.

@@ -25,7 +25,7 @@ def sa_solver(
         correct   x' + sum_j v_j D_j - sum_j w_j D_j                      over D at the predicted x' and before
 
     w and v are the integrals over the step of k e^(-k (1 - u)) times the Lagrange polynomials of the evaluations.
-    The step into 0 is of first order, and so is the predictor of a step of more than 3 times the length of the last.
+    The step into 0 is of first order, and so is the predictor of a step of more than 2.5 times the length of the last.
 
     Args:
         tau: 0 is deterministic, 1 the reverse SDE; may be traced.
