@@ -73,9 +73,7 @@ DETERMINISTIC = {
     "sa_1_2": d.sa_solver(0.0, predictor_order=1),
     "sa_3_4": d.sa_solver(0.0, predictor_order=3, corrector_order=4),
     "heun_in_time": d.in_flow_time(d.heun()),
-    "rk4_in_time": d.in_flow_time(d.rk4()),
     "lms_in_time": d.in_flow_time(d.lms(2)),
-    "dpmpp_2m_in_time": d.in_flow_time(d.dpmpp_2m()),
 }
 STOCHASTIC = {
     "ddim_half": d.ddim(0.5),
@@ -94,7 +92,7 @@ STOCHASTIC = {
 # With the code of another one; what holds for every solver is tested without them where it costs a compilation.
 VARIANTS = (
     "ddim", "ddim_half", "dpmpp_2m_heun", "unipc_1", "unipc_2_bh1", "lms_2", "lms_3", "ddpm_large", "deis_2", "sa_1_2",
-    "kdpm2_ancestral", "rk4_in_time", "lms_in_time", "dpmpp_2m_in_time", "sa_3_3_between", "euler_ancestral",
+    "kdpm2_ancestral", "lms_in_time", "sa_3_3_between", "euler_ancestral",
     "dpmpp_2s", "dpmpp_3m", "deis_3_in_time", "sa_3_4",
 )
 ALL = {**DETERMINISTIC, **STOCHASTIC, "consistency": d.consistency()}

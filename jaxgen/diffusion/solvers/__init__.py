@@ -1,5 +1,7 @@
 """Solvers of the probability-flow equation and of the reverse diffusion, as pairs of pure functions."""
 
+import inspect
+
 from jaxgen.diffusion.solvers.adams import deis, ipndm, lms, pndm
 from jaxgen.diffusion.solvers.base import Carry, Solver
 from jaxgen.diffusion.solvers.dpm import dpmpp_2m, dpmpp_2m_sde, dpmpp_3m_sde, unipc
@@ -49,10 +51,14 @@ def get_solver(name: str, **options) -> Solver:
     """The solver of this name, `get_solver("ddim", eta=0.5)`, for scripts that take the name as an argument.
 
     Raises:
-        ValueError: for an unknown name, with the nearest one.
+        ValueError: for an unknown name, of the solver or of an option, with the nearest one.
     """
     if name not in SOLVERS:
         raise unknown_name("solver", name, SOLVERS)
+    known = inspect.signature(SOLVERS[name]).parameters
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known)
     return SOLVERS[name](**options)
 
 

@@ -67,6 +67,7 @@ def dpmpp_2m_sde(eta: Any = 1.0, *, kind: str = "midpoint", noise_scale: Any = 1
     Lu et al. (2022), section 5, and the SDE family of Zhang, Chen, "DEIS" (2023).
     """
     check_not_negative("eta", eta)
+    check_not_negative("noise_scale", noise_scale)
     if kind not in ("midpoint", "heun"):
         raise unknown_name("kind", kind, ("midpoint", "heun"))
 
@@ -106,6 +107,7 @@ def dpmpp_3m_sde(eta: Any = 1.0, *, noise_scale: Any = 1.0) -> Solver:
     Lu et al. (2022); the weights are those of an exponential Adams-Bashforth method (Hochbruck, Ostermann 2010).
     """
     check_not_negative("eta", eta)
+    check_not_negative("noise_scale", noise_scale)
 
     def init(x):
         return Carry(x, empty_history(x, 2))

@@ -229,6 +229,7 @@ def consistency(sigma_min: Any = 0.002) -> Solver:
 
     Song, Dhariwal, Chen, Sutskever, "Consistency models" (2023), algorithm 1.
     """
+    check_not_negative("sigma_min", sigma_min)
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         std = safe_sqrt(sigma_next**2 - jnp.minimum(sigma_min, sigma_next) ** 2)
