@@ -221,6 +221,7 @@ WRONG = {
     "unipc order": (lambda: d.unipc(True), "order must be an integer of at least 1, got True"),
     "no solver": (lambda: d.in_flow_time(d.heun), "solver must be a Solver, such as heun"),
     "deis time": (lambda: d.deis(time=0.5), "time must be a function of the noise level"),
+    "sa between": (lambda: d.sa_solver(lo=2.0, hi=1.0), "lo must not be above hi"),
     "sa order": (lambda: d.sa_solver(corrector_order=5), "corrector_order must be at most 4, got 5"),
 }
 

@@ -73,3 +73,21 @@ def test_bfloat16_stays_bfloat16_outside_and_float32_between_steps(name):
     low = jax.ShapeDtypeStruct((4, 3), jnp.bfloat16)
     out = jax.eval_shape(lambda x, s: d.sample(denoiser, ALL[name], s, x, jax.random.key(0)), low, jnp.ones(4))
     assert out.dtype == jnp.bfloat16 and set(seen) == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_buffer_stands_twice_in_a_new_carry_so_that_it_can_be_donated(name):
+    leaves = jax.tree.leaves(ALL[name].init(jnp.ones((4, 3))))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
+@pytest.mark.parametrize("name", ["unipc_2", "lms_4"])
+def test_a_loop_of_ones_own_may_donate_the_carry(name):
+    solver, grid = ALL[name], d.karras_sigmas(STEPS, 0.02, 10.0)
+    x = 10 * jnp.asarray(np.random.default_rng(0).normal(size=(4, 2)), jnp.float32)
+    wanted = d.sample(mixture, solver, grid, x, jax.random.key(0))
+    step = jax.jit(lambda c, s, s_next: solver.step(mixture, c, s, s_next, None), donate_argnums=0)
+    carry = solver.init(x)
+    for i in range(STEPS):
+        carry = step(carry, grid[i], grid[i + 1])
+    np.testing.assert_allclose(carry.x, wanted, rtol=1e-5, atol=1e-6)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgen.diffusion.solvers.base import Carry, Solver, check_order, far, first_order, positive_next, trapezoid
+from jaxgen.diffusion.solvers.base import Carry, Solver, check_order, far, positive_next, trapezoid
 from jaxgen.diffusion.solvers.interpolate import combine, plain_moments, select_by_count, weights
 
 ADAMS = [[1.0], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]]
@@ -19,13 +19,13 @@ _NODES, _SHARES = np.polynomial.legendre.leggauss(16)
 
 
 def _empty(x: Array, length: int) -> tuple[Array, ...]:
-    return (jnp.zeros_like(x),) * length
+    return tuple(jnp.zeros_like(x) for _ in range(length))  # a buffer each, so that a carry can be donated
 
 
-def _advance(x, denoised, sigma, sigma_next, row, slopes):
-    """x + (s' - s) sum_j w_j d_j, whose first-order part is exact where x is large and s' small."""
-    bend = combine([row[0] - 1, *row[1:]], slopes)
-    return first_order(x, denoised, sigma, sigma_next) + (sigma_next - sigma) * bend
+def _advance(denoised: Array, sigma: Array, sigma_next: Array, row: list[Array], slopes: tuple[Array, ...]) -> Array:
+    """x + (s' - s) sum_j w_j d_j, with D + s d_0 for x: x itself may be too large to keep the digits of the result."""
+    h = sigma_next - sigma
+    return denoised + combine([sigma_next + h * (row[0] - 1), *(h * w for w in row[1:])], slopes)
 
 
 def _multistep(order: int, time: Callable[[Array], Array], moments: Callable, into_zero: bool) -> Solver:
@@ -39,7 +39,7 @@ def _multistep(order: int, time: Callable[[Array], Array], moments: Callable, in
     """
 
     def init(x):
-        levels = (jnp.zeros((), x.dtype),) * (order - 1)
+        levels = tuple(jnp.zeros((), x.dtype) for _ in range(order - 1))
         return Carry(x, (_empty(x, order - 1), levels, jnp.zeros((), jnp.int32)))
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
@@ -55,7 +55,7 @@ def _multistep(order: int, time: Callable[[Array], Array], moments: Callable, in
         averages = moments(sigma, end)
         rows = [[1.0], *(weights(nodes[: p + 1], averages) for p in range(1, order))]
         row = select_by_count(jnp.where(first, 0, count), rows)
-        x = _advance(x, denoised, sigma, sigma_next, row, list(slopes))
+        x = _advance(denoised, sigma, sigma_next, row, slopes)
         levels = (sigma.astype(x.dtype), *levels)
         return Carry(x, (slopes[: order - 1], levels[: order - 1], count + 1))
 
@@ -127,7 +127,7 @@ def ipndm(order: int = 4) -> Solver:
         denoised = denoiser(x, sigma)
         slopes = ((x - denoised) / sigma, *slopes)
         row = select_by_count(jnp.where(far(sigma, sigma_next), 0, count), ADAMS[:order])
-        x = _advance(x, denoised, sigma, sigma_next, row, list(slopes))
+        x = _advance(denoised, sigma, sigma_next, row, slopes)
         return Carry(x, (slopes[: order - 1], count + 1))
 
     return Solver(init, step, order=min(order, 2), nfe=1)
@@ -149,7 +149,7 @@ def pndm() -> Solver:
 
         def further(_):
             row = select_by_count(jnp.where(far(sigma, sigma_next), 0, count), ADAMS)
-            return _advance(x, denoised, sigma, sigma_next, row, list(slopes))
+            return _advance(denoised, sigma, sigma_next, row, slopes)
 
         first = (count == 0) & (sigma_next > 0)
         x = jax.lax.cond(first, lambda _: trapezoid(denoiser, x, denoised, sigma, sigma_next), further, None)

@@ -24,8 +24,10 @@ class History(NamedTuple):
 
 
 def empty_history(x: Array, length: int) -> History:
-    one = jnp.ones((), jnp.promote_types(x.dtype, jnp.float32))
-    return History((jnp.zeros_like(x),) * length, (one,) * length, jnp.zeros((), jnp.int32))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    # A buffer each, so that a carry can be donated.
+    denoised = tuple(jnp.zeros_like(x) for _ in range(length))
+    return History(denoised, tuple(jnp.ones((), wide) for _ in range(length)), jnp.zeros((), jnp.int32))
 
 
 def reach(history: History, h: Array) -> Array:
@@ -193,7 +195,7 @@ def unipc(order: int = 2, *, kind: str = "bh2") -> Solver:
 
     def init(x):
         history = empty_history(x, order)
-        return Carry(x, (history, x, x))
+        return Carry(x, (history, jnp.zeros_like(x), jnp.zeros_like(x)))
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         x, (history, x_prev, predicted) = carry

@@ -31,9 +31,8 @@ def in_flow_time(solver: Solver) -> Solver:
     Raises:
         ValueError: for what is no solver; while sampling, if it draws noise, which does not belong to this variable.
 
-    Liu et al., "Flow straight and fast" (2022); Ma et al., "SiT" (2024), section 3.4, for Heun's method in it.
+    Liu et al., "Flow straight and fast" (2022); Ma et al., "SiT" (2024), who sample with Heun's method in it.
     """
-
     if not isinstance(solver, Solver):
         raise ValueError(f"solver must be a Solver, such as heun(), got {solver!r}")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxgen.diffusion.checks import check_not_negative, is_zero
+from jaxgen.diffusion.checks import check_not_negative, concrete, is_zero
 from jaxgen.diffusion.solvers.base import Carry, Solver, check_order, positive_next
 from jaxgen.diffusion.solvers.dpm import damped_first_order, empty_history, push, reach, sde_noise
 from jaxgen.diffusion.solvers.interpolate import combine, exponential_moments, select_by_count, weights
@@ -36,13 +36,16 @@ def sa_solver(
         noise_scale: factor on the drawn noise.
 
     Raises:
-        ValueError: a negative tau or noise_scale, or an order out of range.
+        ValueError: a negative tau or noise_scale, lo above hi, or an order out of range.
 
     Xue et al., "SA-Solver: Stochastic Adams solver for fast sampling of diffusion models" (2023), algorithm 1. Its
     published code replaces the weights of order 2 by others of the same order; here they are the equation's.
     """
     check_not_negative("tau", tau)
     check_not_negative("noise_scale", noise_scale)
+    low, high = concrete(lo), concrete(hi)
+    if low is not None and high is not None and not low <= high:
+        raise ValueError(f"lo must not be above hi, or tau never acts; got lo {lo}, hi {hi}")
     past = check_order(predictor_order, 3, name="predictor_order")
     nodes = check_order(corrector_order, 4, name="corrector_order")
 
