@@ -72,9 +72,6 @@ class DiffusionSampler(Sampler):
         if sampling["guidance_low"] > sampling["guidance_high"]:
             raise ValueError(f"guidance_low={sampling['guidance_low']} must not be above "
                              f"guidance_high={sampling['guidance_high']}: nothing would be guided")
-        if sampling["solver"] in ("heun", "rk4") and self.sigmas[0] >= diffusion.MAX_RATIO:
-            raise ValueError(f"solver {sampling['solver']!r} overshoots in its first step from pure noise, where grid "
-                             f"{sampling['grid']!r} starts: use 'dpmpp_2m', 'unipc' or 'euler', or another grid")
 
         def run(variables, key, ids, cond, sigmas, guidance):
             params, state = variables

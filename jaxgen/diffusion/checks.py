@@ -4,6 +4,8 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxgen.checks import check_finite
+
 
 def concrete(value) -> np.ndarray | None:
     """The value as a NumPy array, or None when it is traced by `jit`, `grad` or `vmap`."""
@@ -46,18 +48,20 @@ def check_fraction(name: str, value, hint: str = "") -> None:
         raise ValueError(f"{name} must be a fraction in [0, 1], got {value}{hint}")
 
 
-def check_positive(name: str, value) -> None:
-    """Refuses a number that is not above zero."""
+def check_positive(name: str, value, hint: str = "") -> None:
+    """Refuses a number that is not above zero, or infinite."""
     number = concrete(value)
     if number is not None and not (number > 0).all():
-        raise ValueError(f"{name} must be positive, got {value}")
+        raise ValueError(f"{name} must be positive, got {value}{hint}")
+    check_finite(name, value)
 
 
 def check_not_negative(name: str, value) -> None:
-    """Refuses a number below zero."""
+    """Refuses a number below zero, or infinite."""
     number = concrete(value)
     if number is not None and not (number >= 0).all():
         raise ValueError(f"{name} must not be below 0, got {value}")
+    check_finite(name, value)
 
 
 def numbered(sample_ids, batch: int) -> Array:

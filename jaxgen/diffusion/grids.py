@@ -7,22 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgen.diffusion.checks import concrete
-from jaxgen.diffusion.schedules import MAX_RATIO, Schedule
+from jaxgen.checks import check_count, check_finite
+from jaxgen.diffusion.checks import check_positive, check_sigmas, concrete
+from jaxgen.diffusion.schedules import MAX_RATIO, Schedule, check_schedule
 from jaxgen.diffusion.tables import Discrete
 from jaxgen.errors import unknown_name
 
 SPACINGS = ("leading", "trailing", "linspace")
 
 
-def _check_count(n: int) -> None:
-    if int(n) != n or n < 1:
-        raise ValueError(f"n must be a whole number of at least one step, got {n}")
-
-
 def _check_range(sigma_min, sigma_max) -> None:
+    check_positive("sigma_min", sigma_min)
+    check_positive("sigma_max", sigma_max)
     low, high = concrete(sigma_min), concrete(sigma_max)
-    if low is not None and high is not None and not 0 < low < high:
+    if low is not None and high is not None and not (low < high).all():
         raise ValueError(f"expected 0 < sigma_min < sigma_max, got sigma_min {sigma_min}, sigma_max {sigma_max}")
 
 
@@ -42,12 +40,13 @@ def karras_sigmas(n: int, sigma_min=0.002, sigma_max=80.0, rho=7.0) -> Float[Arr
         [n + 1] decreasing levels ending in 0.
 
     Raises:
-        ValueError: n below 1, or sigma_min not within (0, sigma_max).
+        ValueError: n below 1, sigma_min not within (0, sigma_max), or rho not above 0.
 
     Karras et al. (2022), equation 5.
     """
-    _check_count(n)
+    n = check_count("n", n)
     _check_range(sigma_min, sigma_max)
+    check_positive("rho", rho)
     high, low = jnp.asarray(sigma_max) ** (1 / rho), jnp.asarray(sigma_min) ** (1 / rho)
     levels = (high + jnp.arange(n) / max(n - 1, 1) * (low - high)) ** rho
     # The power loses the last digit of the two ends, which callers compare with their own numbers.
@@ -57,7 +56,7 @@ def karras_sigmas(n: int, sigma_min=0.002, sigma_max=80.0, rho=7.0) -> Float[Arr
 
 def exponential_sigmas(n: int, sigma_min=0.002, sigma_max=80.0) -> Float[Array, "n+1"]:
     """log sigma in equal steps from sigma_max to sigma_min, then 0; see `karras_sigmas` for arguments."""
-    _check_count(n)
+    n = check_count("n", n)
     _check_range(sigma_min, sigma_max)
     high, low = jnp.log(jnp.asarray(sigma_max)), jnp.log(jnp.asarray(sigma_min))
     levels = jnp.exp(high + jnp.arange(n) / max(n - 1, 1) * (low - high))
@@ -75,10 +74,21 @@ def uniform_sigmas(schedule: Schedule, n: int, *, start=None, stop=0.0) -> Float
 
     Returns:
         [n + 1] decreasing levels.
+
+    Raises:
+        ValueError: n below 1, no schedule, or times that do not fall from `start` to `stop` within 0 .. end.
     """
-    _check_count(n)
+    n = check_count("n", n)
+    check_schedule(schedule)
     start = schedule.end if start is None else start
+    check_finite("start", start)
+    check_finite("stop", stop)
+    first, last, end = concrete(start), concrete(stop), concrete(schedule.end)
+    if first is not None and last is not None and end is not None and not 0 <= last < first <= end:
+        raise ValueError(f"expected 0 <= stop < start <= {schedule.end}, the schedule's end, as sampling goes from "
+                         f"noise to data; got start {start}, stop {stop}")
     times = start + jnp.arange(n + 1) / n * (jnp.asarray(stop) - start)
+    times = times.at[-1].set(stop)  # which rounding misses
     levels = jnp.minimum(schedule.ratio(times), MAX_RATIO)
     return jnp.where(times <= 0, 0.0, levels)
 
@@ -97,7 +107,7 @@ def spaced_steps(steps: int, n: int, *, spacing: str = "trailing", offset: int =
 
     Lin et al. (2024), table 2.
     """
-    _check_count(n)
+    n, steps, offset = check_count("n", n), check_count("steps", steps), check_count("offset", offset, 0)
     if n > steps:
         raise ValueError(f"n = {n} steps cannot be chosen out of {steps} without duplicates; give n <= {steps}")
     if spacing not in SPACINGS:
@@ -110,7 +120,7 @@ def spaced_steps(steps: int, n: int, *, spacing: str = "trailing", offset: int =
         chosen = np.round(steps - np.arange(n) * (steps / n)).astype(np.int64) - 1
     else:
         chosen = np.round(np.arange(n)[::-1] * ((steps - 1) / (n - 1))).astype(np.int64)
-    if chosen[0] >= steps or chosen[-1] < 0:
+    if chosen[0] >= steps:
         raise ValueError(f"offset {offset} moves the steps {chosen[-1]}..{chosen[0]} out of 0..{steps - 1}")
     return chosen
 
@@ -124,6 +134,7 @@ def spaced_sigmas(schedule: Discrete, n: int, *, spacing: str = "trailing", offs
         ValueError: as `spaced_steps`; a continuous schedule; or "leading" with zero terminal SNR, which would
             skip the only step that is pure noise.
     """
+    check_schedule(schedule)
     if not isinstance(schedule, Discrete):
         raise ValueError(f"spaced_sigmas needs a discrete schedule, got {type(schedule).__name__}; use uniform_sigmas")
     if spacing == "leading" and n > 1 and schedule.zero_terminal_snr:
@@ -150,7 +161,11 @@ def truncate(sigmas: Float[Array, "n+1"], strength: float) -> Float[Array, "m+1"
     Args:
         sigmas: [n + 1] decreasing.
         strength: in (0, 1], a Python number, because it decides a shape; 1 keeps the whole grid.
+
+    Raises:
+        ValueError: a strength outside (0, 1], or no grid.
     """
+    check_sigmas(sigmas)
     if not 0 < strength <= 1:
         raise ValueError(f"strength must be in (0, 1], got {strength}")
     n = sigmas.shape[0] - 1

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgen.diffusion.checks import check_positive
+from jaxgen.checks import check_finite
+from jaxgen.diffusion.checks import check_positive, concrete
 
 MAX_RATIO = 1e6
 """Stands for an infinite noise-to-signal ratio: at 1e6 the signal is below float32's resolution of the noise."""
@@ -57,6 +59,13 @@ class Schedule:
     def zero_terminal_snr(self) -> bool:
         """Whether no signal at all is left at `end` (so that predicting eps there says nothing about x0)."""
         return False
+
+
+def check_schedule(schedule) -> None:
+    """Refuses what is no schedule, such as the name of one, or one that was not called."""
+    if not isinstance(schedule, Schedule):
+        hint = f": call it first, {schedule.__name__}()" if hasattr(schedule, "__name__") else ""
+        raise ValueError(f"schedule must be a Schedule, such as flow() or cosine(), got {schedule!r}{hint}")
 
 
 class VariancePreserving(Schedule):
@@ -192,9 +201,19 @@ def trigonometric() -> Trigonometric:
 
 
 def sigmoid(*, start: float = -3.0, stop: float = 3.0, tau: float = 1.0) -> Sigmoid:
-    """The sigmoid schedule; see `Sigmoid`."""
+    """The sigmoid schedule; see `Sigmoid`.
+
+    Raises:
+        ValueError: tau not above 0, stop not above start, or both where the sigmoid is flat in float32.
+    """
     check_positive("tau", tau)
+    check_finite("start", start)
+    check_finite("stop", stop)
     check_positive("stop - start", stop - start)
+    ends = concrete(start), concrete(stop), concrete(tau)
+    if all(end is not None for end in ends):
+        low, high = (1 / (1 + np.exp(-np.float32(end / ends[2]))) for end in ends[:2])
+        check_positive("what the sigmoid rises by from start / tau to stop / tau", high - low)
     return Sigmoid(start, stop, tau)
 
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgen.diffusion.checks import concrete
-from jaxgen.diffusion.schedules import MAX_RATIO, Schedule, VariancePreserving, pytree
+from jaxgen.checks import check_count
+from jaxgen.diffusion.checks import check_fraction, check_not_negative, check_positive, concrete
+from jaxgen.diffusion.schedules import MAX_RATIO, Schedule, VariancePreserving, check_schedule, pytree
 
 
 @pytree
@@ -78,8 +79,9 @@ def from_alphas_cumprod(alphas_cumprod) -> Discrete:
     table = np.asarray(alphas_cumprod, dtype=np.float64)
     if table.ndim != 1 or table.size < 1:
         raise ValueError(f"alphas_cumprod must be a vector [T], got shape {table.shape}")
-    if not ((table >= 0) & (table < 1)).all() or (np.diff(table) >= 0).any() or (table[:-1] == 0).any():
-        raise ValueError(f"alphas_cumprod must decrease strictly within [0, 1), 0 only at the end; got {table}")
+    right = (table >= 0) & (table < 1) & (np.diff(table, prepend=1.0) < 0)
+    right[:-1] &= table[:-1] != 0
+    _check_entries("alphas_cumprod", table, right, "must decrease strictly within [0, 1), 0 only at the end")
     with np.errstate(divide="ignore"):
         log_ratio = np.minimum(0.5 * (np.log1p(-table) - np.log(table)), np.log(MAX_RATIO))
     return Discrete(jnp.asarray(table), jnp.asarray(log_ratio))
@@ -92,25 +94,35 @@ def from_betas(betas) -> Discrete:
         betas: [T] in (0, 1]; 1 only as the last entry.
     """
     betas = np.asarray(betas, dtype=np.float64)
-    if betas.ndim != 1 or not ((betas > 0) & (betas <= 1)).all():
-        raise ValueError(f"betas must be a vector [T] in (0, 1], got {betas}")
+    if betas.ndim != 1:
+        raise ValueError(f"betas must be a vector [T] in (0, 1], got shape {betas.shape}")
+    _check_entries("betas", betas, (betas > 0) & (betas <= 1), "must be a vector [T] in (0, 1]")
     return from_alphas_cumprod(np.cumprod(1 - betas))
 
 
-def _check_steps(steps: int) -> None:
-    if int(steps) != steps or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
+def _check_entries(name: str, table: np.ndarray, right: np.ndarray, rule: str) -> None:
+    if not right.all():
+        at = int(np.argmin(right))
+        raise ValueError(f"{name} {rule}; got {name}[{at}] = {table[at]}" + f" after {table[at - 1]}" * (at > 0))
+
+
+def _check_betas(beta_start: float, beta_end: float) -> None:
+    for name, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
+        check_positive(name, beta)
+        check_fraction(name, beta)
 
 
 def linear(*, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> Discrete:
     """beta linear in the index. Ho, Jain, Abbeel, "Denoising diffusion probabilistic models" (2020)."""
-    _check_steps(steps)
+    steps = check_count("steps", steps)
+    _check_betas(beta_start, beta_end)
     return from_betas(np.linspace(beta_start, beta_end, steps))
 
 
 def scaled_linear(*, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Discrete:
     """sqrt(beta) linear in the index. Rombach et al., latent diffusion (2022)."""
-    _check_steps(steps)
+    steps = check_count("steps", steps)
+    _check_betas(beta_start, beta_end)
     return from_betas(np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2)
 
 
@@ -119,14 +131,18 @@ def cosine(*, steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999)
 
     Nichol, Dhariwal, "Improved denoising diffusion probabilistic models" (2021).
     """
-    _check_steps(steps)
+    steps = check_count("steps", steps)
+    check_not_negative("offset", offset)
+    check_positive("max_beta", max_beta)
+    check_fraction("max_beta", max_beta)
     f = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * np.pi / 2) ** 2
     return from_betas(np.minimum(1 - f[1:] / f[:-1], max_beta))
 
 
 def discretize(schedule: Schedule, *, steps: int = 1000) -> Discrete:
     """The table of a continuous schedule at t = end (i + 1) / T, i = 0 .. T - 1; alpha-bar = 1 / (1 + ratio²)."""
-    _check_steps(steps)
+    steps = check_count("steps", steps)
+    check_schedule(schedule)
     t = jnp.asarray(np.arange(1, steps + 1) / steps) * schedule.end
     alpha, sigma = np.asarray(schedule.alpha(t), np.float64), np.asarray(schedule.sigma(t), np.float64)
     return from_alphas_cumprod(alpha**2 / (alpha**2 + sigma**2))
@@ -139,6 +155,9 @@ def rescale_zero_terminal_snr(schedule: Discrete) -> Discrete:
 
     Lin et al., "Common diffusion noise schedules and sample steps are flawed" (2024).
     """
+    if not isinstance(schedule, Discrete):
+        raise ValueError("rescale_zero_terminal_snr needs a table of alpha-bar, such as linear(), got "
+                         f"{type(schedule).__name__}")
     root = np.sqrt(np.asarray(schedule.alphas_cumprod, np.float64))
     if root.size < 2:
         raise ValueError("rescale_zero_terminal_snr needs a schedule of at least 2 steps, got 1")

@@ -45,7 +45,8 @@ def load_schedule(directory: str | Path) -> LoadedSchedule:
     """The schedule that a model of diffusers was trained on, and what it predicts.
 
     What belongs to the sampling and not to the model is left to the caller: the spacing of the steps and their
-    offset, Karras sigmas, the solver, clipping and thresholding of x0.
+    offset, Karras sigmas, the solver, clipping and thresholding of x0. The solver of FlowMatchHeunDiscreteScheduler
+    is `in_flow_time(heun())`, that of DEISMultistepScheduler `deis(2)`.
 
     Args:
         directory: with `scheduler_config.json`, or a pipeline's, with `scheduler/scheduler_config.json`. Its class

@@ -66,6 +66,14 @@ DETERMINISTIC = {
     "lms_4": d.lms(4),
     "ipndm": d.ipndm(),
     "pndm": d.pndm(),
+    "deis_2": d.deis(2),
+    "deis_3": d.deis(3),
+    "deis_3_in_time": d.deis(3, time=d.flow().time),
+    "kdpm2": d.kdpm2(),
+    "sa_1_2": d.sa_solver(0.0, predictor_order=1),
+    "sa_3_4": d.sa_solver(0.0, predictor_order=3, corrector_order=4),
+    "heun_in_time": d.in_flow_time(d.heun()),
+    "lms_in_time": d.in_flow_time(d.lms(2)),
 }
 STOCHASTIC = {
     "ddim_half": d.ddim(0.5),
@@ -77,5 +85,14 @@ STOCHASTIC = {
     "dpmpp_2s_ancestral": d.dpmpp_2s(1.0),
     "dpmpp_2m_sde": d.dpmpp_2m_sde(),
     "dpmpp_3m_sde": d.dpmpp_3m_sde(),
+    "kdpm2_ancestral": d.kdpm2_ancestral(),
+    "sa_solver": d.sa_solver(),
+    "sa_3_3_between": d.sa_solver(0.8, predictor_order=3, corrector_order=3, lo=0.05, hi=1.0),
 }
+# With the code of another one; what holds for every solver is tested without them where it costs a compilation.
+VARIANTS = (
+    "ddim", "ddim_half", "dpmpp_2m_heun", "unipc_1", "unipc_2_bh1", "lms_2", "lms_3", "ddpm_large", "deis_2", "sa_1_2",
+    "kdpm2_ancestral", "lms_in_time", "sa_3_3_between", "euler_ancestral",
+    "dpmpp_2s", "dpmpp_3m", "deis_3_in_time", "sa_3_4",
+)
 ALL = {**DETERMINISTIC, **STOCHASTIC, "consistency": d.consistency()}

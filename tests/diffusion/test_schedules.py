@@ -172,3 +172,79 @@ def test_bad_grids_and_schedules_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+NAN, INF = float("nan"), float("inf")
+WRONG = {
+    "rho=0": (lambda: d.karras_sigmas(5, rho=0), "rho must be positive, got 0"),
+    "rho<0": (lambda: d.karras_sigmas(5, rho=-7.0), "rho must be positive, got -7.0"),
+    "rho nan": (lambda: d.karras_sigmas(5, rho=NAN), "rho must be positive, got nan"),
+    "rho inf": (lambda: d.karras_sigmas(5, rho=INF), "rho must be finite"),
+    "sigma_min nan": (lambda: d.karras_sigmas(5, NAN), "sigma_min must be positive, got nan"),
+    "sigma_max inf": (lambda: d.karras_sigmas(5, 0.1, INF), "sigma_max must be finite"),
+    "exponential inf": (lambda: d.exponential_sigmas(5, 0.1, INF), "sigma_max must be finite"),
+    "exponential order": (lambda: d.exponential_sigmas(5, 2.0, 1.0), "expected 0 < sigma_min < sigma_max"),
+    "n nan": (lambda: d.karras_sigmas(NAN), "n must be an integer of at least 1, got nan"),
+    "n True": (lambda: d.exponential_sigmas(True), "n must be an integer of at least 1, got True"),
+    "n 0": (lambda: d.uniform_sigmas(d.flow(), 0), "n must be an integer of at least 1, got 0"),
+    "start nan": (lambda: d.uniform_sigmas(d.flow(), 5, start=NAN), "start must be finite"),
+    "start 0": (lambda: d.uniform_sigmas(d.flow(), 5, start=0.0), "0 <= stop < start <= 1.0"),
+    "start above": (lambda: d.uniform_sigmas(d.flow(), 5, start=2.0), "0 <= stop < start <= 1.0"),
+    "stop above": (lambda: d.uniform_sigmas(d.flow(), 5, start=0.2, stop=0.5), "got start 0.2, stop 0.5"),
+    "stop below": (lambda: d.uniform_sigmas(d.flow(), 5, stop=-1.0), "0 <= stop"),
+    "no schedule": (lambda: d.uniform_sigmas("flow", 5), "schedule must be a Schedule.*got 'flow'"),
+    "schedule not called": (lambda: d.discretize(d.flow), "call it first, flow()"),
+    "rescale": (lambda: d.rescale_zero_terminal_snr(d.flow()), "such as linear\\(\\), got Flow"),
+    "offset part": (lambda: d.spaced_steps(1000, 10, spacing="leading", offset=0.5), "offset must be an integer"),
+    "T part": (lambda: d.spaced_steps(1000.5, 10), "steps must be an integer"),
+    "truncate 2-D": (lambda: d.truncate(jnp.ones((2, 3)), 0.5), "sigmas must be a vector"),
+    "truncate nan": (lambda: d.truncate(d.karras_sigmas(5), NAN), "strength must be in"),
+    "shift inf": (lambda: d.flow(shift=INF), "shift must be finite"),
+    "edm inf": (lambda: d.edm(sigma_max=INF), "sigma_max must be finite"),
+    "sigmoid start": (lambda: d.sigmoid(start=NAN), "start must be finite"),
+    "sigmoid flat": (lambda: d.sigmoid(start=100.0, stop=200.0), "what the sigmoid rises by .* must be positive"),
+    "steps part": (lambda: d.linear(steps=10.5), "steps must be an integer of at least 1, got 10.5"),
+    "steps float": (lambda: d.linear(steps=10.0), "steps must be an integer of at least 1, got 10.0"),
+    "beta_end nan": (lambda: d.linear(beta_end=NAN), "beta_end must be positive, got nan"),
+    "beta_start": (lambda: d.scaled_linear(beta_start=-1.0), "beta_start must be positive, got -1.0"),
+    "beta_end above": (lambda: d.linear(beta_end=2.0), "beta_end must be a fraction"),
+    "cosine offset": (lambda: d.cosine(offset=-1.0), "offset must not be below 0"),
+    "max_beta": (lambda: d.cosine(max_beta=2.0), "max_beta must be a fraction"),
+    "one beta": (lambda: d.from_betas([0.1, NAN, 0.2]), r"betas\[1\] = nan after 0.1"),
+    "one alpha": (lambda: d.from_alphas_cumprod([0.9, 0.5, 0.5]), r"alphas_cumprod\[2\] = 0.5 after 0.5"),
+    "solver's option": (lambda: d.get_solver("ddim", etta=0.5), "unknown option of ddim 'etta'.*Did you mean 'eta'"),
+    "churn nan": (lambda: d.heun(NAN), "churn must not be below 0, got nan"),
+    "noise_scale nan": (lambda: d.dpmpp_2m_sde(noise_scale=NAN), "noise_scale must not be below 0, got nan"),
+    "eta inf": (lambda: d.dpmpp_3m_sde(INF), "eta must be finite"),
+    "consistency": (lambda: d.consistency(-1.0), "sigma_min must not be below 0"),
+    "lms order": (lambda: d.lms(2.0), "order must be an integer of at least 1, got 2.0"),
+    "unipc order": (lambda: d.unipc(True), "order must be an integer of at least 1, got True"),
+    "no solver": (lambda: d.in_flow_time(d.heun), "solver must be a Solver, such as heun"),
+    "deis time": (lambda: d.deis(time=0.5), "time must be a function of the noise level"),
+    "sa between": (lambda: d.sa_solver(lo=2.0, hi=1.0), "lo must not be above hi"),
+    "sa order": (lambda: d.sa_solver(corrector_order=5), "corrector_order must be at most 4, got 5"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_setting_that_is_no_number_or_out_of_range_is_named(case):
+    make, message = WRONG[case]
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_counts_are_integers_of_pythons_kind_or_numpys():
+    for kind in (np.int64, np.int32, np.uint8):
+        np.testing.assert_array_equal(d.karras_sigmas(kind(5)), d.karras_sigmas(5))
+        np.testing.assert_array_equal(d.uniform_sigmas(d.flow(), kind(5)), d.uniform_sigmas(d.flow(), 5))
+        np.testing.assert_array_equal(d.spaced_steps(np.int64(60), kind(5)), d.spaced_steps(60, 5))
+        np.testing.assert_array_equal(d.linear(steps=kind(5)).alphas_cumprod, d.linear(steps=5).alphas_cumprod)
+        assert [solver.order for solver in (d.lms(kind(3)), d.unipc(kind(2)), d.ipndm(kind(1)))] == [3, 3, 1]
+
+
+def test_settings_of_a_grid_may_be_traced():
+    grid = jax.jit(lambda low, high, rho: d.karras_sigmas(5, low, high, rho))(0.002, 80.0, 7.0)
+    np.testing.assert_allclose(grid, d.karras_sigmas(5), rtol=1e-5)
+    flow = jax.jit(lambda shift, start: d.uniform_sigmas(d.flow(shift=shift), 5, start=start))(3.0, 0.9)
+    np.testing.assert_allclose(flow, d.uniform_sigmas(d.flow(shift=3.0), 5, start=0.9), rtol=1e-5)
+    assert np.isfinite(jax.jit(lambda tau: d.sigmoid(tau=tau).ratio(0.5))(0.9))

@@ -27,6 +27,9 @@ def load(directory, config):
     ({**DDIM, "trained_betas": [0.1, 0.2, 0.5]}, [0, 1, 2], [0.9, 0.72, 0.36]),
     ({**DDIM, "num_train_timesteps": 2, "beta_start": 0.1, "beta_end": 0.3}, [0, 1], [0.9, 0.63]),
     ({"_class_name": "HeunDiscreteScheduler", "num_train_timesteps": 2}, [0, 1], [0.99915, 0.99915 * 0.988]),
+    ({"_class_name": "KDPM2AncestralDiscreteScheduler", "num_train_timesteps": 2}, [0, 1], [0.99915, 0.99915 * 0.988]),
+    ({"_class_name": "DEISMultistepScheduler", "num_train_timesteps": 2}, [0, 1], [0.9999, 0.9999 * 0.98]),
+    ({"_class_name": "SASolverScheduler", "num_train_timesteps": 2}, [0, 1], [0.9999, 0.9999 * 0.98]),
     ({"_class_name": "LCMScheduler"}, [0, 499, 999], [0.99915, 0.2776696505, 0.0046600985]),
 ])
 def test_tables_have_their_published_values(config, steps, values, tmp_path):

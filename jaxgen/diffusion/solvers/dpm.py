@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgen.diffusion.checks import check_not_negative, is_zero
-from jaxgen.diffusion.solvers.base import Carry, Solver, positive_next, safe_sqrt
+from jaxgen.diffusion.solvers.base import Carry, Solver, check_order, positive_next, safe_sqrt
 from jaxgen.diffusion.solvers.interpolate import combine, exponential_moments, select_by_count, weights
 from jaxgen.errors import unknown_name
 
@@ -23,12 +23,23 @@ class History(NamedTuple):
     count: Array  # int32 []
 
 
-def _history(x: Array, length: int) -> History:
-    one = jnp.ones((), jnp.promote_types(x.dtype, jnp.float32))
-    return History((jnp.zeros_like(x),) * length, (one,) * length, jnp.zeros((), jnp.int32))
+def empty_history(x: Array, length: int) -> History:
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    # A buffer each, so that a carry can be donated.
+    denoised = tuple(jnp.zeros_like(x) for _ in range(length))
+    return History(denoised, tuple(jnp.ones((), wide) for _ in range(length)), jnp.zeros((), jnp.int32))
 
 
-def _push(history: History, denoised: Array, h: Array) -> History:
+def reach(history: History, h: Array) -> Array:
+    """How many past steps an extrapolation over a step h may use: none where it is more than 2.5 times the last one.
+
+    A parabola through near points says nothing far away. The last step of a "leading" or "linspace" grid is such a
+    one, from an index of 20, say, to 0.
+    """
+    return jnp.where(jnp.abs(h) > 2.5 * jnp.abs(history.h[0]), 0, history.count)
+
+
+def push(history: History, denoised: Array, h: Array) -> History:
     return History(
         (denoised, *history.denoised[:-1]), (h.astype(history.h[0].dtype), *history.h[:-1]), history.count + 1
     )
@@ -58,24 +69,25 @@ def dpmpp_2m_sde(eta: Any = 1.0, *, kind: str = "midpoint", noise_scale: Any = 1
     Lu et al. (2022), section 5, and the SDE family of Zhang, Chen, "DEIS" (2023).
     """
     check_not_negative("eta", eta)
+    check_not_negative("noise_scale", noise_scale)
     if kind not in ("midpoint", "heun"):
         raise unknown_name("kind", kind, ("midpoint", "heun"))
 
     def init(x):
-        return Carry(x, _history(x, 1))
+        return Carry(x, empty_history(x, 1))
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         x, history = carry
         denoised = denoiser(x, sigma)
         below = positive_next(sigma, sigma_next)
         h = jnp.log(sigma / below)
-        decay, pull = _damped_first_order(sigma, sigma_next, eta)
+        decay, pull = damped_first_order(sigma, sigma_next, eta)
         k = (1 + eta) * h
         slope = pull / 2 if kind == "midpoint" else exponential_moments(k, 2)[1]
         slope = jnp.where((history.count > 0) & (sigma_next > 0), slope * h / history.h[0], 0.0)
         result = decay * x + pull * denoised + slope * (denoised - history.denoised[0])
-        result = result + _sde_noise(sigma_next, h, eta, noise_scale, noise_fn)
-        return Carry(result, _push(history, denoised, h))
+        result = result + sde_noise(sigma_next, h, eta, noise_scale, noise_fn)
+        return Carry(result, push(history, denoised, h))
 
     return Solver(init, step, order=2, nfe=1)
 
@@ -87,7 +99,8 @@ def dpmpp_3m_sde(eta: Any = 1.0, *, noise_scale: Any = 1.0) -> Solver:
         w_j = integral over the step of (1 + eta) e^(-(1 + eta)(lambda' - lambda)) l_j(lambda) dlambda
 
     In the usual phi-function form the curvature term is 2 (phi_2 / k - 1/2) times the second divided difference.
-    Published code drops the 2, which leaves a method of second order.
+    Published code drops the 2, which leaves a method of second order. A step of more than 2.5 times the length of the
+    last one is of first order.
 
     Args:
         eta: 0 is deterministic (3M), 1 the reverse SDE; may be traced.
@@ -96,28 +109,29 @@ def dpmpp_3m_sde(eta: Any = 1.0, *, noise_scale: Any = 1.0) -> Solver:
     Lu et al. (2022); the weights are those of an exponential Adams-Bashforth method (Hochbruck, Ostermann 2010).
     """
     check_not_negative("eta", eta)
+    check_not_negative("noise_scale", noise_scale)
 
     def init(x):
-        return Carry(x, _history(x, 2))
+        return Carry(x, empty_history(x, 2))
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         x, history = carry
         denoised = denoiser(x, sigma)
         below = positive_next(sigma, sigma_next)
         h = jnp.log(sigma / below)
-        decay, pull = _damped_first_order(sigma, sigma_next, eta)
+        decay, pull = damped_first_order(sigma, sigma_next, eta)
         moments = exponential_moments((1 + eta) * h, 3)
         nodes = [0.0, -history.h[0] / h, -(history.h[0] + history.h[1]) / h]
         rows = [[pull], weights(nodes[:2], moments), weights(nodes, moments)]
-        row = select_by_count(jnp.where(sigma_next > 0, history.count, 0), rows)
+        row = select_by_count(jnp.where(sigma_next > 0, reach(history, h), 0), rows)
         result = decay * x + combine(row, [denoised, *history.denoised])
-        result = result + _sde_noise(sigma_next, h, eta, noise_scale, noise_fn)
-        return Carry(result, _push(history, denoised, h))
+        result = result + sde_noise(sigma_next, h, eta, noise_scale, noise_fn)
+        return Carry(result, push(history, denoised, h))
 
     return Solver(init, step, order=3, nfe=1)
 
 
-def _damped_first_order(sigma: Array, sigma_next: Array, eta: Any) -> tuple[Array, Array]:
+def damped_first_order(sigma: Array, sigma_next: Array, eta: Any) -> tuple[Array, Array]:
     """(decay, pull) = ((s' / s)^(1 + eta), 1 - decay), exact at s' = 0 too."""
     ratio = sigma_next / sigma
     if is_zero(eta):
@@ -126,7 +140,7 @@ def _damped_first_order(sigma: Array, sigma_next: Array, eta: Any) -> tuple[Arra
     return decay, 1 - decay
 
 
-def _sde_noise(sigma_next: Array, h: Array, eta: Any, noise_scale: Any, noise_fn: Any) -> Array | float:
+def sde_noise(sigma_next: Array, h: Array, eta: Any, noise_scale: Any, noise_fn: Any) -> Array | float:
     if is_zero(eta):
         return 0.0
     return sigma_next * safe_sqrt(-jnp.expm1(-2 * eta * h)) * noise_scale * noise_fn()
@@ -142,13 +156,13 @@ def unipc(order: int = 2, *, kind: str = "bh2") -> Solver:
     order 1) the paper's weight B(h) / 2 is used: B = 1 - e^(-h) for "bh2", h for "bh1".
 
     Args:
-        order: 1, 2 or 3, of the predictor; with the corrector the method is one order better.
+        order: 1, 2 or 3, of the predictor; with the corrector the method is one order better. With 3, the predictor
+            of a step of more than 2.5 times the length of the last one is of first order.
         kind: "bh2" or "bh1".
 
     Zhao et al., "UniPC" (2023), algorithms 5 and 6.
     """
-    if order not in (1, 2, 3):
-        raise ValueError(f"order must be 1, 2 or 3, got {order}")
+    order = check_order(order, 3)
     if kind not in ("bh1", "bh2"):
         raise unknown_name("kind", kind, ("bh1", "bh2"))
 
@@ -180,8 +194,8 @@ def unipc(order: int = 2, *, kind: str = "bh2") -> Solver:
         return rows + [weights(nodes[: p + 1], moments) for p in range(2, order + 1)]
 
     def init(x):
-        history = _history(x, order)
-        return Carry(x, (history, x, x))
+        history = empty_history(x, order)
+        return Carry(x, (history, jnp.zeros_like(x), jnp.zeros_like(x)))
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         x, (history, x_prev, predicted) = carry
@@ -191,10 +205,11 @@ def unipc(order: int = 2, *, kind: str = "bh2") -> Solver:
         corrected = jnp.exp(-history.h[0]) * x_prev + combine(row, [denoised, *history.denoised])
         x = jnp.where(history.count > 0, x + (corrected - predicted), x)
         h = jnp.log(sigma / positive_next(sigma, sigma_next))
-        row = select_by_count(history.count, predictor_rows(h, history))
+        count = history.count if order < 3 else reach(history, h)
+        row = select_by_count(count, predictor_rows(h, history))
         into_zero = sigma_next == 0
         body = combine(row, [denoised, *history.denoised[: order - 1]])
         result = jnp.where(into_zero, denoised, jnp.exp(-h) * x + body)
-        return Carry(result, (_push(history, denoised, h), x, result))
+        return Carry(result, (push(history, denoised, h), x, result))
 
     return Solver(init, step, order=order + 1, nfe=1)

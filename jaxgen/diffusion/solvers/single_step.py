@@ -1,21 +1,24 @@
-"""Solvers without history: Euler, Heun, RK4, DDIM, ancestral DDPM, DPM-Solver++(2S), consistency sampling."""
+"""Solvers without history: Euler, Heun, RK4, DDIM, DDPM, DPM-Solver-2 and DPM-Solver++(2S), consistency sampling."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.diffusion.checks import check_fraction, is_zero
+from jaxgen.diffusion.checks import check_fraction, check_not_negative, is_zero
 from jaxgen.diffusion.solvers.base import (
     Carry,
     Solver,
     ancestral_split,
     check_eta,
+    far,
     first_order,
     positive_next,
     safe_sqrt,
     stateless,
+    trapezoid,
 )
+from jaxgen.diffusion.solvers.flow_time import moved_by
 
 
 def euler() -> Solver:
@@ -34,17 +37,21 @@ def heun(
 
         x_e = first-order step,        x' = x_e + (s / s' - 1) / 2 (D(x_e, s') - D(x, s))
 
-    The step into 0 is the first-order one and evaluates once, so that n steps take 2 n - 1 evaluations.
-    From a noise level that stands for infinity (zero terminal SNR, a flow's t = 1) the rule in sigma is unstable:
-    use a solver in log sigma there.
+    The step into 0 is the first-order one and evaluates once, so that n steps take 2 n - 1 evaluations. A step from a
+    level that stands for infinity is Heun's in s / (1 + s); for all of them in this variable see `in_flow_time`.
 
     Args:
         churn: EDM's gamma = S_churn / n, at most sqrt(2) - 1; 0 is deterministic.
         churn_min, churn_max: EDM's S_tmin and S_tmax; noise is added only at levels between them.
         noise_scale: EDM's S_noise.
 
+    Raises:
+        ValueError: a negative churn or noise_scale.
+
     Karras et al. (2022), algorithm 2.
     """
+    check_not_negative("churn", churn)
+    check_not_negative("noise_scale", noise_scale)
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         x = carry.x
@@ -53,20 +60,16 @@ def heun(
             gamma = jnp.where(inside, jnp.minimum(churn, 2**0.5 - 1), 0.0)
             x = x + sigma * safe_sqrt((1 + gamma) ** 2 - 1) * noise_scale * noise_fn()
             sigma = sigma * (1 + gamma)
-        denoised = denoiser(x, sigma)
-        euler_x = first_order(x, denoised, sigma, sigma_next)
-
-        def correct(_):
-            below = positive_next(sigma, sigma_next)
-            return euler_x + (sigma / below - 1) / 2 * (denoiser(euler_x, below) - denoised)
-
-        return Carry(jax.lax.cond(sigma_next > 0, correct, lambda _: euler_x, None))
+        return Carry(trapezoid(denoiser, x, denoiser(x, sigma), sigma, sigma_next))
 
     return Solver(stateless, step, order=2, nfe=2)
 
 
 def rk4() -> Solver:
-    """The classical Runge-Kutta method in sigma; the step into 0 is the first-order one."""
+    """The classical Runge-Kutta method in sigma; the step into 0 is the first-order one.
+
+    A step from a level that stands for infinity is the same method in s / (1 + s).
+    """
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         x = carry.x
@@ -86,7 +89,50 @@ def rk4() -> Solver:
 
         return Carry(jax.lax.cond(sigma_next > 0, full, lambda _: first_order(x, denoised, sigma, sigma_next), None))
 
-    return Solver(stateless, step, order=4, nfe=4)
+    return moved_by(far, Solver(stateless, step, order=4, nfe=4))
+
+
+def kdpm2(eta: Any = 0.0) -> Solver:
+    """DPM-Solver-2: the slope at the geometric middle of the step, two evaluations; with eta > 0 its ancestral form.
+
+        m = sqrt(s s'),   u = (m / s) x + (1 - m / s) D(x, s),   x' = x + (s' - s) (u - D(u, m)) / m
+
+    where s' is `down` of the ancestral split and noise `up` is added after. The step into 0 is first order, and one
+    from a level that stands for infinity is this rule in s / (1 + s).
+
+    Args:
+        eta: share of the ancestral noise, in [0, 1]; may be traced.
+
+    Lu et al., "DPM-Solver" (2022), algorithm 1, for noise levels in place of times.
+    """
+    check_eta(eta)
+
+    def rule(denoiser, carry, sigma, down, noise_fn):
+        x = carry.x
+        denoised = denoiser(x, sigma)
+        x_down = first_order(x, denoised, sigma, down)
+
+        def midpoint(_):
+            middle = jnp.sqrt(sigma * positive_next(sigma, down))
+            at_middle = denoiser(first_order(x, denoised, sigma, middle), middle)
+            # The same as above, without the difference of two large numbers.
+            return x_down + (sigma - down) / middle * (at_middle - denoised)
+
+        return Carry(jax.lax.cond(down > 0, midpoint, lambda _: x_down, None))
+
+    moved = moved_by(far, Solver(stateless, rule, order=2, nfe=2))
+
+    def step(denoiser, carry, sigma, sigma_next, noise_fn):
+        down, up = ancestral_split(sigma, sigma_next, eta)
+        x = moved.step(denoiser, carry, sigma, down, noise_fn).x
+        return Carry(x if is_zero(eta) else x + up * noise_fn())
+
+    return moved._replace(step=step)
+
+
+def kdpm2_ancestral(eta: Any = 1.0) -> Solver:
+    """`kdpm2(eta)` under its other name."""
+    return kdpm2(eta)
 
 
 def ddim(eta: Any = 0.0) -> Solver:
@@ -183,6 +229,7 @@ def consistency(sigma_min: Any = 0.002) -> Solver:
 
     Song, Dhariwal, Chen, Sutskever, "Consistency models" (2023), algorithm 1.
     """
+    check_not_negative("sigma_min", sigma_min)
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         std = safe_sqrt(sigma_next**2 - jnp.minimum(sigma_min, sigma_next) ** 2)
