@@ -4,6 +4,8 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxgen.checks import check_finite, check_floating
+
 
 def concrete(value) -> np.ndarray | None:
     """The value as a NumPy array, or None when it is traced by `jit`, `grad` or `vmap`."""
@@ -19,6 +21,36 @@ def is_zero(value) -> bool:
     """True when the value is known to be zero while tracing, so that a term can be left out."""
     number = concrete(value)
     return number is not None and not number.any()
+
+
+def check_batch(argument: str, x, *, floating: bool = True) -> None:
+    """Refuses what is no batch [B, ...] of floating-point numbers, or of any without `floating`."""
+    if floating:
+        check_floating(argument, x)
+    if np.ndim(x) < 1:
+        raise ValueError(f"{argument} must be a batch [B, ...], got a single number: give it an axis, {argument}[None]")
+
+
+def check_same(argument: str, value, other_name: str, other) -> None:
+    """Refuses what does not hold floating-point numbers in the shape of another array."""
+    check_floating(argument, value)
+    if np.shape(value) != np.shape(other):
+        raise ValueError(f"{argument} must have {other_name}'s shape {np.shape(other)}, got {np.shape(value)}")
+
+
+def check_key(key) -> None:
+    """Refuses what is no single key: `jax.random.key(seed)`, or the older `jax.random.PRNGKey(seed)`."""
+    dtype, shape = getattr(key, "dtype", None), np.shape(key)
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        if not shape:
+            return
+        got = f"keys of shape {shape}: give one of them"
+    elif dtype == np.uint32 and len(shape) == 1:
+        return
+    else:
+        got = f"the integer {key}: use jax.random.key({key})" if isinstance(key, (int, np.integer)) else (
+            f"{type(key).__name__}{f' of dtype {dtype} and shape {shape}' if dtype is not None else ''}")
+    raise ValueError(f"key must be one key of jax.random.key(seed), got {got}")
 
 
 def check_sigmas(sigmas, *, name: str = "sigmas") -> None:
@@ -46,24 +78,27 @@ def check_fraction(name: str, value, hint: str = "") -> None:
         raise ValueError(f"{name} must be a fraction in [0, 1], got {value}{hint}")
 
 
-def check_positive(name: str, value) -> None:
-    """Refuses a number that is not above zero."""
+def check_positive(name: str, value, hint: str = "") -> None:
+    """Refuses a number that is not above zero, or infinite."""
     number = concrete(value)
     if number is not None and not (number > 0).all():
-        raise ValueError(f"{name} must be positive, got {value}")
+        raise ValueError(f"{name} must be positive, got {value}{hint}")
+    check_finite(name, value)
 
 
 def check_not_negative(name: str, value) -> None:
-    """Refuses a number below zero."""
+    """Refuses a number below zero, or infinite."""
     number = concrete(value)
     if number is not None and not (number >= 0).all():
         raise ValueError(f"{name} must not be below 0, got {value}")
+    check_finite(name, value)
 
 
 def numbered(sample_ids, batch: int) -> Array:
-    """The samples' ids [B], 0 .. B - 1 where None is given; refuses another number of them."""
+    """The samples' ids [B], 0 .. B - 1 where None is given; refuses another number of them, and fractions."""
     if sample_ids is None:
         return jax.numpy.arange(batch)
+    check_integers("sample_ids", sample_ids)
     if np.shape(sample_ids) != (batch,):
         raise ValueError(f"sample_ids must name each of the {batch} samples, shape ({batch},); got "
                          f"{np.shape(sample_ids)}")
@@ -72,7 +107,21 @@ def numbered(sample_ids, batch: int) -> Array:
 
 def sample_keys(key: Array, sample_ids, batch: int) -> Array:
     """[B] the key of each sample, fold_in(key, its id), which neither the batch nor the devices change."""
+    check_key(key)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, batch))
+
+
+def check_integers(argument: str, values, count: int | None = None) -> None:
+    """Refuses what are no whole numbers, and those outside 0 .. count - 1 where a count is given."""
+    dtype = jax.numpy.result_type(values)
+    if not jax.numpy.issubdtype(dtype, jax.numpy.integer):
+        raise ValueError(f"{argument} must be whole numbers, got dtype {dtype}")
+    numbers = concrete(values)
+    if count is None or numbers is None:
+        return
+    wrong = numbers[(numbers < 0) | (numbers >= count)]
+    if wrong.size:
+        raise ValueError(f"{argument} must lie within 0 .. {count - 1}, got {wrong[0]}")
 
 
 def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
@@ -91,9 +140,12 @@ def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
         )
 
 
-def expand_to(values: Array, like: Array) -> Array:
-    """A scalar as it is, or [B] as [B, 1, ..., 1], so that it multiplies `like` [B, ...]."""
+def expand_to(values: Array, like: Array, *, name: str) -> Array:
+    """A scalar as it is, or [B] as [B, 1, ..., 1], so that it multiplies `like` [B, ...]; refuses another shape."""
     values = jax.numpy.asarray(values)
     if values.ndim == 0:
         return values
-    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+    if values.shape not in (like.shape[:1], (1,)):
+        raise ValueError(f"{name} must be one number or one per sample, shape () or {like.shape[:1]}; got "
+                         f"{values.shape}")
+    return values.reshape(values.shape + (1,) * (like.ndim - 1))

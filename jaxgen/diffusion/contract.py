@@ -1,0 +1,109 @@
+"""What everything that calls a denoiser or a solver asks of it; the words are those of the package's docstring."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgen.checks import check_floating
+from jaxgen.diffusion.checks import concrete
+from jaxgen.diffusion.solvers.base import BoundDenoiser
+
+CONTRACT = "a denoiser is (x [B, ...], sigma [] or [B], cond) -> x0_hat [B, ...]; see help(jaxgen.diffusion)"
+
+
+def bind(denoiser: Callable, cond: Any) -> BoundDenoiser:
+    """`(x, sigma) -> x0_hat` in x's dtype, of a denoiser that keeps to the contract.
+
+    Raises:
+        ValueError: now, for what cannot be called with three arguments; when called, for a result that is no x0_hat, or
+            a denoiser that fails for a scalar sigma only. Its other errors pass as they are.
+    """
+    if not callable(denoiser):
+        raise ValueError(f"denoiser must be a function, got {type(denoiser).__name__}: {CONTRACT}")
+    _check_arguments(denoiser)
+
+    def bound(x: Array, sigma: Array) -> Array:
+        try:
+            found = denoiser(x, sigma, cond)
+        except Exception as error:
+            if jnp.ndim(sigma) == 0 and _takes_vectors_only(denoiser, x, sigma, cond):
+                raise ValueError(
+                    "the denoiser fails for a scalar sigma, which samplers give it, and not for a vector: hand it "
+                    f"jnp.broadcast_to(sigma, x.shape[:1]) instead; {CONTRACT}") from error
+            raise
+        check_prediction(found, x, "the denoiser", "x0_hat")
+        return found.astype(x.dtype)
+
+    return bound
+
+
+def _check_arguments(denoiser: Callable) -> None:
+    try:
+        signature = inspect.signature(denoiser)
+    except (TypeError, ValueError):  # some callables of C have none
+        return
+    try:
+        signature.bind("x", "sigma", "cond")
+    except TypeError:
+        raise ValueError(f"denoiser takes {signature}, and is called with three arguments in this order, even where "
+                         f"cond is None: {CONTRACT}") from None
+
+
+def _takes_vectors_only(denoiser: Callable, x: Array, sigma: Array, cond: Any) -> bool:
+    try:
+        jax.eval_shape(lambda x: denoiser(x, jnp.broadcast_to(sigma, x.shape[:1]), cond), x)
+    except Exception:
+        return False
+    return True
+
+
+def check_prediction(found: Any, x: Array, who: str, what: str) -> None:
+    """Refuses what is not one floating-point array of x's shape."""
+    if not (hasattr(found, "shape") and hasattr(found, "dtype")):
+        fix = f"return its first entry, if that is {what}" if isinstance(found, (tuple, list)) else "return that array"
+        raise ValueError(f"{who} must return one array, {what} of x's shape {x.shape}, got {type(found).__name__}: "
+                         f"{fix}")
+    if found.shape != x.shape:
+        twice = x.ndim > 1 and found.shape == (*x.shape[:-1], 2 * x.shape[-1])
+        raise ValueError(f"{who} must return {what} of x's shape {x.shape}, got {found.shape}"
+                         f"{': of a network that learns its variance too, keep the first half' * twice}")
+    check_floating(f"what {who} returns", found)
+
+
+def check_solver(solver: Any) -> None:
+    """Refuses a solver's name, and a solver that was not made yet."""
+    if hasattr(solver, "init") and hasattr(solver, "step"):
+        return
+    if isinstance(solver, str):
+        fix = f"make it with jaxgen.diffusion.get_solver({solver!r})"
+    elif callable(solver):
+        name = getattr(solver, "__name__", type(solver).__name__)
+        fix = f"call it first, {name}()"
+    else:
+        fix = "make one, such as jaxgen.diffusion.heun()"
+    raise ValueError(f"solver must be a Solver, got {solver!r}: {fix}")
+
+
+def check_start(x: Array, sigma: Any) -> None:
+    """Refuses a start that was not scaled by its noise level, as far as it is known.
+
+    x = x0 + sigma eps varies at least as sigma does. At least 64 numbers other than 0, which may be padding, that
+    differ from each other and yet have a std below sigma / 8 are noise of another scale or data without noise. Zeros,
+    constants, small tests and noise of a lower temperature, down to 1 / 8, pass.
+    """
+    level = concrete(sigma)
+    if level is None or isinstance(x, jax.core.Tracer) or not getattr(x, "is_fully_addressable", True):
+        return
+    values = np.asarray(x, np.float32)
+    values = values[values != 0]
+    std = values.std() if values.size >= 64 else 0.0
+    if 0 < std < level / 8:
+        raise ValueError(
+            f"x has std {std:.3g}, but at the first noise level, sigmas[0] = {float(level):.4g}, it has at least that "
+            "std: start from prior_sample(key, shape, sigmas[0]), which is sigmas[0] times standard normal noise; to "
+            "start from data use sdedit (`integrate` takes x as it is)")
