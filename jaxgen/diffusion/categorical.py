@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.diffusion.checks import check_batch, check_key
-
 
 def draw_categorical(key: Array, logits: Float[Array, "... K"]) -> Int[Array, "..."]:
     """Categories from softmax(logits), each position by itself; -inf is never drawn. -1 where there is no distribution.
@@ -23,12 +21,7 @@ def draw_categorical(key: Array, logits: Float[Array, "... K"]) -> Int[Array, ".
 
     Returns:
         int32 [...]; -1 where a logit is NaN, or all are -inf.
-
-    Raises:
-        ValueError: what is no key, or logits that are no floating-point numbers.
     """
-    check_key(key)
-    check_batch("logits", logits)
     count = logits.shape[-1]
     width = math.isqrt(count - 1) + 1
     padding = [(0, 0)] * (logits.ndim - 1) + [(0, -count % width)]

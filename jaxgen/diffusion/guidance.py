@@ -1,7 +1,8 @@
 """Guidance: functions from a denoiser to a denoiser, so that they compose and every solver can use them.
 
 All of them act on x0_hat. A combination of x0_hats is the same combination of the eps, v or score that belong to
-them, because each is affine in x0_hat at given x and sigma.
+them, because each is affine in x0_hat at given x and sigma. The result has the dtype of the denoiser's. `cfg`,
+`autoguide` and `interval` guide functions from tokens to logits too (`masked_sample`), where x holds whole numbers.
 """
 
 from collections.abc import Callable
@@ -109,6 +110,7 @@ def interval(transform: Transform, lo: Any, hi: Any) -> Transform:
         guided = transform(denoiser)
 
         def switched(x: Array, sigma: Array, cond: Any = None) -> Array:
+            check_batch("x", x, floating=False)
             inside = (jnp.asarray(sigma) > lo) & (jnp.asarray(sigma) <= hi)
             if inside.ndim == 0:
                 return jax.lax.cond(inside, guided, denoiser, x, sigma, cond)
@@ -166,8 +168,8 @@ def threshold(percentile: Any = 0.995, maximum: Any = None) -> Transform:
 
     def transform(denoiser: Denoiser) -> Denoiser:
         def limited(x: Array, sigma: Array, cond: Any = None) -> Array:
+            check_batch("x", x)
             x0 = denoiser(x, sigma, cond)
-            check_batch("x0_hat", x0)
             sizes = jnp.abs(x0).astype(jnp.promote_types(x0.dtype, jnp.float32)).reshape(x0.shape[0], -1)
             level = jnp.clip(jnp.quantile(sizes, percentile, axis=1), 1.0, maximum)
             level = expand_to(level, x0, name="percentile")
@@ -188,6 +190,7 @@ def clip(lo: Any = -1.0, hi: Any = 1.0) -> Transform:
 
     def transform(denoiser: Denoiser) -> Denoiser:
         def clipped(x: Array, sigma: Array, cond: Any = None) -> Array:
+            check_batch("x", x)
             x0 = denoiser(x, sigma, cond)
             return jnp.clip(x0, lo, hi).astype(x0.dtype)
 

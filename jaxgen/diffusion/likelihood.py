@@ -96,7 +96,7 @@ def log_prob(
         denoised, jvp = jax.linearize(lambda x: bound(x, jnp.exp(u)), x)
 
         def along(vector):
-            vector = jnp.broadcast_to(vector, x.shape)
+            vector = vary_as(jnp.broadcast_to(vector, x.shape), x)
             return jnp.sum(vector * jvp(vector), axis=axes)
 
         trace = jax.lax.map(along, basis)

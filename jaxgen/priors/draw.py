@@ -8,7 +8,15 @@ from jaxtyping import Array, Float, Int
 
 from jaxgen.checks import check_floating
 from jaxgen.diffusion.categorical import draw_categorical
-from jaxgen.diffusion.checks import check_batch, check_fraction, check_integers, check_positive, concrete, numbered
+from jaxgen.diffusion.checks import (
+    check_batch,
+    check_fraction,
+    check_integers,
+    check_key,
+    check_positive,
+    concrete,
+    numbered,
+)
 
 
 def filter_logits(
@@ -23,7 +31,7 @@ def filter_logits(
             May be traced.
 
     Returns:
-        float32 [..., K]; the likeliest token always stays.
+        float32 [..., K]; the most likely token always stays, and so does a NaN.
 
     Raises:
         ValueError: top_k below 1 or no whole number, top_p outside [0, 1], or logits that are no floating-point
@@ -51,7 +59,7 @@ def filter_logits(
         before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
         kept = jnp.sum(before < top_p, axis=-1, keepdims=True)
         least = jnp.maximum(least, jnp.take_along_axis(ordered, jnp.maximum(kept - 1, 0), axis=-1))
-    return jnp.where(logits >= least, logits, -jnp.inf)
+    return jnp.where(logits < least, -jnp.inf, logits)  # a NaN is less than nothing, and stays
 
 
 def draw_tokens(
@@ -71,6 +79,7 @@ def draw_tokens(
     Raises:
         ValueError: as `filter_logits`; a temperature that is not above 0; or what is no key, or ids that do not fit.
     """
+    check_key(key)
     check_batch("logits", logits)
     check_positive("temperature", temperature, "; for the most likely token use top_k=1")
     logits = filter_logits(logits / temperature, top_k=top_k, top_p=top_p)
