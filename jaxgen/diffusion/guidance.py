@@ -27,15 +27,18 @@ from jaxgen.diffusion.precondition import Denoiser
 Transform = Callable[[Denoiser], Denoiser]
 
 
-def null_like(cond: Any, null_cond: Any) -> Any:
-    """`null_cond` in the shapes and dtypes of cond.
+def null_like(cond: Any, null_cond: Any, batch: int | None = None) -> Any:
+    """`null_cond` in the shapes and dtypes of cond, whose leaves are [batch, ...] where it is given.
 
     Raises:
-        ValueError: there is no condition to guide by, or the two do not fit.
+        ValueError: there is no condition to guide by, its leaves have another batch, or the two do not fit.
     """
-    if not jax.tree.leaves(cond):
+    leaves = jax.tree.leaves(cond)
+    if not leaves:
         raise ValueError("guidance goes from the prediction without a condition to the one with it, and there is no "
                          f"condition: give cond=, for example to sample; got {cond!r}")
+    if batch is not None and any(jnp.shape(leaf)[:1] != (batch,) for leaf in leaves):
+        raise ValueError(f"every leaf of cond must hold one condition per sample, [{batch}, ...]; got {_shapes(cond)}")
     try:
         return jax.tree.map(lambda c, n: jnp.broadcast_to(jnp.asarray(n, c.dtype), c.shape), cond, null_cond)
     except (TypeError, ValueError) as error:
@@ -74,7 +77,7 @@ def cfg(scale: Any, null_cond: Any, *, rescale: Any = 0.0, joint: bool = True) -
     def transform(denoiser: Denoiser) -> Denoiser:
         def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
             check_batch("x", x, floating=False)
-            null = null_like(cond, null_cond)
+            null = null_like(cond, null_cond, x.shape[0] if joint else None)
             if joint:
                 both = jax.tree.map(_pairs, cond, null)
                 levels = jnp.asarray(sigma)

@@ -80,7 +80,7 @@ def guide(next_fn: NextFn, scale: Any, null_cond: Any) -> NextFn:
     check_finite("scale", scale)
 
     def guided(tokens, cache, index, cond):
-        both = jax.tree.map(lambda c, n: jnp.concatenate([c, n]), cond, null_like(cond, null_cond))
+        both = jax.tree.map(lambda c, n: jnp.concatenate([c, n]), cond, null_like(cond, null_cond, len(tokens)))
         logits, cache = next_fn(jnp.concatenate([tokens, tokens]), cache, index, both)
         with_cond, without = jnp.split(logits, 2)
         return without + scale * (with_cond - without), cache

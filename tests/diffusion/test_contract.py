@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxgen import diffusion as d
-from jaxgen.diffusion.contract import check_start
 from tests.diffusion.oracle import gaussian
 
 KEY = jax.random.key(11)
@@ -77,6 +76,8 @@ MISTAKES = {
     "guided by nothing": (lambda: run(d.cfg(2.0, {})(lambda x, s, c: x), cond={}), "give cond=, for example"),
     "null of another kind": (lambda: run(d.cfg(2.0, {"a": 0})(lambda x, s, c: x), cond={"b": jnp.ones(4)}),
                              "null_cond must be a pytree like cond"),
+    "one condition for all": (lambda: run(d.cfg(2.0, 0)(lambda x, s, c: x), cond=jnp.ones(())),
+                              r"one condition per sample, \[4, \.\.\.\]; got float32\[\]"),
     "null too long": (lambda: run(d.cfg(2.0, jnp.ones(3))(lambda x, s, c: x), cond=jnp.ones(4)),
                       r"null_cond.*float32\[3\] for float32\[4\]"),
     "seed": (lambda: run(key=0), r"got the integer 0: use jax.random.key\(0\)"),
@@ -146,8 +147,8 @@ def test_every_legitimate_start_passes():
         noise.astype(jnp.bfloat16), np.asarray(noise), jnp.full_like(noise, jnp.nan),
     ]
     for x in starts:
-        check_start(x, GRID[0])
-    check_start(2 * data, GRID[1])
+        run(x=x, sigmas=GRID[:2])
+    run(x=2 * data, sigmas=GRID[1:3])
 
 
 def test_numpy_integers_lists_older_keys_and_own_solvers_are_taken():
