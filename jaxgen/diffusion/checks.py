@@ -25,6 +25,8 @@ def is_zero(value) -> bool:
 
 def check_batch(argument: str, x, *, floating: bool = True) -> None:
     """Refuses what is no batch [B, ...] of floating-point numbers, or of any without `floating`."""
+    if not hasattr(x, "dtype"):
+        raise ValueError(f"{argument} must be an array [B, ...], got {type(x).__name__}")
     if floating:
         check_floating(argument, x)
     if np.ndim(x) < 1:
@@ -41,15 +43,15 @@ def check_same(argument: str, value, other_name: str, other) -> None:
 def check_key(key) -> None:
     """Refuses what is no single key: `jax.random.key(seed)`, or the older `jax.random.PRNGKey(seed)`."""
     dtype, shape = getattr(key, "dtype", None), np.shape(key)
-    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
-        if not shape:
-            return
-        got = f"keys of shape {shape}: give one of them"
-    elif dtype == np.uint32 and len(shape) == 1:
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if (typed and not shape) or (dtype == np.uint32 and len(shape) == 1):
         return
+    if typed:
+        got = f"keys of shape {shape}: give one of them"
+    elif isinstance(key, (int, np.integer)):
+        got = f"the integer {key}: use jax.random.key({key})"
     else:
-        got = f"the integer {key}: use jax.random.key({key})" if isinstance(key, (int, np.integer)) else (
-            f"{type(key).__name__}{f' of dtype {dtype} and shape {shape}' if dtype is not None else ''}")
+        got = type(key).__name__ if dtype is None else f"an array of dtype {dtype} and shape {shape}"
     raise ValueError(f"key must be one key of jax.random.key(seed), got {got}")
 
 
@@ -113,7 +115,7 @@ def sample_keys(key: Array, sample_ids, batch: int) -> Array:
 
 def check_integers(argument: str, values, count: int | None = None) -> None:
     """Refuses what are no whole numbers, and those outside 0 .. count - 1 where a count is given."""
-    dtype = jax.numpy.result_type(values)
+    dtype = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
     if not jax.numpy.issubdtype(dtype, jax.numpy.integer):
         raise ValueError(f"{argument} must be whole numbers, got dtype {dtype}")
     numbers = concrete(values)

@@ -16,6 +16,20 @@ from jaxgen.diffusion.solvers.base import BoundDenoiser
 CONTRACT = "a denoiser is (x [B, ...], sigma [] or [B], cond) -> x0_hat [B, ...]; see help(jaxgen.diffusion)"
 
 
+def checked(denoiser: Callable) -> Callable:
+    """The denoiser, whose arguments are counted now and whose result is checked to be one array where it is called."""
+    if not callable(denoiser):
+        raise ValueError(f"denoiser must be a function, got {type(denoiser).__name__}: {CONTRACT}")
+    _check_arguments(denoiser)
+
+    def call(x: Array, sigma: Array, cond: Any = None) -> Array:
+        found = denoiser(x, sigma, cond)
+        _check_array(found, "the denoiser", "x0_hat")
+        return found
+
+    return call
+
+
 def bind(denoiser: Callable, cond: Any) -> BoundDenoiser:
     """`(x, sigma) -> x0_hat` in x's dtype, of a denoiser that keeps to the contract.
 
@@ -23,15 +37,13 @@ def bind(denoiser: Callable, cond: Any) -> BoundDenoiser:
         ValueError: now, for what cannot be called with three arguments; when called, for a result that is no x0_hat, or
             a denoiser that fails for a scalar sigma only. Its other errors pass as they are.
     """
-    if not callable(denoiser):
-        raise ValueError(f"denoiser must be a function, got {type(denoiser).__name__}: {CONTRACT}")
-    _check_arguments(denoiser)
+    call = checked(denoiser)
 
     def bound(x: Array, sigma: Array) -> Array:
         try:
-            found = denoiser(x, sigma, cond)
+            found = call(x, sigma, cond)
         except Exception as error:
-            if jnp.ndim(sigma) == 0 and _takes_vectors_only(denoiser, x, sigma, cond):
+            if jnp.ndim(sigma) == 0 and _takes_vectors_only(call, x, sigma, cond):
                 raise ValueError(
                     "the denoiser fails for a scalar sigma, which samplers give it, and not for a vector: hand it "
                     f"jnp.broadcast_to(sigma, x.shape[:1]) instead; {CONTRACT}") from error
@@ -62,12 +74,15 @@ def _takes_vectors_only(denoiser: Callable, x: Array, sigma: Array, cond: Any) -
     return True
 
 
-def check_prediction(found: Any, x: Array, who: str, what: str) -> None:
-    """Refuses what is not one floating-point array of x's shape."""
+def _check_array(found: Any, who: str, what: str) -> None:
     if not (hasattr(found, "shape") and hasattr(found, "dtype")):
         fix = f"return its first entry, if that is {what}" if isinstance(found, (tuple, list)) else "return that array"
-        raise ValueError(f"{who} must return one array, {what} of x's shape {x.shape}, got {type(found).__name__}: "
-                         f"{fix}")
+        raise ValueError(f"{who} must return one array, {what}, got {type(found).__name__}: {fix}")
+
+
+def check_prediction(found: Any, x: Array, who: str, what: str) -> None:
+    """Refuses what is not one floating-point array of x's shape."""
+    _check_array(found, who, what)
     if found.shape != x.shape:
         twice = x.ndim > 1 and found.shape == (*x.shape[:-1], 2 * x.shape[-1])
         raise ValueError(f"{who} must return {what} of x's shape {x.shape}, got {found.shape}"
@@ -77,7 +92,7 @@ def check_prediction(found: Any, x: Array, who: str, what: str) -> None:
 
 def check_solver(solver: Any) -> None:
     """Refuses a solver's name, and a solver that was not made yet."""
-    if hasattr(solver, "init") and hasattr(solver, "step"):
+    if hasattr(solver, "init") and hasattr(solver, "step") and not isinstance(solver, type):
         return
     if isinstance(solver, str):
         fix = f"make it with jaxgen.diffusion.get_solver({solver!r})"
@@ -99,9 +114,9 @@ def check_start(x: Array, sigma: Any) -> None:
     level = concrete(sigma)
     if level is None or isinstance(x, jax.core.Tracer) or not getattr(x, "is_fully_addressable", True):
         return
-    values = np.asarray(x, np.float32)
-    if level < 8 or values.size < 64:
+    if level < 8 or x.size < 64:
         return
+    values = np.asarray(x, np.float32)
     error = 3 / values.size**0.5
     if abs(values.mean()) < error and abs(values.std() - 1) < error / 2**0.5:
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgen.checks import check_finite
@@ -22,6 +23,7 @@ from jaxgen.diffusion.checks import (
     expand_to,
     is_zero,
 )
+from jaxgen.diffusion.contract import checked
 from jaxgen.diffusion.precondition import Denoiser
 
 Transform = Callable[[Denoiser], Denoiser]
@@ -47,7 +49,7 @@ def null_like(cond: Any, null_cond: Any, batch: int | None = None) -> Any:
 
 
 def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}", tree)
+    return jax.tree.map(lambda leaf: f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(np.shape(leaf))}", tree)
 
 
 def _pairs(cond: Array, null: Array) -> Array:
@@ -75,6 +77,8 @@ def cfg(scale: Any, null_cond: Any, *, rescale: Any = 0.0, joint: bool = True) -
     check_fraction("rescale", rescale)
 
     def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
         def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
             check_batch("x", x, floating=False)
             null = null_like(cond, null_cond, x.shape[0] if joint else None)
@@ -110,7 +114,7 @@ def interval(transform: Transform, lo: Any, hi: Any) -> Transform:
     _check_order(lo, hi)
 
     def wrapped(denoiser: Denoiser) -> Denoiser:
-        guided = transform(denoiser)
+        guided, denoiser = transform(denoiser), checked(denoiser)
 
         def switched(x: Array, sigma: Array, cond: Any = None) -> Array:
             check_batch("x", x, floating=False)
@@ -139,8 +143,11 @@ def autoguide(weak_denoiser: Denoiser, scale: Any) -> Transform:
     Karras et al., "Guiding a diffusion model with a bad version of itself" (2024).
     """
     check_finite("scale", scale)
+    weak_denoiser = checked(weak_denoiser)
 
     def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
         def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
             check_batch("x", x, floating=False)
             weak, own = weak_denoiser(x, sigma, cond), denoiser(x, sigma, cond)
@@ -170,6 +177,8 @@ def threshold(percentile: Any = 0.995, maximum: Any = None) -> Transform:
         raise ValueError(f"maximum must be at least 1, got {maximum}: values are brought back into [-1, 1]")
 
     def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
         def limited(x: Array, sigma: Array, cond: Any = None) -> Array:
             check_batch("x", x)
             x0 = denoiser(x, sigma, cond)
@@ -192,6 +201,8 @@ def clip(lo: Any = -1.0, hi: Any = 1.0) -> Transform:
     _check_order(lo, hi)
 
     def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
         def clipped(x: Array, sigma: Array, cond: Any = None) -> Array:
             check_batch("x", x)
             x0 = denoiser(x, sigma, cond)
@@ -234,6 +245,8 @@ def dps(
         check_positive("variance", variance)
 
     def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
         def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
             def loss(x):
                 x0 = denoiser(x, sigma, cond)

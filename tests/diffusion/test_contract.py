@@ -72,6 +72,12 @@ MISTAKES = {
     "bound's tuple": (lambda: d.variational_bound(KEY, lambda x, s, c: (x,), GRID, FLOATS), "must return one array"),
     "loss's arguments": (lambda: d.denoising_loss(KEY, lambda x, s: x, FLOATS, ONES), "called with three arguments"),
     "network's tuple": (lambda: run(d.precondition(lambda x, t, c: (x, None), kind="edm")), "the network must return"),
+    "a guided tuple": (lambda: run(d.cfg(2.0, 0)(lambda x, s, c: (x, x)), cond=jnp.ones(4)), "must return one array"),
+    "a clipped tuple": (lambda: run(d.clip()(lambda x, s, c: (x, x))), "must return one array"),
+    "guided, two arguments": (lambda: d.cfg(2.0, 0)(lambda x, sigma: x), "called with three arguments"),
+    "a weak one of two": (lambda: d.autoguide(lambda x, sigma: x, 2.0), "called with three arguments"),
+    "a guided indexed scalar": (lambda: run(d.cfg(2.0, 0)(lambda x, s, c: x / s[:, None, None, None]),
+                                            cond=jnp.ones(4)), "fails for a scalar sigma"),
     "guided without": (lambda: run(d.cfg(2.0, 0)(lambda x, s, c: x)), "give cond=, for example to sample; got None"),
     "guided by nothing": (lambda: run(d.cfg(2.0, {})(lambda x, s, c: x), cond={}), "give cond=, for example"),
     "null of another kind": (lambda: run(d.cfg(2.0, {"a": 0})(lambda x, s, c: x), cond={"b": jnp.ones(4)}),
@@ -90,6 +96,8 @@ MISTAKES = {
     "seed of times": (lambda: d.uniform_times(1, 3), r"use jax.random.key\(1\)"),
     "ids are fractions": (lambda: run(sample_ids=jnp.arange(4.0)), "sample_ids must be whole numbers, got .* float32"),
     "loss's ids": (lambda: d.denoising_loss(KEY, D, FLOATS, ONES, sample_ids=ONES), "sample_ids must be whole"),
+    "x is a list": (lambda: run(x=[[20.0, 3.0]]), r"x must be an array \[B, \.\.\.\], got list"),
+    "the type of solvers": (lambda: run(solver=d.Solver), "solver must be a Solver"),
     "x is a number": (lambda: run(x=jnp.float32(20)), r"x must be a batch \[B, ...\]"),
     "increasing": (lambda: run(sigmas=GRID[::-1]), "decrease strictly"),
     "nan in sigmas": (lambda: run(sigmas=GRID * np.nan), "finite"),
@@ -157,6 +165,6 @@ def test_numpy_integers_lists_older_keys_and_own_solvers_are_taken():
 
     expected = run()
     np.testing.assert_array_equal(run(solver=Own()), expected)
-    np.testing.assert_array_equal(run(sigmas=GRID.tolist(), sample_ids=np.arange(4)), expected)
+    np.testing.assert_array_equal(run(sigmas=GRID.tolist(), sample_ids=[0, 1, 2, 3]), expected)
     np.testing.assert_array_equal(run(key=jax.random.PRNGKey(0)), expected)
     assert run(save_every=np.int64(2))[1].shape == (2, *X.shape)
