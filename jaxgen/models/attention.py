@@ -173,8 +173,8 @@ def _within(cache: KVCache, key: Array, index: Array | int) -> Array:
     if cache.key.shape[0] != key.shape[0]:
         raise ValueError(f"the cache is of {cache.key.shape[0]} sequences, and x of {key.shape[0]}: make it for as "
                          "many (twice as many with guidance)")
-    last = index + key.shape[1]
-    if not isinstance(last, jax.core.Tracer) and not 0 <= index <= cache.length - key.shape[1]:
-        raise ValueError(f"index={index} and {key.shape[1]} tokens reach position {last} of a cache of {cache.length}: "
-                         "make a longer one")
-    return jnp.where(last <= cache.length, key, jnp.nan)
+    length = key.shape[1]
+    if not isinstance(index, jax.core.Tracer) and not 0 <= int(index) <= cache.length - length:
+        raise ValueError(f"index={index} and {length} tokens reach position {int(index) + length} of a cache of "
+                         f"{cache.length}: make a longer one")
+    return jnp.where(index + length <= cache.length, key, jnp.nan)
