@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line
+from experiments.finite import check_all, finite_images
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_run, load_split
 from experiments.sampling import load_sampler
@@ -109,6 +110,7 @@ def sample_classes(directory: Path) -> train.Loaded:
     sampler, loaded, variables = load_sampler(directory / "prior")
     labels = np.tile(np.arange(loaded.model.num_classes, dtype=np.int32), PER_CLASS)
     pictures = sampler.all(variables, jax.random.key(0), {"classes": labels}, len(labels), batch=len(labels))
+    check_all(finite_images(pictures), "samples", "nothing was written of them")
     train.save_grid(directory / "samples.png", pictures, columns=loaded.model.num_classes, scale=3)
     return loaded
 

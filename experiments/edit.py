@@ -27,6 +27,7 @@ from PIL import Image
 
 from experiments import command_line
 from experiments.conditions import batch_condition, to_condition, with_text
+from experiments.finite import blank, check_all, check_any, finite_images
 from experiments.masks import hide, kept_positions
 from experiments.runs import load_split, read_folder, spread
 from experiments.sampling import DiffusionSampler, guided, load_sampler
@@ -121,6 +122,9 @@ def main(action: str, *, workdir: str, step: int | None, images: str | None, mas
     count = min(count, len(dataset))
     if action == "interpolate" and count < 2:
         raise ValueError(f"interpolate goes from one picture to another and needs two, got {count}")
+    if action == "interpolate" and count % 2:
+        raise ValueError(f"interpolate takes images in pairs, and of {count} it would leave one out: use "
+                         f"--count={count - 1}, or one more image")
     batch = spread(dataset, count)
     x0, key = data.to_float(batch["image"]), jax.random.key(seed)
     own = model.null(count) if images else batch_condition(model, batch)
@@ -153,10 +157,14 @@ def main(action: str, *, workdir: str, step: int | None, images: str | None, mas
     else:
         rows = [pictures(row) for row in interpolate(sampler, params, diffused(x0), cond)]
 
-    sheet = np.concatenate([train.to_uint8(row) for row in rows])
+    rows = [np.asarray(row) for row in rows]
+    finite = np.concatenate([finite_images(row) for row in rows if row.dtype != np.uint8])
+    check_any(finite, "images")
+    sheet = np.concatenate([train.to_uint8(blank(row, finite_images(row))) for row in rows])
     path = Path(output) if output else Path(workdir) / f"edit-{action}.png"
     train.save_grid(path, sheet, columns=len(rows[0]), scale=scale)
     print(f"wrote {path}: {len(rows)} rows of {len(rows[0])} pictures, step {loaded.step}")
+    check_all(finite, "images", f"they are blank in {path}")
 
 
 def interpolate(sampler: DiffusionSampler, params: Any, x0: jax.Array, cond: Mapping) -> list[jax.Array]:

@@ -24,6 +24,7 @@ from sklearn.svm import SVC
 
 from experiments import command_line
 from experiments.conditions import to_condition
+from experiments.finite import check_all, finite_images
 from experiments.runs import load_split
 from experiments.sampling import load_sampler
 from jaxgen import train
@@ -39,7 +40,9 @@ def main(*, workdir: str, step: int | None, count: int, seed: int, classes, prom
         raise ValueError(f"the run in {workdir} has no classes, so there is nothing to agree with: see "
                          "experiments.sample")
     asked = to_condition(loaded.model, count, classes=classes, prompts=prompt, names=config["class_names"])
-    pictures = train.to_uint8(sampler.all(variables, jax.random.key(seed), asked, count, bar=True))
+    samples = sampler.all(variables, jax.random.key(seed), asked, count, bar=True)
+    check_all(finite_images(samples), "samples", "they cannot be judged")
+    pictures = train.to_uint8(samples)
     train_set, test_set = load_split(config, config["data"]["train_split"]), load_split(config)
 
     # MNIST's own pictures are centred by their mass, and a classifier of pixels knows nothing of shifts.

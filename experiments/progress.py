@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.conditions import to_condition
+from experiments.finite import blank, finite_images
 from experiments.runs import spread
 from experiments.sampler import Sampler
 from jaxgen import data, train
@@ -42,7 +43,9 @@ def make_evaluate(
 
     def evaluate(logger, variables, step):
         pictures = sampler.all(variables, jax.random.key(0), cond, SHOWN)
-        logger.images(step, "samples", pictures, columns=columns, scale=2)
-        return measure(variables, batch)
+        finite = finite_images(pictures)
+        logger.images(step, "samples", blank(pictures, finite), columns=columns, scale=2)
+        lost = int((~finite).sum())
+        return {**measure(variables, batch), **({"samples_not_finite": lost} if lost else {})}
 
     return evaluate

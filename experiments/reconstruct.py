@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command_line
+from experiments.finite import blank, check_all, check_any, finite_images
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_run, load_split, read_folder
 from jaxgen import train
@@ -41,9 +42,13 @@ def main(
     if not 1 <= count <= len(dataset):
         raise ValueError(f"--count={count} must lie between 1 and the {len(dataset)} pictures of {dataset.name}")
     pairs, columns = Reconstructor(model).pairs(variables, dataset, count)
+    finite = finite_images(pairs)
+    restored = finite.reshape(-1, 2, columns)[:, 1].ravel()  # below each row of originals
+    check_any(restored, "reconstructions")
     path = Path(output) if output else Path(workdir) / f"reconstructions-{dataset.split}.png"
-    train.save_grid(path, pairs, columns=columns, scale=scale)
+    train.save_grid(path, blank(pairs, finite), columns=columns, scale=scale)
     print(f"wrote {path}: {count} pictures of {dataset.name}/{dataset.split} at step {loaded.step}")
+    check_all(restored, "reconstructions", f"they are blank in {path}")
 
 
 if __name__ == "__main__":

@@ -70,17 +70,16 @@ class Reconstructor:
     def __init__(self, model, lpips: LpipsParams | None = None):
         self.model = model
         self.lpips = lpips
-        self._reconstruct = jax.jit(lambda variables, x: data.to_uint8(model.reconstruct(variables, x)),
-                                    compiler_options=compiler_options())
+        self._reconstruct = jax.jit(model.reconstruct, compiler_options=compiler_options())
         self._measure = jax.jit(self._measure_batch, compiler_options=compiler_options())
 
     def pairs(self, variables: Variables, dataset: data.Dataset, count: int) -> tuple[np.ndarray, int]:
-        """Rows of originals, each above the row of its reconstructions: [2 * count, H, W, C] uint8, and the columns.
+        """Rows of originals, each above the row of its reconstructions: [2 * count, H, W, C] float32, and the columns.
 
         An even count makes two rows of originals, an odd one makes one.
         """
-        images = spread(dataset, count)["image"]
-        restored = np.asarray(self._reconstruct(variables, data.to_float(images)))
+        images = np.asarray(data.to_float(spread(dataset, count)["image"]))
+        restored = np.asarray(self._reconstruct(variables, images), np.float32)
         columns = count if count % 2 else count // 2
         rows = [(images[i : i + columns], restored[i : i + columns]) for i in range(0, count, columns)]
         return np.concatenate([part for pair in rows for part in pair]), columns
@@ -128,7 +127,9 @@ class Reconstructor:
             colour = (*x.shape[:3], 3)  # grey is repeated
             pair = (jnp.broadcast_to(data.to_float(image), colour) for image in (batch["image"], restored))
             found["lpips"] = metrics.lpips(lpips, *pair)
-        values = {name: jnp.sum(jnp.where(batch["mask"], value, 0)) for name, value in found.items()}
+        # A byte cannot say that an image is not finite; its measures do.
+        lost = jnp.where(jnp.isfinite(x_r).all(axis=(1, 2, 3)), 0, jnp.nan)
+        values = {name: jnp.sum(jnp.where(batch["mask"], value + lost, 0)) for name, value in found.items()}
         return values, {level: _histograms(output.indices, _codes(self.model, level), batch["mask"])
                         for level, output in levels.items()}
 

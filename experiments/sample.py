@@ -18,6 +18,7 @@ from PIL import Image
 
 from experiments import command_line
 from experiments.conditions import to_condition
+from experiments.finite import blank, check_all, check_any, finite_images
 from experiments.sampling import DiffusionSampler, load_sampler
 from jaxgen import train
 
@@ -38,17 +39,23 @@ def main(*, workdir: str, step: int | None, count: int, batch: int, seed: int, c
         parts.append(part if gif else (part, None))
     seconds = time.monotonic() - start
     pictures = np.concatenate([final for final, _ in parts])
+    finite = finite_images(pictures)
+    check_any(finite, "samples")
     path = Path(output) if output else Path(workdir) / "samples.png"
     columns = columns or columns_of(len(classes or prompt or range(loaded.model.num_classes)), count)
-    train.save_grid(path, pictures, columns=columns, scale=scale)
+    train.save_grid(path, blank(pictures, finite), columns=columns, scale=scale)
     print(f"wrote {path}: {count} samples of step {loaded.step}; {sampler.evaluations} network evaluations each "
           f"(twice that where guided); {count / seconds:.1f} samples/s with compilation")
     if npz:
-        np.savez_compressed(npz, images=train.to_uint8(pictures), **cond)
-        print(f"wrote {npz}: images {list(pictures.shape)} uint8{''.join(f', {name}' for name in cond)}")
+        cond = {name: value[finite] for name, value in cond.items()}
+        np.savez_compressed(npz, images=train.to_uint8(pictures[finite]), **cond)
+        shape = [int(finite.sum()), *pictures.shape[1:]]
+        print(f"wrote {npz}: images {shape} uint8{''.join(f', {name}' for name in cond)}")
     if gif:
-        save_gif(Path(gif), np.concatenate([trajectory for _, trajectory in parts], axis=1), columns, scale)
+        save_gif(Path(gif), blank(np.concatenate([trajectory for _, trajectory in parts], axis=1), finite), columns,
+                 scale)
         print(f"wrote {gif}")
+    check_all(finite, "samples", f"they are blank in {path}" + f" and left out of {npz}" * bool(npz))
 
 
 def columns_of(asked: int, count: int) -> int | None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from jaxgen.checks import check_finite
 from jaxgen.quantize import Variables
 
 BATCH = 64
@@ -20,10 +21,16 @@ class Sampler:
         model: the model.
         image_shape: [H, W, C].
         sampling: solver, steps and guidance, as `config.sampling` has them.
+
+    Raises:
+        ValueError: a setting is NaN or infinite (guidance_high may be infinite).
     """
 
     def __init__(self, model: Any, image_shape: Sequence[int], sampling: Mapping[str, Any]):
         self.model, self.image_shape, self.sampling = model, tuple(image_shape), sampling
+        for name, value in sampling.items():
+            if isinstance(value, float) and (name, value) != ("guidance_high", float("inf")):
+                check_finite(name, value)
 
     def __call__(self, variables: Variables, key: jax.Array, ids: jax.Array, cond: Mapping[str, jax.Array]) -> Any:
         """Pictures [B, H, W, C] in [-1, 1] of the samples `ids` [B], with conditions of the same length."""

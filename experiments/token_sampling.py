@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from experiments.sampler import Sampler
 from jaxgen import diffusion, priors
@@ -29,7 +30,9 @@ class TokenSampler(Sampler):
             params, state = variables
             options = {"cond": self.model.encode(params, cond), "sample_ids": ids, **known}
             tokens = self.draw(params, key, (len(ids), prod(model.shape)), settings, options)
-            return model.pictures(state, tokens), tokens
+            # A token that could not be drawn, -1, makes its image one that is not finite, which scripts look for.
+            drawn = (tokens >= 0).all(axis=1)[:, None, None, None]
+            return jnp.where(drawn, model.pictures(state, tokens), jnp.nan), tokens
 
         self._run = jax.jit(run, compiler_options=compiler_options())
 

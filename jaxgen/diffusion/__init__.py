@@ -8,6 +8,18 @@
 
 Solvers work in the variance-exploding variable x = xt / alpha, at the noise level sigma / alpha, where all model
 families are one. Time runs from data at 0 to noise at `schedule.end`.
+
+The contract, which calls check as far as shapes, dtypes and concrete values tell:
+
+- A denoiser is `(x [B, ...], sigma, cond) -> x0_hat [B, ...]`, three arguments in this order, even where cond is None.
+  It returns one floating-point array of x's shape: the clean sample, not the noise (`precondition` makes it so).
+- sigma is a scalar [] in samplers and a vector [B] in training. `jnp.broadcast_to(sigma, x.shape[:1])` is [B] of both.
+- x is floating point (images in [-1, 1], `jaxgen.data.to_float`) and starts at the first noise level: sigmas[0] times
+  standard normal noise, `prior_sample`. Noise of std 1, as other libraries take it, is a quiet mistake.
+- A solver is called before it is given, `heun()`; `get_solver("heun")` takes a name.
+- sigmas decrease strictly, usually to 0. key is one `jax.random.key(seed)`; sample_ids are whole numbers [B].
+- Guidance needs `cond`; cond's leaves have the batch as their first axis.
+- A NaN of x or of the network stays visible in the result.
 """
 
 from jaxgen.diffusion.bound import Bound, variational_bound

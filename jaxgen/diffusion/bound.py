@@ -18,8 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_sigmas, numbered
+from jaxgen.checks import check_count
+from jaxgen.diffusion.checks import check_batch, check_positive, check_sigmas, numbered
+from jaxgen.diffusion.contract import bind
 from jaxgen.diffusion.grids import positive_levels
+from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sample import sample_noise
 
@@ -66,23 +69,32 @@ def variational_bound(
 
     Returns:
         `Bound`.
+
+    Raises:
+        ValueError: x that is no batch of floating-point numbers, a bad grid, no key, no denoiser, or levels below 2.
     """
+    check_batch("x", x)
     check_sigmas(sigmas)
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    levels = check_count("levels", levels, 2)
+    if prior_variance is not None:
+        check_positive("prior_variance", prior_variance)
+    denoise = bind(denoiser, cond)
+    x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
     sigmas = positive_levels(jnp.asarray(sigmas, x.dtype))
     ids = numbered(sample_ids, x.shape[0])
+    x = vary_as(x, cond, key, ids)
     axes = tuple(range(1, x.ndim))
     dims = int(np.prod(x.shape[1:]))
 
     def term(total, inputs):
         step, sigma, sigma_next = inputs
         z = x + sigma * sample_noise(key, x.shape[1:], ids, step, dtype=x.dtype)
-        error = jnp.sum((x - denoiser(z, sigma, cond)) ** 2, axis=axes)
+        error = jnp.sum((x - denoise(z, sigma)) ** 2, axis=axes)
         return total + 0.5 * (sigma_next**-2 - sigma**-2) * error, None
 
     steps = sigmas.shape[0] - 1
     diffusion, _ = jax.lax.scan(
-        term, jnp.zeros(x.shape[:1], x.dtype), (jnp.arange(steps), sigmas[:-1], sigmas[1:])
+        term, vary_as(jnp.zeros(x.shape[:1], x.dtype), x), (jnp.arange(steps), sigmas[:-1], sigmas[1:])
     )
     variance = jnp.asarray(sigmas[0] ** 2 if prior_variance is None else prior_variance)
     share = sigmas[0] ** 2 / variance

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 
 def draw_categorical(key: Array, logits: Float[Array, "... K"]) -> Int[Array, "..."]:
-    """Categories from softmax(logits), each position by itself; -inf is never drawn.
+    """Categories from softmax(logits), each position by itself; -inf is never drawn. -1 where there is no distribution.
 
     The Gumbel trick, argmax(logits + Gumbel noise), takes K random numbers for each draw, and they take most of the
     time of decoding on CPU. Here it is done twice, for a block of about sqrt(K) categories and for one within it:
@@ -17,10 +17,10 @@ def draw_categorical(key: Array, logits: Float[Array, "... K"]) -> Int[Array, ".
 
     Args:
         key: of all draws.
-        logits: [..., K], not all of them -inf.
+        logits: [..., K].
 
     Returns:
-        int32 [...].
+        int32 [...]; -1 where a logit is NaN, or all are -inf.
     """
     count = logits.shape[-1]
     width = math.isqrt(count - 1) + 1
@@ -28,6 +28,8 @@ def draw_categorical(key: Array, logits: Float[Array, "... K"]) -> Int[Array, ".
     blocks = jnp.pad(logits, padding, constant_values=-jnp.inf).reshape(*logits.shape[:-1], -1, width)
     first, second = jax.random.split(key)
     # The float32 default is biased for probabilities below 1e-7, which a large vocabulary has many of.
-    block = jax.random.categorical(first, jax.nn.logsumexp(blocks, axis=-1), mode="high")
+    totals = jax.nn.logsumexp(blocks, axis=-1)
+    block = jax.random.categorical(first, totals, mode="high")
     within = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
-    return (block * width + jax.random.categorical(second, within, mode="high")).astype(jnp.int32)
+    drawn = (block * width + jax.random.categorical(second, within, mode="high")).astype(jnp.int32)
+    return jnp.where(jnp.max(totals, axis=-1) > -jnp.inf, drawn, -1)  # the maximum is NaN where one of them is

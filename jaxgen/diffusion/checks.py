@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxgen.checks import check_finite
+from jaxgen.checks import check_finite, check_floating
 
 
 def concrete(value) -> np.ndarray | None:
@@ -21,6 +21,38 @@ def is_zero(value) -> bool:
     """True when the value is known to be zero while tracing, so that a term can be left out."""
     number = concrete(value)
     return number is not None and not number.any()
+
+
+def check_batch(argument: str, x, *, floating: bool = True) -> None:
+    """Refuses what is no batch [B, ...] of floating-point numbers, or of any without `floating`."""
+    if not hasattr(x, "dtype"):
+        raise ValueError(f"{argument} must be an array [B, ...], got {type(x).__name__}")
+    if floating:
+        check_floating(argument, x)
+    if np.ndim(x) < 1:
+        raise ValueError(f"{argument} must be a batch [B, ...], got a single number: give it an axis, {argument}[None]")
+
+
+def check_same(argument: str, value, other_name: str, other) -> None:
+    """Refuses what does not hold floating-point numbers in the shape of another array."""
+    check_floating(argument, value)
+    if np.shape(value) != np.shape(other):
+        raise ValueError(f"{argument} must have {other_name}'s shape {np.shape(other)}, got {np.shape(value)}")
+
+
+def check_key(key) -> None:
+    """Refuses what is no single key: `jax.random.key(seed)`, or the older `jax.random.PRNGKey(seed)`."""
+    dtype, shape = getattr(key, "dtype", None), np.shape(key)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if (typed and not shape) or (dtype == np.uint32 and len(shape) == 1):
+        return
+    if typed:
+        got = f"keys of shape {shape}: give one of them"
+    elif isinstance(key, (int, np.integer)):
+        got = f"the integer {key}: use jax.random.key({key})"
+    else:
+        got = type(key).__name__ if dtype is None else f"an array of dtype {dtype} and shape {shape}"
+    raise ValueError(f"key must be one key of jax.random.key(seed), got {got}")
 
 
 def check_sigmas(sigmas, *, name: str = "sigmas") -> None:
@@ -65,9 +97,10 @@ def check_not_negative(name: str, value) -> None:
 
 
 def numbered(sample_ids, batch: int) -> Array:
-    """The samples' ids [B], 0 .. B - 1 where None is given; refuses another number of them."""
+    """The samples' ids [B], 0 .. B - 1 where None is given; refuses another number of them, and fractions."""
     if sample_ids is None:
         return jax.numpy.arange(batch)
+    check_integers("sample_ids", sample_ids)
     if np.shape(sample_ids) != (batch,):
         raise ValueError(f"sample_ids must name each of the {batch} samples, shape ({batch},); got "
                          f"{np.shape(sample_ids)}")
@@ -76,7 +109,21 @@ def numbered(sample_ids, batch: int) -> Array:
 
 def sample_keys(key: Array, sample_ids, batch: int) -> Array:
     """[B] the key of each sample, fold_in(key, its id), which neither the batch nor the devices change."""
+    check_key(key)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, batch))
+
+
+def check_integers(argument: str, values, count: int | None = None) -> None:
+    """Refuses what are no whole numbers, and those outside 0 .. count - 1 where a count is given."""
+    dtype = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
+    if not jax.numpy.issubdtype(dtype, jax.numpy.integer):
+        raise ValueError(f"{argument} must be whole numbers, got dtype {dtype}")
+    numbers = concrete(values)
+    if count is None or numbers is None:
+        return
+    wrong = numbers[(numbers < 0) | (numbers >= count)]
+    if wrong.size:
+        raise ValueError(f"{argument} must lie within 0 .. {count - 1}, got {wrong[0]}")
 
 
 def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
@@ -95,9 +142,12 @@ def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
         )
 
 
-def expand_to(values: Array, like: Array) -> Array:
-    """A scalar as it is, or [B] as [B, 1, ..., 1], so that it multiplies `like` [B, ...]."""
+def expand_to(values: Array, like: Array, *, name: str) -> Array:
+    """A scalar as it is, or [B] as [B, 1, ..., 1], so that it multiplies `like` [B, ...]; refuses another shape."""
     values = jax.numpy.asarray(values)
     if values.ndim == 0:
         return values
-    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+    if values.shape not in (like.shape[:1], (1,)):
+        raise ValueError(f"{name} must be one number or one per sample, shape () or {like.shape[:1]}; got "
+                         f"{values.shape}")
+    return values.reshape(values.shape + (1,) * (like.ndim - 1))

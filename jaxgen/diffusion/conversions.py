@@ -21,10 +21,18 @@ the answer is 0, the mean of a centred unknown, and never an infinity.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.diffusion.checks import expand_to
+from jaxgen.diffusion.checks import check_batch, check_same, expand_to
 from jaxgen.errors import unknown_name
 
 KINDS = ("eps", "x0", "v", "score", "velocity")
+ELSEWHERE = {"epsilon": ["eps"], "noise": ["eps"], "sample": ["x0"], "x_start": ["x0"], "v_prediction": ["v"],
+             "flow": ["velocity"], "velocity": ["flow"], "flow_prediction": ["velocity", "flow"]}
+"""What other libraries call these kinds, and which of ours that is."""
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise unknown_name("kind", kind, KINDS, elsewhere=ELSEWHERE)
 
 
 def _divide(numerator: Array, denominator: Array) -> Array:
@@ -48,10 +56,14 @@ def to_pair(
         xt: [B, ...] the noisy sample it saw.
         alpha, sigma: [] or [B] the schedule's coefficients.
         kind: one of `KINDS`.
+
+    Raises:
+        ValueError: an unknown kind, a prediction that has not xt's shape, or what is no floating-point number.
     """
-    if kind not in KINDS:
-        raise unknown_name("kind", kind, KINDS)
-    alpha, sigma = expand_to(alpha, xt), expand_to(sigma, xt)
+    _check_kind(kind)
+    check_batch("xt", xt)
+    check_same("prediction", prediction, "xt", xt)
+    alpha, sigma = expand_to(alpha, xt, name="alpha"), expand_to(sigma, xt, name="sigma")
     if kind == "x0":
         return prediction, _divide(xt - alpha * prediction, sigma)
     if kind == "v":
@@ -72,10 +84,15 @@ def from_pair(
     *,
     kind: str,
 ) -> Float[Array, "B ..."]:
-    """What a network of this kind should say, given x0 and eps [B, ...]; see the table of this module."""
-    if kind not in KINDS:
-        raise unknown_name("kind", kind, KINDS)
-    alpha, sigma = expand_to(alpha, x0), expand_to(sigma, x0)
+    """What a network of this kind should say, given x0 and eps [B, ...]; see the table of this module.
+
+    Raises:
+        ValueError: as `to_pair`.
+    """
+    _check_kind(kind)
+    check_batch("x0", x0)
+    check_same("eps", eps, "x0", x0)
+    alpha, sigma = expand_to(alpha, x0, name="alpha"), expand_to(sigma, x0, name="sigma")
     if kind == "x0":
         return x0
     if kind == "v":

@@ -9,7 +9,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_keep_mask, check_sigmas, expand_to, numbered
+from jaxgen.checks import check_count, check_finite
+from jaxgen.diffusion.checks import (
+    check_batch,
+    check_keep_mask,
+    check_not_negative,
+    check_same,
+    check_sigmas,
+    expand_to,
+    numbered,
+)
+from jaxgen.diffusion.contract import check_solver
 from jaxgen.diffusion.grids import truncate
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sample import PostStep, sample, sample_noise
@@ -28,10 +38,11 @@ def inpaint(known: Float[Array, "B ..."], mask: Bool[Array, "B ..."]) -> PostSte
         mask: boolean, as many axes as `known`, each equal or 1; True keeps.
 
     Raises:
-        ValueError: a mask that is not boolean, or does not fit.
+        ValueError: a mask that is not boolean, or does not fit; `known` that is no batch of floating-point numbers.
 
     Song et al. (2021), appendix I.2.
     """
+    check_batch("known", known)
     check_keep_mask(mask, jnp.shape(known))
 
     def post_step(x, sigma_next, noise_fn):
@@ -54,9 +65,10 @@ def repaint(solver: Solver, known: Float[Array, "B ..."], mask: Bool[Array, "B .
 
     Lugmayr et al., "RePaint" (2022), algorithm 1 with jump length 1.
     """
+    check_solver(solver)
+    check_batch("known", known)
     check_keep_mask(mask, jnp.shape(known))
-    if resample < 1:
-        raise ValueError(f"resample must be at least 1, got {resample}")
+    resample = check_count("resample", resample)
     streams = 8  # more than any solver draws in one step
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
@@ -83,9 +95,16 @@ def repaint(solver: Solver, known: Float[Array, "B ..."], mask: Bool[Array, "B .
 def add_noise(
     key: PRNGKeyArray, x0: Float[Array, "B ..."], sigma: Any, *, sample_ids: Int[Array, "B"] | None = None
 ) -> Float[Array, "B ..."]:
-    """x0 + sigma eps, with noise per sample id; sigma [] or [B]."""
+    """x0 + sigma eps, with noise per sample id; sigma [] or [B].
+
+    Raises:
+        ValueError: x0 that is no batch of floating-point numbers, no key, or sigma below 0, not finite or of another
+            shape.
+    """
+    check_batch("x0", x0)
+    check_not_negative("sigma", sigma)
     noise = sample_noise(key, x0.shape[1:], numbered(sample_ids, x0.shape[0]), (1 << 31) - 1)
-    return (x0 + expand_to(sigma, x0) * noise).astype(x0.dtype)
+    return (x0 + expand_to(sigma, x0, name="sigma") * noise).astype(x0.dtype)
 
 
 def sdedit(
@@ -106,6 +125,9 @@ def sdedit(
         x0: [B, ...] the input, a scribble for instance.
         strength: in (0, 1], the share of the steps that are taken; more forgets more of the input.
 
+    Raises:
+        ValueError: as `sample` and `add_noise`, or strength outside (0, 1].
+
     Meng et al., "SDEdit" (2022).
     """
     check_sigmas(sigmas)
@@ -123,13 +145,21 @@ def slerp(a: Float[Array, "B ..."], b: Float[Array, "B ..."], share: Any) -> Flo
     Args:
         a, b: [B, ...].
         share: w, [] or [B]; 0 gives a, 1 gives b.
+
+    Raises:
+        ValueError: a and b that are no batches of floating-point numbers of one shape, or a share that is not finite.
     """
-    axes = tuple(range(1, a.ndim))
+    check_batch("a", a)
+    check_same("b", b, "a", a)
+    check_finite("share", share)
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    axes, dtype = tuple(range(1, a.ndim)), a.dtype
+    a, b = (v.astype(jnp.promote_types(dtype, jnp.float32)) for v in (a, b))
     norm = jnp.sqrt(jnp.sum(a**2, axis=axes) * jnp.sum(b**2, axis=axes))
     cosine = jnp.sum(a * b, axis=axes) / jnp.maximum(norm, jnp.finfo(a.dtype).tiny)
     curved = jnp.abs(cosine) < 0.9995
     angle = jnp.arccos(jnp.where(curved, cosine, 0.0))
-    share = jnp.broadcast_to(jnp.asarray(share, a.dtype), angle.shape)
+    share = jnp.broadcast_to(expand_to(share, angle, name="share"), angle.shape)
     first = jnp.where(curved, jnp.sin((1 - share) * angle) / jnp.sin(angle), 1 - share)
     second = jnp.where(curved, jnp.sin(share * angle) / jnp.sin(angle), share)
-    return expand_to(first, a) * a + expand_to(second, b) * b
+    return (expand_to(first, a, name="share") * a + expand_to(second, b, name="share") * b).astype(dtype)

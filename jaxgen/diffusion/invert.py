@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.diffusion.checks import check_sigmas, concrete
+from jaxgen.diffusion.checks import check_batch, check_sigmas, concrete
+from jaxgen.diffusion.contract import check_solver
+from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sample import integrate
 from jaxgen.diffusion.solvers.base import Solver
@@ -30,11 +32,14 @@ def invert(
         x [B, ...] at sigmas[0].
 
     Raises:
-        ValueError: a solver that draws noise, or a bad grid.
+        ValueError: a solver that draws noise, or a bad grid; what is no batch of floating-point numbers, no solver or
+            no denoiser.
 
     Song, Meng, Ermon (2021), section 4.3.
     """
+    check_batch("x0", x0)
     check_sigmas(sigmas)
+    check_solver(solver)
     values = concrete(sigmas)
     upward = jnp.flip(sigmas if values is None or values[-1] > 0 else sigmas[:-1])
     if upward.shape[0] < 2:
@@ -56,4 +61,4 @@ def invert(
         return jax.lax.cond(sigma > 0, move, lambda carry: carry, carry)
 
     passing = solver if values is not None else solver._replace(step=step)
-    return integrate(denoiser, passing, upward, x0, no_noise, cond=cond)
+    return integrate(denoiser, passing, upward, vary_as(jnp.asarray(x0), cond), no_noise, cond=cond)

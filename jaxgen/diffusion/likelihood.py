@@ -16,8 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_sigmas, sample_keys
+from jaxgen.checks import check_count
+from jaxgen.diffusion.checks import check_batch, check_positive, check_sigmas, sample_keys
+from jaxgen.diffusion.contract import bind
 from jaxgen.diffusion.grids import positive_levels
+from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.precondition import Denoiser
 
 BITS_OFFSET_256 = 7.0
@@ -65,10 +68,18 @@ def log_prob(
     Returns:
         [B] log densities.
 
+    Raises:
+        ValueError: x that is no batch of floating-point numbers, a bad grid, no denoiser, or probes below 1.
+
     Song et al., "Score-based generative modeling through SDEs" (2021), appendix D.2.
     """
+    check_batch("x", x)
     check_sigmas(sigmas)
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if prior_variance is not None:
+        check_positive("prior_variance", prior_variance)
+    bound = bind(denoiser, cond)
+    x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+    x = vary_as(x, cond, key, sample_ids)
     sigmas = positive_levels(jnp.asarray(sigmas, x.dtype))
     levels = jnp.log(jnp.flip(sigmas))
     dims = int(np.prod(x.shape[1:]))
@@ -76,15 +87,16 @@ def log_prob(
     if key is None:
         basis = jnp.eye(dims, dtype=x.dtype).reshape(dims, 1, *x.shape[1:])
     else:
+        probes = check_count("probes", probes)
         keys = sample_keys(key, sample_ids, x.shape[0])
         signs = jax.vmap(lambda k: jax.random.rademacher(k, (probes, *x.shape[1:]), x.dtype))(keys)
         basis = jnp.moveaxis(signs, 1, 0)
 
     def slope(x, u):
-        denoised, jvp = jax.linearize(lambda x: denoiser(x, jnp.exp(u), cond).astype(x.dtype), x)
+        denoised, jvp = jax.linearize(lambda x: bound(x, jnp.exp(u)), x)
 
         def along(vector):
-            vector = jnp.broadcast_to(vector, x.shape)
+            vector = vary_as(jnp.broadcast_to(vector, x.shape), x)
             return jnp.sum(vector * jvp(vector), axis=axes)
 
         trace = jax.lax.map(along, basis)
@@ -104,7 +116,7 @@ def log_prob(
         k4 = shifted(k3, 1.0)
         return jax.tree.map(lambda s, a, b, c, d: s + h / 6 * (a + 2 * b + 2 * c + d), state, k1, k2, k3, k4), None
 
-    start = (x, jnp.zeros(x.shape[:1], x.dtype))
+    start = (x, vary_as(jnp.zeros(x.shape[:1], x.dtype), x))
     (end, integral), _ = jax.lax.scan(step, start, (levels[:-1], levels[1:]))
     variance = jnp.asarray(sigmas[0] ** 2 if prior_variance is None else prior_variance)
     prior = -0.5 * (jnp.sum(end**2, axis=axes) / variance + dims * jnp.log(2 * jnp.pi * variance))

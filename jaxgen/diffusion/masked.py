@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_keep_mask, check_positive
+from jaxgen.checks import check_floating
+from jaxgen.diffusion.checks import check_integers, check_keep_mask, check_key, check_positive, expand_to, sample_keys
 
 LogitsFn = Callable[[Array, Array, Any], Array]
 """(tokens [B, N] with mask_id where unknown, t [B], cond) -> logits [B, N, K] over clean tokens."""
@@ -60,13 +61,19 @@ def mask_tokens(
     """Tokens at time t: each is replaced by `mask_id` with probability 1 - alpha(t), where `mask` does not keep it.
 
     With `sample_ids` the masks of an example depend on the key and on its id alone.
+
+    Raises:
+        ValueError: what is no key, tokens or ids that are no whole numbers, or t or a mask that does not fit.
     """
+    check_key(key)
+    check_integers("tokens", tokens)
     schedule = schedule or polynomial_masking()
     if sample_ids is None:
         draws = jax.random.uniform(key, tokens.shape)
     else:
-        draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), tokens.shape[1:]))(sample_ids)
-    hide = draws >= schedule.alpha(t)[:, None]
+        keys = sample_keys(key, sample_ids, tokens.shape[0])
+        draws = jax.vmap(lambda k: jax.random.uniform(k, tokens.shape[1:]))(keys)
+    hide = draws >= expand_to(schedule.alpha(t), tokens, name="t")
     if mask is not None:
         check_keep_mask(mask, tokens.shape, of="tokens")
         hide = hide & ~mask
@@ -99,7 +106,10 @@ def masked_diffusion_loss(
         sample_ids: see `mask_tokens`.
 
     Returns:
-        [B] nats; divide by N log 2 for bits per token.
+        [B] nats; divide by N log 2 for bits per token. NaN where a masked token is outside the vocabulary.
+
+    Raises:
+        ValueError: as `mask_tokens`; logits of another shape, or (where their values are known) tokens without a logit.
     """
     if jnp.shape(t) != tokens.shape[:1]:
         raise ValueError(f"t must hold one time per sequence, shape {tokens.shape[:1]}; got {jnp.shape(t)}")
@@ -107,13 +117,23 @@ def masked_diffusion_loss(
     # At t = 0 nothing is masked and the rate is infinite; float32 draws reach it once in 2^23.
     t = jnp.maximum(jnp.asarray(t, jnp.result_type(float)), 1e-6)
     xt = mask_tokens(key, tokens, t, mask_id=mask_id, schedule=schedule, mask=mask, sample_ids=sample_ids)
-    log_p = clean_log_probs(logits_fn(xt, t, cond), mask_id)
-    nats = -jnp.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
+    log_p = clean_log_probs(logits_fn(xt, t, cond), mask_id, tokens)
+    nats = -entries(log_p, tokens)
     return schedule.rate(t) * jnp.sum(jnp.where(xt == mask_id, nats, 0.0), axis=-1)
 
 
-def clean_log_probs(logits: Float[Array, "B N K"], mask_id: int) -> Float[Array, "B N K"]:
+def entries(log_p: Float[Array, "... K"], tokens: Int[Array, "..."]) -> Float[Array, "..."]:
+    """log_p of the tokens; NaN for a traced token that has none, an error for a known one."""
+    check_integers("tokens", tokens, log_p.shape[-1])
+    found = jnp.take_along_axis(log_p, jnp.asarray(tokens)[..., None], axis=-1, mode="fill")[..., 0]
+    return jnp.where(tokens >= 0, found, jnp.nan)  # negative ones count from the end
+
+
+def clean_log_probs(logits: Float[Array, "B N K"], mask_id: int, tokens: Int[Array, "B N"]) -> Float[Array, "B N K"]:
     """Log-softmax in float32 over the clean tokens; the mask token is never an answer."""
+    check_floating("what logits_fn returns", logits)
+    if logits.shape[:-1] != tokens.shape:
+        raise ValueError(f"logits_fn must return logits [B, N, K] of tokens {tokens.shape}, got {logits.shape}")
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if mask_id < logits.shape[-1]:
         logits = logits.at[..., mask_id].set(-jnp.inf)

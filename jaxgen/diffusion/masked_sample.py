@@ -7,27 +7,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxgen.checks import check_count
 from jaxgen.diffusion.categorical import draw_categorical
 from jaxgen.diffusion.checks import (
     check_fraction,
+    check_integers,
     check_keep_mask,
+    check_key,
     check_not_negative,
     check_positive,
     concrete,
     numbered,
 )
+from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.masked import LogitsFn, MaskSchedule, clean_log_probs, polynomial_masking
 
 
 def mask_times(n: int) -> Float[Array, "n+1"]:
     """n equal steps from t = 1 (all masks) to t = 0."""
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    n = check_count("n", n)
     return 1 - jnp.arange(n + 1) / n
 
 
 def start_tokens(shape, known, mask, mask_id) -> tuple[Array, Array]:
     """(tokens, keep): masks everywhere but where known."""
+    if len(shape) != 2:
+        raise ValueError(f"shape must be (B, N), got {tuple(shape)}")
     if (known is None) != (mask is None):
         raise ValueError("known and mask belong together: give both, or neither")
     if known is None:
@@ -35,6 +40,10 @@ def start_tokens(shape, known, mask, mask_id) -> tuple[Array, Array]:
     if jnp.shape(known) != tuple(shape):
         raise ValueError(f"known must have the shape {tuple(shape)} of the result, got {jnp.shape(known)}")
     check_keep_mask(mask, shape)
+    check_integers("known", known)
+    values, kept = concrete(known), concrete(mask)
+    if values is not None and kept is not None and ((values == mask_id) & kept).any():
+        raise ValueError(f"known holds the mask token {mask_id} where mask is True: what is kept must be a clean token")
     keep = jnp.broadcast_to(mask, shape)
     return jnp.where(keep, known, mask_id).astype(jnp.int32), keep
 
@@ -96,24 +105,27 @@ def masked_sample(
         sample_ids: [B], 0 .. B - 1 by default.
 
     Returns:
-        [B, N] int32 tokens.
+        [B, N] int32 tokens; -1 where the logits were NaN.
 
     Raises:
-        ValueError: a setting out of its bounds, or times, known tokens or a mask that do not fit.
+        ValueError: a setting out of its bounds, what is no key, or times, known tokens, a mask or logits that do not
+            fit.
 
     Shi et al. (2024), section 4; remasking: Wang et al., "Remasking discrete diffusion models" (2025).
     """
+    check_key(key)
     check_fraction("remask", remask)
     check_positive("temperature", temperature)
     _check_times(times)
     schedule = schedule or polynomial_masking()
     tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = numbered(sample_ids, shape[0])
+    tokens = vary_as(tokens, known, mask, cond, key, ids)
     times = jnp.asarray(times)
 
     def advance(tokens, inputs):
         step, t, s = inputs
-        log_p = clean_log_probs(logits_fn(tokens, jnp.full(shape[:1], t), cond), mask_id)
+        log_p = clean_log_probs(logits_fn(tokens, jnp.full(shape[:1], t), cond), mask_id, tokens)
         drawn, first, second = _draw(key, ids, step, log_p / temperature)
         alpha_t, alpha_s = schedule.alpha(t), schedule.alpha(s)
         again = remask * jnp.minimum(1.0, (1 - alpha_s) / jnp.maximum(alpha_t, 1e-12))
@@ -155,18 +167,20 @@ def confidence_sample(
 
     Chang et al., "MaskGIT" (2022), with the time of masked diffusion.
     """
+    check_key(key)
     check_positive("temperature", temperature)
     check_not_negative("choice_temperature", choice_temperature)
     _check_times(times)
     schedule = schedule or polynomial_masking()
     tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = numbered(sample_ids, shape[0])
+    tokens = vary_as(tokens, known, mask, cond, key, ids)
     unknown = jnp.sum(~keep, axis=-1)
     times = jnp.asarray(times)
 
     def advance(tokens, inputs):
         step, t, s = inputs
-        log_p = clean_log_probs(logits_fn(tokens, jnp.full(shape[:1], t), cond), mask_id)
+        log_p = clean_log_probs(logits_fn(tokens, jnp.full(shape[:1], t), cond), mask_id, tokens)
         drawn, uniform, _ = _draw(key, ids, step, log_p / temperature)
         masked = tokens == mask_id
         gumbel = -jnp.log(-jnp.log(jnp.clip(uniform, 1e-7, 1 - 1e-7)))

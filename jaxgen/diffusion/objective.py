@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import expand_to
+from jaxgen.diffusion.checks import check_batch, check_key, expand_to, numbered
+from jaxgen.diffusion.contract import bind
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sample import sample_noise
 from jaxgen.diffusion.weighting import Weighting, edm_weighting
@@ -38,19 +39,21 @@ def denoising_loss(
         [B] float32 losses; the caller reduces.
 
     Raises:
-        ValueError: sigma is not [B].
+        ValueError: sigma is not [B]; x0 is no batch of floating-point numbers; what is no key or no denoiser.
 
     Karras et al. (2022), equation 2; Kingma, Gao (2023) for the role of the weight.
     """
+    check_key(key)
+    check_batch("x0", x0)
+    denoise = bind(denoiser, cond)
     if jnp.shape(sigma) != x0.shape[:1]:
         raise ValueError(f"sigma must hold one noise level per sample, shape {x0.shape[:1]}; got {jnp.shape(sigma)}")
     weighting = edm_weighting() if weighting is None else weighting
-    x0 = x0.astype(jnp.promote_types(x0.dtype, jnp.float32))
+    x0 = jnp.asarray(x0, jnp.promote_types(jnp.result_type(x0), jnp.float32))
     sigma = jnp.asarray(sigma, x0.dtype)
     if sample_ids is None:
         noise = jax.random.normal(key, x0.shape, x0.dtype)
     else:
-        noise = sample_noise(key, x0.shape[1:], sample_ids, 0, dtype=x0.dtype)
-    x = x0 + expand_to(sigma, x0) * noise
-    error = denoiser(x, sigma, cond).astype(x0.dtype) - x0
+        noise = sample_noise(key, x0.shape[1:], numbered(sample_ids, x0.shape[0]), 0, dtype=x0.dtype)
+    error = denoise(x0 + expand_to(sigma, x0, name="sigma") * noise, sigma) - x0
     return weighting(sigma) * jnp.mean(error**2, axis=tuple(range(1, x0.ndim)))

@@ -6,8 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.diffusion.checks import check_positive, expand_to
-from jaxgen.diffusion.conversions import to_pair
+from jaxgen.diffusion.checks import check_batch, check_positive, expand_to
+from jaxgen.diffusion.contract import check_prediction
+from jaxgen.diffusion.conversions import ELSEWHERE, to_pair
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import unknown_name
 
@@ -61,10 +62,11 @@ def precondition(
 
     Raises:
         ValueError: an unknown kind, no schedule where one is needed, or "eps" with zero terminal SNR, where
-            a perfect prediction of the noise says nothing about x0.
+            a perfect prediction of the noise says nothing about x0. The denoiser: x that is no batch of floating-point
+            numbers, sigma of another shape, or a network whose result is no array of x's shape.
     """
     if kind not in KINDS:
-        raise unknown_name("kind", kind, KINDS)
+        raise unknown_name("kind", kind, KINDS, elsewhere=ELSEWHERE)
     if kind == "edm":
         check_positive("sigma_data", sigma_data)
     elif schedule is None:
@@ -76,18 +78,26 @@ def precondition(
         )
 
     def denoise(x: Array, sigma: Array, cond: Any = None) -> Array:
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        x, sigma = x.astype(wide), jnp.asarray(sigma, wide)
+        check_batch("x", x)
+        wide = jnp.promote_types(jnp.result_type(x), jnp.float32)
+        x, sigma = jnp.asarray(x, wide), jnp.asarray(sigma, wide)
+        expand_to(sigma, x, name="sigma")
         levels = jnp.broadcast_to(sigma, x.shape[:1])
+
+        def network(xt: Array, condition: Array) -> Array:
+            prediction = apply(xt, condition, cond)
+            check_prediction(prediction, x, "the network", f"a prediction of kind {kind!r}")
+            return prediction.astype(wide)
+
         if kind == "edm":
             c_skip, c_out, c_in, c_noise = edm_coefficients(sigma, sigma_data)
-            c_skip, c_out, c_in = (expand_to(c, x) for c in (c_skip, c_out, c_in))
+            c_skip, c_out, c_in = (expand_to(c, x, name="sigma") for c in (c_skip, c_out, c_in))
             condition = jnp.broadcast_to(c_noise, x.shape[:1]) if time is None else time(levels)
-            return c_skip * x + c_out * apply(c_in * x, condition, cond).astype(wide)
+            return c_skip * x + c_out * network(c_in * x, condition)
         condition = schedule.network_time(schedule.time(levels)) if time is None else time(levels)
         alpha, noise = schedule.coefficients(sigma)
-        xt = expand_to(alpha, x) * x
-        prediction = apply(xt, condition, cond).astype(wide)
+        xt = expand_to(alpha, x, name="sigma") * x
+        prediction = network(xt, condition)
         return to_pair(prediction, xt, alpha, noise, kind="velocity" if kind == "flow" else kind)[0]
 
     return denoise

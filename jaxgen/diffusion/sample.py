@@ -6,9 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxgen.diffusion.checks import check_sigmas, numbered
+from jaxgen.checks import check_count
+from jaxgen.diffusion.checks import check_batch, check_key, check_not_negative, check_sigmas, numbered
+from jaxgen.diffusion.contract import bind, check_solver, check_start
+from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.solvers.base import NoiseFn, Solver
 
@@ -28,7 +32,12 @@ def sample_noise(
         key of sample i at step s = fold_in(fold_in(key, i), s);      fold_in(that, stream) for a further stream
 
     so that sample i is the same in a batch of 1 or 64, on one device or eight.
+
+    Raises:
+        ValueError: what is no key, or sample_ids that are no whole numbers.
     """
+    check_key(key)
+    sample_ids = numbered(sample_ids, np.size(sample_ids))
 
     def one(sample_id):
         folded = jax.random.fold_in(jax.random.fold_in(key, sample_id), step)
@@ -50,7 +59,11 @@ def prior_sample(
         sigma: [] the grid's first level. A variance-preserving model's own prior, N(0, I) of xt, is
             `sqrt(1 + sigma**2)` here; at the levels where sampling starts the two hardly differ.
         sample_ids: [B], 0 .. B - 1 by default.
+
+    Raises:
+        ValueError: no key, sigma below 0 or not finite, or sample_ids that do not fit.
     """
+    check_not_negative("sigma", sigma)
     ids = numbered(sample_ids, shape[0])
     return sigma * sample_noise(key, tuple(shape[1:]), ids, (1 << 31) - 1)
 
@@ -71,14 +84,20 @@ def integrate(
     Args:
         denoiser, solver, sigmas, x, cond, post_step, save_every: as in `sample`; sigmas may run either way.
         noise: `(step, stream) -> [B, ...]`.
+
+    Raises:
+        ValueError: x that is no batch of floating-point numbers, what is no solver, or a denoiser that does not keep to
+            the contract of `jaxgen.diffusion`.
     """
+    check_batch("x", x)
+    check_solver(solver)
+    if save_every is not None:
+        save_every = check_count("save_every", save_every)
+    x, bound = jnp.asarray(x), bind(denoiser, cond)
     out_dtype = x.dtype
     wide = jnp.promote_types(out_dtype, jnp.float32)
     sigmas = jnp.asarray(sigmas, wide)
     steps = sigmas.shape[0] - 1
-
-    def bound(x, sigma):
-        return denoiser(x, sigma, cond).astype(wide)
 
     def advance(carry, inputs):
         step, sigma, sigma_next = inputs
@@ -139,12 +158,16 @@ def sample(
         x [B, ...], or (x, trajectory [ceil(n / save_every), B, ...]) whose last entry is x.
 
     Raises:
-        ValueError: sigmas that do not decrease, sample_ids of a wrong shape, save_every below 1.
+        ValueError: sigmas that do not decrease, sample_ids that do not fit, save_every below 1, x that is no batch of
+            floating-point numbers or (where its values are known) was not scaled by sigmas[0], what is no key or no
+            solver, or a denoiser that does not keep to the contract of `jaxgen.diffusion`.
     """
+    check_batch("x", x)
     check_sigmas(sigmas)
-    if save_every is not None and save_every < 1:
-        raise ValueError(f"save_every must be at least 1, or None to store nothing; got {save_every}")
+    check_key(key)
+    check_start(x, sigmas[0])
     ids = numbered(sample_ids, x.shape[0])
+    x = vary_as(jnp.asarray(x), cond, key, ids)
     wide = jnp.promote_types(x.dtype, jnp.float32)
     noise = partial(_keyed_noise, key, x.shape[1:], ids, wide)
     return integrate(

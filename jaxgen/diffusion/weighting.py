@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxgen.checks import check_finite
 from jaxgen.diffusion.checks import check_positive
+from jaxgen.diffusion.conversions import ELSEWHERE
 from jaxgen.errors import unknown_name
 
 Weighting = Callable[[Array], Array]
@@ -29,7 +31,7 @@ FACTORS = {
 def uniform(kind: str = "eps") -> Weighting:
     """The plain squared error of a prediction of this kind: "x0", "eps" (DDPM's simple loss), "v" or "flow"."""
     if kind not in FACTORS:
-        raise unknown_name("kind", kind, FACTORS)
+        raise unknown_name("kind", kind, FACTORS, elsewhere=ELSEWHERE)
     return lambda sigma: FACTORS[kind](jnp.asarray(sigma))
 
 
@@ -42,6 +44,7 @@ def min_snr(gamma: float = 5.0) -> Weighting:
 def p2(gamma: float = 1.0, k: float = 1.0) -> Weighting:
     """w = snr / (k + snr)^gamma: the eps loss, less of it where little noise is left. Choi et al. (2022)."""
     check_positive("k", k)
+    check_finite("gamma", gamma)
 
     def weight(sigma: Array) -> Array:
         snr = jnp.asarray(sigma) ** -2
@@ -66,6 +69,7 @@ def sigmoid_weighting(bias: float = 2.0) -> Weighting:
 
     Kingma, Gao, "Understanding diffusion objectives as the ELBO" (2023); Hoogeboom et al. (2024).
     """
+    check_finite("bias", bias)
 
     def weight(sigma: Array) -> Array:
         log_sigma = jnp.log(jnp.asarray(sigma))

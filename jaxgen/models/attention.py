@@ -18,6 +18,11 @@ class KVCache(NamedTuple):
     key: Float[Array, "B length heads head_features"]
     value: Float[Array, "B length heads head_features"]
 
+    @property
+    def length(self) -> int:
+        """How many positions it holds."""
+        return self.key.shape[1]
+
 
 def rotate(
     x: Float[Array, "B N heads D"], positions: Int[Array, "N"] | Int[Array, "N axes"], *, base: float = 10000.0
@@ -102,14 +107,15 @@ class Attention(nn.Module):
             mask: [B, M] True where a key may be attended to; M = N without a context.
             positions: of x's tokens, for `rotate`; None does not rotate.
             cache: keys and values of the positions before `index`; needs `causal`.
-            index: [] position of x[:, 0] in the cache; traced. `index + N` must not pass the cache's length.
+            index: [] position of x[:, 0] in the cache; traced. Where `index + N` passes the cache's length, a traced
+                index gives NaN.
 
         Returns:
             [B, N, D]; with a cache, (that, the new cache).
 
         Raises:
-            ValueError: heads do not divide the features, the mask has another shape, or arguments that exclude
-                each other.
+            ValueError: heads do not divide the features, the mask has another shape, arguments that exclude each
+                other, or a cache of another batch or too short.
         """
         batch, length, features = x.shape
         if features % self.heads:
@@ -131,6 +137,7 @@ class Attention(nn.Module):
         if positions is not None:
             query, key = rotate(query, positions), rotate(key, positions)
         if cache is not None:
+            key = _within(cache, key, index)
             start = (0, index, 0, 0)
             cache = KVCache(jax.lax.dynamic_update_slice(cache.key, key.astype(cache.key.dtype), start),
                             jax.lax.dynamic_update_slice(cache.value, value.astype(cache.value.dtype), start))
@@ -159,3 +166,15 @@ class Attention(nn.Module):
             past = (jnp.arange(keys) <= index + jnp.arange(queries)[:, None])[None, None]
             allowed = past if allowed is None else allowed & past
         return allowed
+
+
+def _within(cache: KVCache, key: Array, index: Array | int) -> Array:
+    """The keys [B, N, ...] to be written at `index`, NaN where they pass the cache's end, which would be moved back."""
+    if cache.key.shape[0] != key.shape[0]:
+        raise ValueError(f"the cache is of {cache.key.shape[0]} sequences, and x of {key.shape[0]}: make it for as "
+                         "many (twice as many with guidance)")
+    length = key.shape[1]
+    if not isinstance(index, jax.core.Tracer) and not 0 <= int(index) <= cache.length - length:
+        raise ValueError(f"index={index} and {length} tokens reach position {int(index) + length} of a cache of "
+                         f"{cache.length}: make a longer one")
+    return jnp.where(index + length <= cache.length, key, jnp.nan)

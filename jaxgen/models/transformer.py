@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
 from jaxgen.models.attention import Attention, KVCache
 from jaxgen.models.embeddings import Condition
@@ -168,8 +169,16 @@ class Transformer(nn.Module):
     param_dtype: Any = jnp.float32
 
     def init_cache(self, batch: int, length: int | None = None) -> tuple[KVCache, ...]:
-        """An empty cache for `batch` sequences of up to `length` tokens (default: max_length)."""
-        shape = (batch, length or self.max_length, self.heads, self.features // self.heads)
+        """An empty cache for `batch` sequences of up to `length` tokens (default: max_length).
+
+        Raises:
+            ValueError: more tokens than there are learned positions.
+        """
+        length = self.max_length if length is None else check_count("length", length)
+        if self.positions == "learned" and length > self.max_length:
+            raise ValueError(f"a cache of {length} tokens does not fit in max_length={self.max_length} learned "
+                             "positions")
+        shape = (check_count("batch", batch), length, self.heads, self.features // self.heads)
         dtype = self.dtype or self.param_dtype
         return tuple(KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(self.depth))
 
@@ -196,19 +205,21 @@ class Transformer(nn.Module):
             context: [B, M, E] where the attribute `context` is True.
             context_mask: [B, M] True where the context may be attended to.
             cache: what the positions before `index` left; `init_cache` at index 0.
-            index: [] position of logits[:, 0], below the cache's length; traced.
+            index: [] position of logits[:, 0], below the cache's length; traced. Beyond it, or beyond the learned
+                positions, the logits are NaN.
 
         Returns:
             Float32 logits [B, N, K], or [B, N, levels, K]; with a cache, (logits, the new cache).
 
         Raises:
-            ValueError: shapes or arguments that do not fit the attributes; an unknown name of positions.
+            ValueError: shapes or arguments that do not fit the attributes or the cache; an unknown name of positions.
         """
         self._check(tokens, context, cache, index)
         batch, length = tokens.shape[:2]
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         embed = functools.partial(nn.Embed, features=self.features, embedding_init=small_init, **types)
         levels = tokens[..., None] if self.levels == 1 else tokens
+        levels = jnp.where(levels < 0, self.num_tokens, levels)  # they would count from the end
         x = sum(embed(self.num_tokens, name=f"tokens{i}")(levels[..., i]) for i in range(self.levels))
         slots = jnp.arange(length) + (0 if index is None else index)
         if self.causal:

@@ -16,7 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.diffusion.checks import check_keep_mask, numbered
+from jaxgen.checks import check_finite, check_floating
+from jaxgen.diffusion.checks import check_integers, check_keep_mask, check_key, numbered
+from jaxgen.diffusion.guidance import null_like
+from jaxgen.diffusion.mapped import vary_as
+from jaxgen.diffusion.masked import entries
 from jaxgen.priors.draw import draw_tokens
 
 PyTree = Any
@@ -32,9 +36,19 @@ def token_nats(
         logits: [B, N, ..., K].
         tokens: [B, N, ...] below K.
         smoothing: s, in [0, 1).
+
+    Returns:
+        [B, N, ...]; NaN for a token that has no logit.
+
+    Raises:
+        ValueError: logits that are no floating-point numbers or of another shape, or (where their values are known)
+            tokens that have none.
     """
-    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-    nats = -jnp.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
+    check_floating("logits", logits)
+    if logits.shape[:-1] != tokens.shape:
+        raise ValueError(f"logits must be [B, N, ..., K] for tokens {tokens.shape}, got {logits.shape}")
+    log_p = jax.nn.log_softmax(jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32)))
+    nats = -entries(log_p, tokens)
     return nats if not smoothing else (1 - smoothing) * nats - smoothing * jnp.mean(log_p, axis=-1)
 
 
@@ -59,11 +73,14 @@ def guide(next_fn: NextFn, scale: Any, null_cond: Any) -> NextFn:
         next_fn: the network's.
         scale: 1 is the conditional model; may be traced.
         null_cond: a pytree like cond, for "no condition"; leaves broadcast to cond's leaves.
+
+    Raises:
+        ValueError: a scale that is not finite; the guided function: no cond, or null_cond that does not fit it.
     """
+    check_finite("scale", scale)
 
     def guided(tokens, cache, index, cond):
-        both = jax.tree.map(lambda c, n: jnp.concatenate([c, jnp.broadcast_to(jnp.asarray(n, c.dtype), c.shape)]),
-                            cond, null_cond)
+        both = jax.tree.map(lambda c, n: jnp.concatenate([c, n]), cond, null_like(cond, null_cond, len(tokens)))
         logits, cache = next_fn(jnp.concatenate([tokens, tokens]), cache, index, both)
         with_cond, without = jnp.split(logits, 2)
         return without + scale * (with_cond - without), cache
@@ -90,7 +107,8 @@ def autoregressive_sample(
     Args:
         key: sample i at position n draws from fold_in(fold_in(key, i), n).
         next_fn: see this module.
-        cache: the empty cache, of B sequences (2 B for a guided `next_fn`).
+        cache: the empty cache, of B sequences (2 B for a guided `next_fn`). A part of it that has a `length`, as
+            `jaxgen.models`' have, is asked for it.
         shape: (B, N), or (B, N, levels).
         temperature, top_k, top_p: see `draw_tokens`; may be traced.
         known, mask: tokens to keep where `mask` is True; they come back exactly.
@@ -98,20 +116,27 @@ def autoregressive_sample(
         sample_ids: [B], 0 .. B - 1 by default.
 
     Returns:
-        int32 tokens of `shape`.
+        int32 tokens of `shape`; -1 where the logits were NaN.
 
     Raises:
-        ValueError: `known` and `mask` do not come together, or do not fit.
+        ValueError: `known` and `mask` do not come together, or do not fit; a cache that is shorter than the sequence;
+            what is no key, or a setting out of its bounds.
     """
+    check_key(key)
+    for part in jax.tree.leaves(cache, is_leaf=lambda part: hasattr(part, "length")):
+        if getattr(part, "length", shape[1]) < shape[1]:
+            raise ValueError(f"shape asks for {shape[1]} tokens, but the cache holds {part.length}: make a longer one")
     if (known is None) != (mask is None):
         raise ValueError("known and mask belong together: give both, or neither")
     if known is None:
         known, mask = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool)
     if jnp.shape(known) != tuple(shape):
         raise ValueError(f"known must have the shape {tuple(shape)} of the result, got {jnp.shape(known)}")
+    check_integers("known", known)
     check_keep_mask(mask, tuple(shape))
     ids = numbered(sample_ids, shape[0])
-    columns = jax.tree.map(lambda a: jnp.moveaxis(jnp.broadcast_to(a, shape), 1, 0), (known.astype(jnp.int32), mask))
+    columns = jax.tree.map(lambda a: jnp.moveaxis(jnp.broadcast_to(a, shape), 1, 0),
+                           (jnp.asarray(known, jnp.int32), mask))
 
     def advance(carry, inputs):
         before, cache = carry
@@ -122,5 +147,6 @@ def autoregressive_sample(
         return (token, cache), token
 
     first = jnp.zeros((shape[0], *shape[2:]), jnp.int32)
-    _, tokens = jax.lax.scan(advance, (first, cache), (jnp.arange(shape[1]), *columns))
+    start = vary_as((first, cache), cache, known, mask, cond, key, ids)
+    _, tokens = jax.lax.scan(advance, start, (jnp.arange(shape[1]), *columns))
     return jnp.moveaxis(tokens, 0, 1)

@@ -6,8 +6,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgen.checks import check_floating
 from jaxgen.diffusion.categorical import draw_categorical
-from jaxgen.diffusion.checks import check_fraction, check_positive, concrete
+from jaxgen.diffusion.checks import (
+    check_batch,
+    check_fraction,
+    check_integers,
+    check_key,
+    check_positive,
+    concrete,
+    numbered,
+)
 
 
 def filter_logits(
@@ -22,14 +31,18 @@ def filter_logits(
             May be traced.
 
     Returns:
-        float32 [..., K]; the likeliest token always stays.
+        float32 [..., K]; the most likely token always stays, and so does a NaN.
 
     Raises:
-        ValueError: top_k below 1, or top_p outside [0, 1].
+        ValueError: top_k below 1 or no whole number, top_p outside [0, 1], or logits that are no floating-point
+            numbers.
 
     Fan et al. (2018); Holtzman et al., "The curious case of neural text degeneration" (2020).
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    check_floating("logits", logits)
+    logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
+    if top_k is not None:
+        check_integers("top_k", top_k)
     count = concrete(top_k) if top_k is not None else None
     if count is not None and not (count >= 1).all():
         raise ValueError(f"top_k must be at least 1, got {top_k}")
@@ -46,7 +59,7 @@ def filter_logits(
         before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
         kept = jnp.sum(before < top_p, axis=-1, keepdims=True)
         least = jnp.maximum(least, jnp.take_along_axis(ordered, jnp.maximum(kept - 1, 0), axis=-1))
-    return jnp.where(logits >= least, logits, -jnp.inf)
+    return jnp.where(logits < least, -jnp.inf, logits)  # a NaN is less than nothing, and stays
 
 
 def draw_tokens(
@@ -58,13 +71,21 @@ def draw_tokens(
     Sample i draws from fold_in(fold_in(key, i), step).
 
     Args:
-        temperature: above 0; may be traced. For the likeliest token use top_k=1.
+        temperature: above 0; may be traced. For the most likely token use top_k=1.
+
+    Returns:
+        int32 [B, ...]; -1 where a logit is NaN.
+
+    Raises:
+        ValueError: as `filter_logits`; a temperature that is not above 0; or what is no key, or ids that do not fit.
     """
-    check_positive("temperature", temperature)
+    check_key(key)
+    check_batch("logits", logits)
+    check_positive("temperature", temperature, "; for the most likely token use top_k=1")
     logits = filter_logits(logits / temperature, top_k=top_k, top_p=top_p)
 
     def one(sample_id, logits):
         folded = jax.random.fold_in(jax.random.fold_in(key, sample_id), step)
         return draw_categorical(folded, logits)
 
-    return jax.vmap(one)(sample_ids, logits)
+    return jax.vmap(one)(numbered(sample_ids, logits.shape[0]), logits)

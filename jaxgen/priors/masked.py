@@ -16,7 +16,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.diffusion.checks import check_fraction, check_not_negative, numbered, sample_keys
+from jaxgen.checks import check_count
+from jaxgen.diffusion.checks import (
+    check_fraction,
+    check_integers,
+    check_key,
+    check_not_negative,
+    numbered,
+    sample_keys,
+)
+from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.masked import LogitsFn, clean_log_probs
 from jaxgen.diffusion.masked_sample import start_tokens
 from jaxgen.errors import unknown_name
@@ -81,9 +90,13 @@ def masked_loss(
         sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
 
     Returns:
-        [B].
+        [B]; NaN where a masked token is outside the clean vocabulary.
+
+    Raises:
+        ValueError: a setting out of its bounds; r, tokens or logits that do not fit; what is no key.
     """
     check_fraction("smoothing", smoothing)
+    check_integers("tokens", tokens, mask_id)
     if jnp.shape(r) != tokens.shape[:1]:
         raise ValueError(f"r must hold one number per sequence, shape {tokens.shape[:1]}; got {jnp.shape(r)}")
     length = tokens.shape[1]
@@ -143,13 +156,17 @@ def masked_decode(
         sample_ids: [B], 0 .. B - 1 by default.
 
     Returns:
-        [B, N] int32 tokens.
+        [B, N] int32 tokens; -1 where the logits were NaN.
+
+    Raises:
+        ValueError: a setting out of its bounds; known tokens, a mask or logits that do not fit; what is no key.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    check_key(key)
+    steps = check_count("steps", steps)
     check_not_negative("choice_temperature", choice_temperature)
     tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = numbered(sample_ids, shape[0])
+    tokens = vary_as(tokens, known, mask, cond, key, ids)
     left = masked_counts(jnp.sum(~keep, axis=1), shape[1], steps, schedule)
 
     def noise(step):
@@ -159,7 +176,7 @@ def masked_decode(
     def advance(tokens, inputs):
         step, left = inputs
         r = (step + 1) / steps
-        log_p = clean_log_probs(logits_fn(tokens, jnp.full(shape[:1], step / steps), cond), mask_id)
+        log_p = clean_log_probs(logits_fn(tokens, jnp.full(shape[:1], step / steps), cond), mask_id, tokens)
         drawn = draw_tokens(key, log_p, ids, step, temperature=temperature, top_k=top_k, top_p=top_p)
         hidden = tokens == mask_id
         filled = jnp.where(hidden, drawn, tokens).astype(jnp.int32)

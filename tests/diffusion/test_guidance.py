@@ -87,6 +87,10 @@ def test_the_dynamic_threshold_is_the_quantile_of_each_sample():
     for i in range(4):
         level = max(1.0, np.quantile(np.abs(3 * np.asarray(X[i])), 0.8))
         np.testing.assert_allclose(out[i], np.clip(3 * X[i], -level, level) / level, rtol=1e-5)
+        for maximum in (1.0, 1.7):
+            low = min(level, maximum)
+            limited = d.threshold(0.8, maximum=maximum)(denoiser)(X, 1.0)[i]
+            np.testing.assert_allclose(limited, np.clip(3 * X[i], -low, low) / low, rtol=1e-5)
     assert np.abs(d.clip()(denoiser)(X, 1.0)).max() == 1.0
 
 
@@ -94,7 +98,9 @@ def test_bad_guidance_options_are_refused():
     for make, message in (
         (lambda: d.threshold(99.5), r"percentile=0\.995"),
         (lambda: d.cfg(2.0, 0.0, rescale=1.5), "rescale"),
+        (lambda: d.threshold(maximum=0.5), "maximum must be at least 1, got 0.5"),
         (lambda: d.interval(d.clip(), 2.0, 1.0), "lo <= hi"),
+        (lambda: d.clip(2.0, 1.0), "lo <= hi"),
         (lambda: d.dps(lambda x: x, X, 0.0), "variance"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -54,6 +54,14 @@ def theirs(scheduler, x, monkeypatch=None, module=None):
     return x.numpy()
 
 
+@pytest.mark.parametrize("maximum", [1.0, 1.5, 100.0])
+def test_the_dynamic_threshold_and_its_maximum_are_theirs(maximum):
+    scheduler = diffusers.DDPMScheduler(thresholding=True, dynamic_thresholding_ratio=0.8, sample_max_value=maximum)
+    x = np.concatenate([3 * START, 0.2 * START])
+    found = d.threshold(0.8, maximum=maximum)(lambda x, sigma, cond=None: x)(jnp.asarray(x), 1.0)
+    np.testing.assert_allclose(found, scheduler._threshold_sample(torch.tensor(x)).numpy(), rtol=1e-5, atol=1e-6)
+
+
 def vp_levels(scheduler):
     """The levels of a scheduler that works with timesteps, ending in 0."""
     return np.append(np.asarray(SCHEDULE.ratio(jnp.asarray(scheduler.timesteps.numpy()))), 0.0)

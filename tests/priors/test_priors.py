@@ -169,7 +169,7 @@ def test_a_masked_sequence_is_the_same_in_every_batch_and_bad_input_is_refused()
     np.testing.assert_array_equal(decode((2, 12), sample_ids=jnp.array([5, 2])), whole[jnp.array([5, 2])])
     with pytest.raises(ValueError, match="known and mask belong together"):
         decode((2, 12), known=whole[:2])
-    with pytest.raises(ValueError, match="steps must be at least 1"):
+    with pytest.raises(ValueError, match="steps must be an integer of at least 1"):
         priors.masked_decode(KEY, logits_fn, (2, 12), mask_id=3, steps=0)
     with pytest.raises(ValueError, match="temperature must be positive"):
         priors.autoregressive_sample(KEY, chain, jnp.int32(0), (2, 3), temperature=0.0)
