@@ -1,0 +1,77 @@
+"""Sums and positions over the mapped axes of `pmap` and `shard_map`, and types that agree under `shard_map`."""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+AxisName = str | tuple[str, ...] | None
+
+
+def check_axis(axis_name: AxisName) -> None:
+    """Raises ValueError if `axis_name` is not None and no enclosing `pmap` or `shard_map` has that axis."""
+    if axis_name is None:
+        return
+    try:
+        jax.lax.axis_size(axis_name)
+    except NameError as error:
+        raise ValueError(
+            f"axis_name={axis_name!r}, but nothing is mapped over it here: call this under jax.pmap(..., axis_name=...)"
+            " or jax.shard_map with that axis, or use axis_name=None, which under jit serves sharded arrays too."
+        ) from error
+
+
+def psum(x: Array, axis_name: AxisName) -> Array:
+    """The sum over the mapped axes; `x` itself without any. Raises ValueError for an axis that is not mapped."""
+    check_axis(axis_name)
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+
+def first_position(count: int, axis_name: AxisName) -> Array | int:
+    """Where this device's `count` vectors begin in the global batch, if every device has as many."""
+    check_axis(axis_name)
+    return 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+
+
+def sum_before(x: Array, axis_name: AxisName) -> Array | int:
+    """The sum of `x []` over the devices before this one."""
+    if axis_name is None:
+        return 0
+    devices, number = jnp.arange(jax.lax.axis_size(axis_name)), jax.lax.axis_index(axis_name)
+    each = psum(jnp.where(devices == number, x, 0), axis_name)
+    return jnp.sum(jnp.where(devices < number, each, 0))
+
+
+def vary(x: Array, axes: frozenset[Hashable]) -> Array:
+    """`x`, marked inside `shard_map` as varying over these mesh axes as well."""
+    new = tuple(axes - jax.typeof(x).mat.varying)
+    return jax.lax.pcast(x, new, to="varying") if new else x
+
+
+def vary_like(x: Array, other: Array) -> Array:
+    """`x`, marked inside `shard_map` as varying over the mesh axes that `other` varies over."""
+    return vary(x, jax.typeof(other).mat.varying)
+
+
+def agreed(x: Array, axis_name: AxisName) -> Array:
+    """`x`, which is the same on every device though it may be marked as varying over `axis_name`, without the mark."""
+    names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
+    axes = tuple(name for name in names if name in jax.typeof(x).mat.varying)
+    return jax.lax.pmax(x, axes) if axes else x
+
+
+def change_if(condition: Array, change: Callable[[Any], Any], state: Any) -> Any:
+    """`change(state)` where the condition holds, else `state`: a `cond` whose branches have the types of `state`.
+
+    Under `shard_map` both branches must say over which axes they vary as well.
+    """
+    shapes = jax.tree.leaves(jax.eval_shape(change, state))
+    axes = frozenset().union(*(jax.typeof(leaf).mat.varying for leaf in (*shapes, *jax.tree.leaves(state))))
+
+    def changed(state):
+        return jax.tree.map(lambda new, old: vary(new.astype(old.dtype), axes), change(state), state)
+
+    state = jax.tree.map(lambda leaf: vary(leaf, axes), state)
+    return jax.lax.cond(condition, changed, lambda kept: kept, state)
