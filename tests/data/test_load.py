@@ -1,3 +1,5 @@
+"""Sets by name: TFDS's own, unknown names and splits, and preparing that is killed or done twice at once."""
+
 import os
 import signal
 import subprocess
@@ -68,9 +70,35 @@ def test_unknown_names_and_splits_are_answered_with_the_nearest(tmp_path):
         load("cifar01", "train", data_dir=tmp_path)
     with pytest.raises(ValueError, match="Did you mean 'mnist_5k'"):
         load("mnist5k", "train", data_dir=tmp_path)
-    with pytest.raises(ValueError, match="image_size=0"):
+    with pytest.raises(ValueError, match="image_size must be an integer of at least 1, got 0"):
         load("mnist_5k", "train", data_dir=tmp_path, image_size=0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Options of a set of 40 small images of one class, most of them in "train"."""
+    root = tmp_path_factory.mktemp("folder")
+    (root / "images" / "one").mkdir(parents=True)
+    for i in range(40):
+        Image.fromarray(np.full((4, 4), 6 * i, np.uint8)).save(root / "images" / "one" / f"{i}.png")
+    return {"folder": root / "images", "data_dir": root / "data"}
+
+
+@pytest.mark.parametrize(("split", "message"), [
+    ("test[:0]", r"image_folder/test\[:0\] is empty"), ("test[3:2]", "is empty"), ("test[:0%]", "is empty"),
+    ("train+test[:0]", "is empty, or a part of it is"),
+    ("tset", "unknown split 'tset'"), ("", "unknown split ''"), (None, "unknown split None"),
+    ("train[:10", r"split 'train\[:10' cannot be read"), ("test[600:700]", "cannot be read"),
+    ("train[0.5:]", "cannot be read")])
+def test_splits_that_hold_nothing_or_are_none_are_answered_with_those_there_are(folder, split, message):
+    with pytest.raises(ValueError, match=rf"{message}.*'image_folder' has .*'train' \(\d\d examples\)"):
+        load("image_folder", split, **folder)
+
+
+def test_parts_and_sums_of_splits_are_read(folder):
+    sizes = {split: len(load("image_folder", split, **folder)) for split in ("train[:7]", "all", "train[:3]+test[:1]")}
+    assert sizes == {"train[:7]": 7, "all": 40, "train[:3]+test[:1]": 4}
 
 
 class NeedsTensorflow(tfds.core.GeneratorBasedBuilder, skip_registration=True):
