@@ -4,18 +4,19 @@ import difflib
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxgen.checks import check_count
 from jaxgen.data.dataset import ArraySource, Dataset, RecordSource
 from jaxgen.data.prepare import prepare, quiet
 from jaxgen.data.resize import centre_crop, resize
+from jaxgen.data.splits import check_split
 from jaxgen.errors import unknown_name
+from jaxgen.extras import extra
 
 # name -> the class in jaxgen.data.builders.<name>
 OWN = {
@@ -61,10 +62,12 @@ def load(
         FileNotFoundError: for a missing font, folder or files.
         ImportError: if TFDS needs TensorFlow to prepare a set of its own, with the command that does it.
     """
-    image_size = None if image_size is None else check_count("image_size", image_size)
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size={image_size} must be at least 1 pixel")
     builder = _own_builder(name, data_dir, image_size, builder_options) if name in OWN else None
     if builder is None:
         builder = _stock_builder(name, data_dir, builder_options)
+    check_split(name, split, builder.info.splits)
     features = builder.info.features
     if "image" not in features:
         raise ValueError(f"{name!r} holds no feature 'image' but {sorted(features)}: jaxgen.data.load reads images")
@@ -74,30 +77,8 @@ def load(
     if image_size is None and None in features["image"].shape:
         raise ValueError(f"{name!r} has images of several sizes: pass image_size, for example image_size=64")
     with quiet():
-        if builder.info.splits:  # TFDS knows none of a set that it mocks
-            _check_split(name, split, builder.info.splits)
         records = builder.as_data_source(split=split)
         return _dataset(name, split, features, records, partial(_decode, crop=crop, size=image_size), memory_limit)
-
-
-def _check_split(name: str, split: str, splits: Mapping[str, Any]) -> None:
-    """Raises ValueError for a split that TFDS does not understand or that holds nothing; says which there are."""
-    import tensorflow_datasets as tfds
-
-    sizes = " and ".join(f"{own!r} ({splits[own].num_examples} examples)" for own in splits)
-    advice = f"{name!r} has {sizes}, and parts of them such as 'train[:10%]' or 'test[100:200]'"
-    base = str(split).partition("[")[0].partition("+")[0].strip()
-    if not isinstance(split, str) or (base not in splits and base != "all"):
-        nearest = difflib.get_close_matches(base, list(splits), n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"unknown split {split!r}: {advice}.{hint}")
-    try:
-        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"split {split!r} cannot be read: {advice}") from error
-    # TFDS reads on to a shard's end where a part ends before it begins.
-    if not all(len(range(splits[part.splitname].num_examples)[part.from_ : part.to]) for part in parts):
-        raise ValueError(f"{name}/{split} is empty, or a part of it is: {advice}")
 
 
 def _decode(record: dict[str, Any], *, crop: int | None, size: int | None) -> dict[str, Any]:
@@ -172,7 +153,8 @@ def _stock_is_prepared(name: str, data_dir: Any) -> bool:
 
 
 def _stock_builder(name: str, data_dir: Any, options: dict[str, Any]) -> Any:
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     if data_dir is not None:
         options = {**options, "data_dir": os.fspath(data_dir)}

@@ -10,6 +10,7 @@ import numpy as np
 from jaxgen.checks import check_count
 from jaxgen.data import augment
 from jaxgen.data.dataset import Batch, Dataset
+from jaxgen.extras import extra
 
 # Separates the streams drawn from one seed, so that the order and the augmentation never share numbers.
 ORDER, AUGMENT = 0, 1
@@ -96,7 +97,8 @@ def batches(
         ValueError: for an empty set, a batch larger than the set, a batch that P processes cannot share equally, or a
             setting that is no whole number or too small.
     """
-    import grain
+    with extra("data"):
+        import grain
 
     size = len(dataset)
     where = f"{dataset.name}/{dataset.split}"

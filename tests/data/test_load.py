@@ -70,7 +70,7 @@ def test_unknown_names_and_splits_are_answered_with_the_nearest(tmp_path):
         load("cifar01", "train", data_dir=tmp_path)
     with pytest.raises(ValueError, match="Did you mean 'mnist_5k'"):
         load("mnist5k", "train", data_dir=tmp_path)
-    with pytest.raises(ValueError, match="image_size must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="image_size=0"):
         load("mnist_5k", "train", data_dir=tmp_path, image_size=0)
     assert list(tmp_path.iterdir()) == []
 
@@ -86,13 +86,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("split", "message"), [
-    ("test[:0]", r"image_folder/test\[:0\] is empty"), ("test[3:2]", "is empty"), ("test[:0%]", "is empty"),
-    ("train+test[:0]", "is empty, or a part of it is"),
-    ("tset", "unknown split 'tset'"), ("", "unknown split ''"), (None, "unknown split None"),
-    ("train[:10", r"split 'train\[:10' cannot be read"), ("test[600:700]", "cannot be read"),
-    ("train[0.5:]", "cannot be read")])
-def test_splits_that_hold_nothing_or_are_none_are_answered_with_those_there_are(folder, split, message):
-    with pytest.raises(ValueError, match=rf"{message}.*'image_folder' has .*'train' \(\d\d examples\)"):
+    ("train[9:4]", "'train\\[9:4\\]' of 'image_folder' has a part that ends before it begins: from 9 to 4"),
+    ("test+train[-3:2]", "ends before it begins"), ("train[50%:20%]", "ends before it begins"),
+    (None, "split must be a string, .*'train'.* got None"), (["train", "test"], "must be a string"), (3, "got 3")])
+def test_splits_that_end_before_they_begin_or_are_no_strings_are_refused(folder, split, message):
+    with pytest.raises(ValueError, match=message):
         load("image_folder", split, **folder)
 
 
