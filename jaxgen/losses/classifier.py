@@ -29,10 +29,10 @@ def cross_entropy(
     Raises:
         ValueError: the shapes or dtypes do not fit, or s is out of its bounds.
     """
-    check_alike(logits=logits)
-    check_whole("labels", labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits must be [B, K] and labels [B], got {logits.shape} and {labels.shape}")
+    check_alike(logits=logits)
+    check_whole("labels", labels)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))

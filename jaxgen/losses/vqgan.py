@@ -214,7 +214,8 @@ def _part(params: PyTree, path: Sequence[str | int] | None) -> tuple[list[Array]
     path = None if path is None else tuple(path)
     below = [i for i, names in enumerate(paths) if path is not None and names[: len(path)] == path]
     if path is not None and not below:
-        depth = max(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(names, path))) for names in paths)
+        depth = max((sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(names, path))) for names in paths),
+                    default=0)
         has = sorted({names[depth] for names in paths if names[:depth] == path[:depth] and len(names) > depth}, key=str)
         raise ValueError(f"last_layer={path} is no path in params: below {path[:depth]} is {has or 'an array'}")
 
