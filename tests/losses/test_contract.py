@@ -186,28 +186,20 @@ def test_an_example_alone_decides_its_loss_and_nan_stays_its_own(name):
 
 
 @every_compiled_case
-def test_devices_under_shard_map_give_the_values_and_gradients_of_one(name):
-    arrays = draw(name)
-    spec = {argument: P("d") for argument in arrays}
-    mesh = Mesh(np.array(jax.devices()[:DEVICES]), ("d",))
-    run = jax.jit(jax.shard_map(
-        partial(measure, name, axis_name="d"), mesh=mesh, in_specs=(P(), spec),
-        out_specs=(P("d"), (P(), {argument: P("d") for argument in split(arrays)[0]}))))
-    assert_same(run(W, arrays), expected(name))
-
-
-@every_compiled_case
-def test_training_in_a_scan_of_a_vmap_gives_the_same(name):
+def test_a_scan_of_a_vmap_under_shard_map_gives_the_values_and_gradients_of_one_device(name):
     arrays = jax.tree.map(lambda x: np.stack([x, x]), draw(name))
 
-    @jax.jit
-    def run(w, arrays):
+    def train(w, arrays):
         def step(w, _):
-            values, gradients = jax.vmap(partial(measure, name), (None, 0))(w, arrays)
+            values, gradients = jax.vmap(partial(measure, name, axis_name="d"), (None, 0))(w, arrays)
             return w + 0 * gradients[0][0].astype(w.dtype), (values, gradients)
 
         return jax.lax.scan(step, w, None, length=2)[1]
 
+    mesh, split_up = Mesh(np.array(jax.devices()[:DEVICES]), ("d",)), P(None, None, "d")
+    run = jax.jit(jax.shard_map(
+        train, mesh=mesh, in_specs=(P(), {argument: P(None, "d") for argument in arrays}),
+        out_specs=(split_up, (P(), {argument: split_up for argument in split(arrays)[0]}))))
     assert_same(jax.tree.map(lambda x: x[1, 1], run(W, arrays)), expected(name))
 
 
