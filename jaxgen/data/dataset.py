@@ -219,9 +219,10 @@ def _classes(labels: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray:
     if labels.dtype.kind not in "iufb":
         raise ValueError(f"labels must be whole numbers, got dtype {labels.dtype}: give the classes numbers from 0 on, "
                          "and their names as class_names")
+    if labels.dtype.kind == "f":
+        labels = labels.astype(np.float64)  # half precision does not reach the last number
     last = (len(names) if names is not None else 2**31) - 1
-    with np.errstate(invalid="ignore"):
-        wrong = np.flatnonzero(~((labels >= 0) & (labels <= last) & (labels == np.floor(labels))))
+    wrong = np.flatnonzero(~((labels >= 0) & (labels <= last) & (labels == np.floor(labels))))
     if wrong.size:
         last = f"{last}, the last of the class_names" if names is not None else last
         raise ValueError(f"labels[{wrong[0]}] is {labels[wrong[0]]}, but labels must be whole numbers from 0 to {last}")

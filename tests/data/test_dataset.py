@@ -61,7 +61,7 @@ def test_labels_beyond_the_class_names_and_names_that_stand_twice_are_refused():
         Dataset.from_arrays(IMAGES, captions="four")
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64, np.float32, bool])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64, np.float16, np.float32, bool])
 def test_whole_numbers_of_every_type_are_labels(dtype):
     dataset = Dataset.from_arrays(IMAGES, np.array([0, 1, 1, 0]).astype(dtype))
     assert dataset.labels().dtype == np.int32 and dataset.labels().tolist() == [0, 1, 1, 0]
