@@ -57,7 +57,7 @@ def define_sampling() -> list[flags.FlagHolder]:
     """Options of every script that samples: what is asked for, and changes of the run's `config.sampling`."""
     return [
         define_step(),
-        flags.DEFINE_list("classes", None, "Classes of the samples by number or name, in turn: --classes=0,1,2."),
+        flags.DEFINE_list("classes", None, "Classes of the samples by name or number, in turn: --classes=0,1,2."),
         flags.DEFINE_multi_string("prompt", None, "Caption of the samples; may be given several times, in turn."),
         flags.DEFINE_integer("seed", 0, "Seed of the noise."),
         flags.DEFINE_string("solver", None, "Solver; the run's if not given. Diffusion: heun, dpmpp_2m, unipc, ...; "

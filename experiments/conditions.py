@@ -24,7 +24,7 @@ def to_condition(model: Conditioned, count: int, *, classes: Sequence[int | str]
     Args:
         model: the model.
         count: samples.
-        classes: numbers, or names where there are `names`.
+        classes: numbers, or strings: a class of that name where there is one, else the class of that number.
         prompts: captions.
         names: of the classes, where the data have them.
 
@@ -55,14 +55,18 @@ def to_condition(model: Conditioned, count: int, *, classes: Sequence[int | str]
 
 
 def _class_number(given: int | str, names: Sequence[str] | None) -> int:
-    try:
-        return int(given)
-    except ValueError:
-        if not names:
-            raise ValueError(f"class {given!r} is not a whole number, and this run's classes have no names") from None
-        if given not in names:
-            raise unknown_name("class", given, names) from None
+    if isinstance(given, str) and given in (names or ()):
         return list(names).index(given)
+    try:
+        number = int(str(given))
+    except ValueError:
+        number = None
+    # The number after the last class stands for none.
+    if names and (number is None or not 0 <= number <= len(names)):
+        raise unknown_name("class", given, names)
+    if number is None:
+        raise ValueError(f"class {given!r} is not a whole number, and this run's classes have no names")
+    return number
 
 
 def check_condition_name(condition: str) -> None:

@@ -2,6 +2,8 @@
 
 import configparser
 import importlib
+import importlib.metadata
+import re
 import subprocess
 import sys
 import types
@@ -11,25 +13,85 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("flax", "optax", "orbax", "grain", "tensorflow_datasets", "tensorflow", "torch")
+MATHS = ("conv", "quantize", "losses", "metrics", "diffusion", "priors")
+# What asks for a package that is not there, and the extra that has it.
+LACKING = [
+    ("import jaxgen.models", "flax", "models"), ("import jaxgen.interop", "flax", "models"),
+    ("import jaxgen.interop", "safetensors", "models"), ("import jaxgen.train", "optax", "train"),
+    ("import jaxgen.train", "orbax", "train"), ("import jaxgen.train", "PIL", "train"),
+    ("import jaxgen.data as d; d.load('mnist_5k', 'train')", "tensorflow_datasets", "data"),
+    ("import jaxgen.data as d; d.load('mnist', 'train')", "tensorflow_datasets", "data"),
+    ("import jaxgen.data as d, numpy as n; d.batches(d.Dataset.from_arrays(n.zeros((2, 2, 2, 1), n.uint8)), "
+     "batch_size=1)", "grain", "data"),
+]
+
+
+def run(code):
+    """The lines that a fresh interpreter prints."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return result.stdout.splitlines()
 
 
 def lines(text):
     return {line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")}
 
 
-def test_requirements_are_those_of_setup_cfg():
+def extras_and_requirements():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = setup["options.extras_require"]
-    declared = lines(setup["options"]["install_requires"]) | lines(extras["experiments"]) | lines(extras["test"])
-    assert lines((ROOT / "requirements.txt").read_text()) == declared
+    return setup["options.extras_require"], lines(setup["options"]["install_requires"])
 
 
-@pytest.mark.parametrize("package", ["conv", "quantize", "losses", "diffusion", "priors"])
-def test_maths_loads_no_framework(package):
-    code = f"import sys, jaxgen.{package}; print(*[m for m in {HEAVY} if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert result.stdout.split() == []
+def test_requirements_are_those_of_setup_cfg():
+    extras, required = extras_and_requirements()
+    declared = required.union(*(lines(extras[name]) for name in ("models", "data", "train", "experiments", "test")))
+    own = {line for line in declared if line.startswith("jaxgen[")}  # an extra that takes in others
+    assert lines((ROOT / "requirements.txt").read_text()) == declared - own
+
+
+def test_the_library_requires_no_more_than_the_maths_imports():
+    assert {re.match(r"[\w-]+", line)[0] for line in extras_and_requirements()[1]} == {"jax", "jaxtyping"}
+
+
+def test_maths_loads_no_framework_and_neither_it_nor_data_needs_one_to_be_there():
+    loaded = f"print(*[m for m in {HEAVY} if m in sys.modules])"
+    assert run(f"import sys, {', '.join(f'jaxgen.{part}' for part in MATHS)}; {loaded}") == [""]
+    blocked = (*HEAVY, "safetensors", "PIL", "chex")
+    assert run(f"import sys; sys.modules |= dict.fromkeys({blocked}); import jaxgen.data, "
+               f"{', '.join(f'jaxgen.{part}' for part in MATHS)}") == []
+
+
+def test_a_part_without_its_packages_names_the_extra_to_install():
+    code = f"""
+import sys, jax
+before = dict(sys.modules)
+for use, package, _ in {LACKING}:
+    sys.modules[package] = None
+    try:
+        exec(use)
+        print("no error")
+    except ImportError as error:
+        print(error)
+    sys.modules.clear()
+    sys.modules.update(before)
+"""
+    assert run(code) == [f"this part of jaxgen needs {package}, which is not installed: pip install 'jaxgen[{extra}]'"
+                         for _, package, extra in LACKING]
+
+
+@pytest.mark.parametrize("name", ["models", "data", "train"])
+def test_the_packages_of_an_extra_are_those_of_setup_cfg(name):
+    modules = importlib.import_module("jaxgen.extras").EXTRAS[name]
+    distributions = importlib.metadata.packages_distributions()
+    provided = {found.lower() for module in modules for found in distributions[module]}
+    required = {re.match(r"[\w-]+", line)[0] for line in lines(extras_and_requirements()[0][name])}
+    assert required <= provided and len(required) == len(modules)
+
+
+def test_another_missing_package_is_not_taken_for_an_extras():
+    extra = importlib.import_module("jaxgen.extras").extra
+    with pytest.raises(ModuleNotFoundError, match="No module named 'not_there'"), extra("models"):
+        importlib.import_module("not_there")
 
 
 @pytest.mark.parametrize("package", ["", ".conv", ".quantize", ".losses", ".diffusion", ".priors", ".models", ".data",
@@ -41,9 +103,7 @@ def test_what_a_package_offers_is_there_and_no_file_of_the_same_name(package):
 
 
 def test_the_check_for_frameworks_sees_one():
-    code = f"import sys, jaxgen.models; print(*[m for m in {HEAVY} if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert "flax" in result.stdout.split()
+    assert "flax" in run(f"import sys, jaxgen.models; print(*[m for m in {HEAVY} if m in sys.modules])")[0].split()
 
 
 def test_no_source_file_passes_300_lines():

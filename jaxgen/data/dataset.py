@@ -44,8 +44,9 @@ class RecordSource:
 
     def take(self, indices: np.ndarray) -> Batch:
         """Reads and stacks the examples at `indices`."""
-        examples = [self.decode(self.records[int(i)]) for i in indices]
-        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+        # Where none is wanted, one is read all the same for the names and the shapes.
+        examples = [self.decode(self.records[int(i)]) for i in (indices if len(indices) else [0])]
+        return {name: np.stack([example[name] for example in examples])[: len(indices)] for name in examples[0]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +93,10 @@ class Dataset:
 
         Args:
             images: `[N, H, W, C]` uint8.
-            labels: `[N]` integers, or None.
+            labels: `[N]` whole numbers from 0 on, or None. Whole numbers in floating point count as such, since nothing
+                is lost.
             captions: N strings, or None.
-            class_names: the name of each label, or None.
+            class_names: the name of each label, all different, or None.
             name: shown in messages.
             split: shown in messages.
 
@@ -102,20 +104,27 @@ class Dataset:
             The `Dataset`.
 
         Raises:
-            ValueError: if the images are not uint8 `[N, H, W, C]` or the lengths differ.
+            ValueError: if the images are not uint8 `[N, H, W, C]`, the lengths differ, a label is no class, a caption
+                no string, or two classes have one name; names the first one.
         """
         images = np.asarray(images)
         if images.ndim != 4 or images.dtype != np.uint8:
             raise ValueError(f"images must be uint8 [N, H, W, C], got {images.dtype} {list(images.shape)}")
         arrays = {"image": images, "id": np.arange(len(images), dtype=np.int32)}
         if labels is not None:
-            arrays["label"] = np.asarray(labels).astype(np.int32)
+            arrays["label"] = np.asarray(labels)
         if captions is not None:
-            arrays["caption"] = np.asarray(captions, dtype=np.str_)
+            arrays["caption"] = _strings("captions", captions)
         for key, array in arrays.items():
-            if len(array) != len(images):
-                raise ValueError(f"{key}: expected {len(images)} entries, one for each image, got {len(array)}")
-        names = tuple(class_names) if class_names is not None else None
+            if not array.ndim or len(array) != len(images):
+                raise ValueError(f"{key}: expected {len(images)} entries, one for each image, got {array.size} in the "
+                                 f"shape {list(array.shape)}")
+        names = tuple(map(str, _strings("class_names", class_names))) if class_names is not None else None
+        if names is not None and len(set(names)) < len(names):
+            twice = next(i for i, one in enumerate(names) if one in names[:i])
+            raise ValueError(f"class_names[{twice}] is {names[twice]!r} again: give each class a name of its own")
+        if labels is not None:
+            arrays["label"] = _classes(arrays["label"], names)
         if names is not None:
             num_classes = len(names)
         else:
@@ -144,15 +153,38 @@ class Dataset:
     def __getitem__(self, index: int) -> Batch:
         position = operator.index(index)
         if not -len(self) <= position < len(self):
-            raise IndexError(f"index {position} is out of range for {self.name}/{self.split} with {len(self)} examples")
-        batch = self.take(np.array([position % len(self)]))
+            raise self._out_of_range(position)
+        batch = self.take(np.array([position]))
         return {name: str(array[0]) if name == "caption" else array[0] for name, array in batch.items()}
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The examples at `indices` `[B]` as one batch: `{"image": uint8 [B, H, W, C], ...}`."""
-        indices = np.asarray(indices)
-        batch = self.source.take(indices)
-        return {**batch, "id": indices.astype(np.int32)}
+        """Some examples as one batch: `{"image": uint8 [B, H, W, C], "id": int32 [B], ...}`.
+
+        Args:
+            indices: `[B]` integers, of which negative ones count from the end, in any order and as often as wanted; or
+                `[N]` booleans, one for each example.
+
+        Raises:
+            ValueError: other arrays.
+            IndexError: an index out of range; names the first one.
+        """
+        positions = np.asarray(indices)
+        if positions.dtype == np.bool_ and positions.shape == (len(self),):
+            positions = np.flatnonzero(positions)
+        if not positions.size:
+            positions = positions.astype(np.int64)
+        if positions.ndim != 1 or positions.dtype.kind not in "iu":
+            raise ValueError(f"indices must be integers [B], or booleans [{len(self)}], one for each example; got "
+                             f"{positions.dtype} {list(positions.shape)}")
+        outside = positions[(positions < -len(self)) | (positions >= len(self))]
+        if outside.size:
+            raise self._out_of_range(outside[0])
+        positions = positions.astype(np.int64)
+        positions = np.where(positions < 0, positions + len(self), positions)
+        return {**self.source.take(positions), "id": positions.astype(np.int32)}
+
+    def _out_of_range(self, index: int) -> IndexError:
+        return IndexError(f"index {index} is out of range for {self.name}/{self.split} with {len(self)} examples")
 
     def images(self) -> np.ndarray:
         """All images, uint8 `[N, H, W, C]`. A set too large for memory is read whole: use `take` there."""
@@ -166,3 +198,32 @@ class Dataset:
         if isinstance(self.source, ArraySource):
             return self.source.arrays.get(name)
         return self.take(np.arange(len(self))).get(name)
+
+
+def _strings(argument: str, values: Sequence[str]) -> np.ndarray:
+    """`[N]` strings; raises ValueError for the first value that is none."""
+    if isinstance(values, str):
+        raise ValueError(f"{argument} must be a sequence of strings, got the one string {values!r}")
+    values = list(values)
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValueError(f"{argument}[{i}] must be a string, got {value!r}")
+    return np.asarray(values, dtype=np.str_)
+
+
+def _classes(labels: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray:
+    """`[N]` int32 labels; raises ValueError for the first one that is no whole number from 0 to the last class."""
+    if labels.ndim != 1:
+        hint = " (labels[:, 0], or labels.argmax(axis=1) of one-hot ones)" if labels.ndim == 2 else ""
+        raise ValueError(f"labels must be [N], one number for each image{hint}, got shape {list(labels.shape)}")
+    if labels.dtype.kind not in "iufb":
+        raise ValueError(f"labels must be whole numbers, got dtype {labels.dtype}: give the classes numbers from 0 on, "
+                         "and their names as class_names")
+    if labels.dtype.kind == "f":
+        labels = labels.astype(np.float64)  # half precision does not reach the last number
+    last = (len(names) if names is not None else 2**31) - 1
+    wrong = np.flatnonzero(~((labels >= 0) & (labels <= last) & (labels == np.floor(labels))))
+    if wrong.size:
+        last = f"{last}, the last of the class_names" if names is not None else last
+        raise ValueError(f"labels[{wrong[0]}] is {labels[wrong[0]]}, but labels must be whole numbers from 0 to {last}")
+    return labels.astype(np.int32)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, UInt8
 
+from jaxgen.checks import check_count
 from jaxgen.data.dataset import Batch
 
 
@@ -49,11 +50,9 @@ class DeviceBatches(Iterator[Batch]):
     """
 
     def __init__(self, iterator: Iterable[Batch], place: Any, prefetch: int):
-        if prefetch < 0:
-            raise ValueError(f"prefetch={prefetch} must be at least 0")
         self._iterator = iter(iterator)
         self._place = place
-        self._prefetch = prefetch
+        self._prefetch = check_count("prefetch", prefetch, 0)
         self._queue: deque[tuple[Batch, Any]] = deque()
         self._state = self._source_state()
 

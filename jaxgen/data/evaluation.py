@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jaxgen.checks import check_count
 from jaxgen.data.dataset import Batch, Dataset
 
 
@@ -25,13 +26,15 @@ def evaluation_batches(
         the last example, with mask False and id -1.
 
     Raises:
-        ValueError: for an empty set, or a batch that the processes cannot share equally.
+        ValueError: for an empty set, a batch that the processes cannot share equally, or a count that is none.
     """
     if len(dataset) == 0:
         raise ValueError(f"dataset {dataset.name}/{dataset.split} is empty: there is nothing to evaluate")
-    if batch_size < 1 or batch_size % process_count:
+    batch_size, process_count = check_count("batch_size", batch_size), check_count("process_count", process_count)
+    process_index = check_count("process_index", process_index, 0)
+    if batch_size % process_count:
         raise ValueError(f"batch_size={batch_size} must be a positive multiple of process_count={process_count}")
-    if not 0 <= process_index < process_count:
+    if process_index >= process_count:
         raise ValueError(f"process_index={process_index} must lie in [0, process_count={process_count})")
     return _iterate(dataset, batch_size, process_index, batch_size // process_count)
 

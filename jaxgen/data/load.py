@@ -14,7 +14,9 @@ import numpy as np
 from jaxgen.data.dataset import ArraySource, Dataset, RecordSource
 from jaxgen.data.prepare import prepare, quiet
 from jaxgen.data.resize import centre_crop, resize
+from jaxgen.data.splits import check_split
 from jaxgen.errors import unknown_name
+from jaxgen.extras import extra
 
 # name -> the class in jaxgen.data.builders.<name>
 OWN = {
@@ -65,6 +67,7 @@ def load(
     builder = _own_builder(name, data_dir, image_size, builder_options) if name in OWN else None
     if builder is None:
         builder = _stock_builder(name, data_dir, builder_options)
+    check_split(name, split, builder.info.splits)
     features = builder.info.features
     if "image" not in features:
         raise ValueError(f"{name!r} holds no feature 'image' but {sorted(features)}: jaxgen.data.load reads images")
@@ -150,7 +153,8 @@ def _stock_is_prepared(name: str, data_dir: Any) -> bool:
 
 
 def _stock_builder(name: str, data_dir: Any, options: dict[str, Any]) -> Any:
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     if data_dir is not None:
         options = {**options, "data_dir": os.fspath(data_dir)}

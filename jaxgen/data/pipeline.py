@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.checks import check_count
 from jaxgen.data import augment
 from jaxgen.data.dataset import Batch, Dataset
+from jaxgen.extras import extra
 
 # Separates the streams drawn from one seed, so that the order and the augmentation never share numbers.
 ORDER, AUGMENT = 0, 1
@@ -17,9 +19,10 @@ ORDER, AUGMENT = 0, 1
 class Batches(Iterator[Batch]):
     """The iterator that `batches` returns: `next`, `get_state`, `set_state`, `steps_per_epoch`."""
 
-    def __init__(self, iterator: Any, steps_per_epoch: int, settings: dict[str, int | bool]):
+    def __init__(self, iterator: Any, steps_per_epoch: int, settings: dict[str, int | bool], where: str):
         self._iterator = iterator
         self._settings = settings
+        self._where = where
         self.steps_per_epoch = steps_per_epoch
 
     def __next__(self) -> Batch:
@@ -36,12 +39,18 @@ class Batches(Iterator[Batch]):
             state: what `get_state` returned, in this run or another.
 
         Raises:
-            ValueError: if the state belongs to a stream with other settings, whose batches would differ.
+            ValueError: if the state belongs to a stream with other settings, or over a set that had another number of
+                examples, whose batches would differ.
         """
         if set(state) != {"grain", "settings"}:
             raise ValueError(f"state must be what get_state() returned, with 'grain' and 'settings', got {state!r}")
         for name, value in self._settings.items():
             saved = state["settings"].get(name)
+            if saved != value and name == "size":
+                raise ValueError(
+                    f"the data changed: {self._where} had {saved} examples when the state was saved, and has {value} "
+                    "now, so that the batches would be others: bring the data of then back, or start again with these"
+                )
             if saved != value:
                 raise ValueError(
                     f"state was saved by a stream with {name}={saved!r}, but this one has {name}={value!r}: "
@@ -85,22 +94,28 @@ def batches(
         An iterator over `{"image": uint8 [B, H, W, C], "label": int32 [B], "id": int32 [B], ...}`, B = batch_size / P.
 
     Raises:
-        ValueError: for an empty set, a batch larger than the set, or a batch that P processes cannot share equally.
+        ValueError: for an empty set, a batch larger than the set, a batch that P processes cannot share equally, or a
+            setting that is no whole number or too small.
     """
-    import grain
+    with extra("data"):
+        import grain
 
     size = len(dataset)
     where = f"{dataset.name}/{dataset.split}"
     if size == 0:
         raise ValueError(f"dataset {where} is empty: there is nothing to make batches of")
-    if batch_size < 1 or (batch_size > size and drop_remainder):
+    # JSON knows no numbers of NumPy's, and the settings are saved.
+    batch_size, process_count = check_count("batch_size", batch_size), check_count("process_count", process_count)
+    seed, crop, process_index = (check_count(name, value, 0) for name, value in (
+        ("seed", seed), ("crop", crop), ("process_index", process_index)))
+    epochs = None if epochs is None else check_count("epochs", epochs)
+    shuffle, flip, drop_remainder = bool(shuffle), bool(flip), bool(drop_remainder)
+    if batch_size > size and drop_remainder:
         raise ValueError(
             f"batch_size={batch_size} must lie between 1 and the {size} examples of {where}: "
             "choose a smaller batch, or drop_remainder=False"
         )
-    if epochs is not None and epochs < 1:
-        raise ValueError(f"epochs={epochs} must be at least 1, or None for no end")
-    if not 0 <= process_index < process_count:
+    if process_index >= process_count:
         raise ValueError(f"process_index={process_index} must lie in [0, process_count={process_count})")
     remainder = 0 if drop_remainder else size % batch_size
     for name, count in (("batch_size", batch_size), ("the last batch of an epoch", remainder)):
@@ -109,8 +124,8 @@ def batches(
                 f"{name} ({count} examples) does not divide over process_count={process_count}: "
                 f"choose a batch_size that is a multiple of {process_count}, with drop_remainder=True"
             )
-    if crop < 0 or crop >= min(dataset.image_shape[:2]):
-        raise ValueError(f"crop={crop} must be at least 0 and less than the image's {dataset.image_shape[:2]} pixels")
+    if crop >= min(dataset.image_shape[:2]):
+        raise ValueError(f"crop={crop} must be less than the image's {dataset.image_shape[:2]} pixels")
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
@@ -146,4 +161,4 @@ def batches(
         "crop": crop,
         "drop_remainder": drop_remainder,
     }
-    return Batches(iter(stream), steps, settings)
+    return Batches(iter(stream), steps, settings, where)

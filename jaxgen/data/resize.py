@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxgen.extras import extra
+
 
 def centre_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Cuts the central `height` x `width` out of an image `[H, W, C]`; the odd pixel stays at the bottom and right."""
@@ -25,7 +27,8 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     Returns:
         `[size, size, C]` uint8.
     """
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     height, width, channels = image.shape
     if height % size == 0 and width % size == 0:

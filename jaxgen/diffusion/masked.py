@@ -115,7 +115,7 @@ def masked_diffusion_loss(
         raise ValueError(f"t must hold one time per sequence, shape {tokens.shape[:1]}; got {jnp.shape(t)}")
     schedule = schedule or polynomial_masking()
     # At t = 0 nothing is masked and the rate is infinite; float32 draws reach it once in 2^23.
-    t = jnp.maximum(jnp.asarray(t, jnp.result_type(float)), 1e-6)
+    t = jnp.maximum(jnp.asarray(t, jnp.float32), 1e-6)
     xt = mask_tokens(key, tokens, t, mask_id=mask_id, schedule=schedule, mask=mask, sample_ids=sample_ids)
     log_p = clean_log_probs(logits_fn(xt, t, cond), mask_id, tokens)
     nats = -entries(log_p, tokens)

@@ -11,6 +11,12 @@ Neither PyTorch nor diffusers is imported, nothing is downloaded, and nothing is
 published file of LPIPS's, by an unpickler that knows nothing else.
 """
 
+from jaxgen.extras import extra
+
+with extra("models"):
+    import flax  # noqa: F401
+    import safetensors  # noqa: F401
+
 from jaxgen.interop.diffusers import LoadedDenoiser, LoadedUNet, load_denoiser, load_unet, save_unet
 from jaxgen.interop.diffusers_autoencoder import LoadedAutoencoder, load_autoencoder, save_autoencoder
 from jaxgen.interop.diffusers_schedule import LoadedSchedule, load_schedule

@@ -1,6 +1,7 @@
 """GAN losses as pairs of functions of logits, one number per example.
 
-A discriminator of patches gives logits [B, h, w, 1]; an example's loss is the mean over its patches. Where a factor of
+A discriminator of patches gives logits [B, h, w, 1]; an example's loss is the mean over its patches, float32 or wider.
+Logits that are whole numbers, or of other than as many real as fake examples, raise ValueError. Where a factor of
 1/2 stands in a discriminator's loss, it makes the sum over real and fake pictures their mean.
 """
 
@@ -11,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgen.losses.batch import check_alike
+
 
 class GanLoss(NamedTuple):
     """What generator and discriminator minimise; any two can be paired: `GanLoss(hinge().generator, ...)`."""
@@ -20,21 +23,37 @@ class GanLoss(NamedTuple):
 
 
 def per_example(logits: Float[Array, "B ..."]) -> Float[Array, "B"]:
-    """The mean over all but the first axis, in float32."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    """The mean over all but the first axis, in float32 or wider."""
+    logits = wide("logits", logits)
     return jnp.mean(logits.reshape(logits.shape[0], -1), axis=1)
+
+
+def wide(argument: str, logits: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+    """The logits in float32 or wider; raises ValueError for whole numbers and for a single one."""
+    check_alike(**{argument: logits})
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def check_counts(real_logits: Float[Array, "B ..."], fake_logits: Float[Array, "B ..."]) -> None:
+    """Raises ValueError unless both are of as many examples; their patches may differ in number."""
+    if real_logits.shape[0] != fake_logits.shape[0]:
+        raise ValueError("real_logits and fake_logits must be of as many examples, got shapes "
+                         f"{real_logits.shape} and {fake_logits.shape}")
 
 
 def _pair(generator: Callable, real: Callable, fake: Callable) -> GanLoss:
     """The pair of functions of single logits, D(x) for real and D(G) for fake."""
 
-    def wide(logits):
-        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    def generator_loss(fake_logits):
+        return per_example(generator(wide("fake_logits", fake_logits)))
 
-    return GanLoss(
-        lambda fake_logits: per_example(generator(wide(fake_logits))),
-        lambda real_logits, fake_logits: per_example(real(wide(real_logits))) + per_example(fake(wide(fake_logits))),
-    )
+    def discriminator_loss(real_logits, fake_logits):
+        of_real = per_example(real(wide("real_logits", real_logits)))
+        of_fake = per_example(fake(wide("fake_logits", fake_logits)))
+        check_counts(real_logits, fake_logits)
+        return of_real + of_fake
+
+    return GanLoss(generator_loss, discriminator_loss)
 
 
 def hinge() -> GanLoss:

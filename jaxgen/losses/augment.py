@@ -11,12 +11,13 @@ from jaxtyping import Array, Float, Int
 
 from jaxgen.diffusion.checks import sample_keys
 from jaxgen.errors import unknown_name
+from jaxgen.losses.batch import check_alike
 
 POLICIES = ("color", "translation", "cutout")
 
 
 def diffaugment(
-    key: Array, images: Float[Array, "B H W C"], *, policy: Sequence[str] = POLICIES,
+    key: Array, images: Float[Array, "B H W C"], *, policy: str | Sequence[str] = POLICIES,
     sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B H W C"]:
     """Augments pictures in [-1, 1]; real and fake ones take keys of their own.
@@ -28,13 +29,20 @@ def diffaugment(
 
     Args:
         key: example i draws from fold_in(key, i).
-        images: [B, H, W, C].
-        policy: which of `POLICIES`, in their order.
+        images: [B, H, W, C], floating point.
+        policy: which of `POLICIES`, as names or as one string with commas between them, "color,translation,cutout";
+            applied in the order of `POLICIES`, none for "".
         sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
 
     Raises:
-        ValueError: an unknown policy.
+        ValueError: an unknown policy, or images that are whole numbers or not [B, H, W, C].
     """
+    check_alike(images=images)
+    if images.ndim != 4:
+        raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}: colour, shifts and squares are those "
+                         "of images")
+    if isinstance(policy, str):
+        policy = [name.strip() for name in policy.split(",") if name.strip()]
     for name in policy:
         if name not in POLICIES:
             raise unknown_name("policy", name, POLICIES)
@@ -55,22 +63,28 @@ def _color(key: Array, x: Array) -> Array:
 
 
 def _translate(key: Array, x: Array) -> Array:
-    limits = jnp.array([round(size / 8) for size in x.shape[:2]])
-    shift = jax.random.randint(key, (2,), -limits, limits + 1)
+    limits = jnp.array([round(size / 8) for size in x.shape[:2]], jnp.int32)
+    shift = jax.random.randint(key, (2,), -limits, limits + 1, jnp.int32)
     inside = []
     for axis, size in enumerate(x.shape[:2]):
         source = jnp.arange(size) - shift[axis]
         x = jnp.take(x, jnp.clip(source, 0, size - 1), axis=axis)
         inside.append((source >= 0) & (source < size))
-    return jnp.where((inside[0][:, None] & inside[1])[..., None], x, 0)
+    return jnp.where(_rectangle(*inside), x, 0)
 
 
 def _cut_out(key: Array, x: Array) -> Array:
     sizes = [(size + 1) // 2 for size in x.shape[:2]]
     # The centre lies anywhere, so that the square may reach over the edge.
-    centre = jax.random.randint(key, (2,), 0, jnp.array(x.shape[:2]) + jnp.array([1 - s % 2 for s in sizes]))
+    ends = jnp.array([size + 1 - side % 2 for size, side in zip(x.shape[:2], sizes)], jnp.int32)
+    centre = jax.random.randint(key, (2,), 0, ends, jnp.int32)
     hit = []
     for axis, size in enumerate(x.shape[:2]):
         first = centre[axis] - sizes[axis] // 2
         hit.append((jnp.arange(size) >= first) & (jnp.arange(size) < first + sizes[axis]))
-    return jnp.where((hit[0][:, None] & hit[1])[..., None], 0, x)
+    return jnp.where(_rectangle(*hit), 0, x)
+
+
+def _rectangle(rows: Array, columns: Array) -> Array:
+    """[H, W, 1] whether a pixel lies in a row and in a column that are chosen."""
+    return rows[:, None, None] & columns[None, :, None]

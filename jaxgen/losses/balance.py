@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgen.quantize.mapped import AxisName, psum
+
 PyTree = Any
 
 
 def adaptive_weight(
-    nll_grad: PyTree, gan_grad: PyTree, max_weight: float = 1e4, *, axis_name: str | None = None
+    nll_grad: PyTree, gan_grad: PyTree, max_weight: float = 1e4, *, axis_name: AxisName = None
 ) -> Float[Array, ""]:
     """clip(|grad nll| / (|grad gan| + 1e-4), 0, max_weight), without gradient.
 
@@ -22,11 +24,11 @@ def adaptive_weight(
 
     Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis" (2021), equation 7.
     """
-    if axis_name is not None:
-        nll_grad, gan_grad = jax.lax.pmean((nll_grad, gan_grad), axis_name)
+    count = psum(1, axis_name)
 
     def norm(tree):
-        return jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)))
+        means = [psum(leaf.astype(jnp.float32), axis_name) / count for leaf in jax.tree.leaves(tree)]
+        return jnp.sqrt(sum(jnp.sum(jnp.square(mean)) for mean in means))
 
     return jax.lax.stop_gradient(jnp.clip(norm(nll_grad) / (norm(gan_grad) + 1e-4), 0.0, max_weight))
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.losses.batch import entry
+from jaxgen.losses.batch import check_alike, check_whole, get_entry, get_example
 from jaxgen.quantize import Variables
 
 PyTree = Any
@@ -20,21 +20,26 @@ def cross_entropy(
 
     Args:
         logits: of K classes.
-        labels: in [0, K).
+        labels: integers in [0, K).
         label_smoothing: s, in [0, 1) (Szegedy et al., "Rethinking the Inception architecture", 2016).
 
     Returns:
-        [B] float32.
+        [B] float32; NaN for a label outside [0, K).
 
     Raises:
-        ValueError: the shapes do not fit, or s is out of its bounds.
+        ValueError: the shapes or dtypes do not fit, or s is out of its bounds.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits must be [B, K] and labels [B], got {logits.shape} and {labels.shape}")
+    check_alike(logits=logits)
+    check_whole("labels", labels)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    of_label = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    # Indexing would count a negative label from the end.
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
+    places = jnp.where(labels < 0, logits.shape[1], labels)[:, None]
+    of_label = jnp.take_along_axis(log_p, places, axis=1, mode="fill", fill_value=jnp.nan)[:, 0]
     return -(1 - label_smoothing) * of_label - label_smoothing * jnp.mean(log_p, axis=1)
 
 
@@ -46,24 +51,27 @@ def classifier_loss(
     *,
     logits: Callable,
     label_smoothing: float = 0.0,
+    entry: str = "image",
+    label_entry: str = "label",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """The mean of `cross_entropy` over the batch.
 
     Args:
         params: parameters, differentiated by the caller.
         state: returned as it is.
-        batch: {"image": [B, H, W, C] in [-1, 1], "label": [B]}.
+        batch: {"image": [B, ...] in [-1, 1], "label": [B]}.
         key: not used.
         logits: `(Variables, x) -> [B, K]`, as `jaxgen.models.Classifier` has it.
         label_smoothing: see `cross_entropy`.
+        entry, label_entry: which entries of the batch are the examples and their labels.
 
     Returns:
         (loss [], (metrics, state)); the metrics are the loss and the accuracy.
 
     Raises:
-        ValueError: the batch lacks an entry.
+        ValueError: the batch lacks an entry, or one has another dtype or shape.
     """
-    x, labels = entry(batch, "image"), entry(batch, "label")
+    x, labels = get_example(batch, entry), get_entry(batch, label_entry)
     found = logits(Variables(params, state), x)
     loss = jnp.mean(cross_entropy(found, labels, label_smoothing=label_smoothing))
     accuracy = jnp.mean((jnp.argmax(found, axis=1) == labels).astype(jnp.float32))

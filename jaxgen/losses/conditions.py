@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jaxgen.diffusion.checks import check_fraction
-from jaxgen.losses.batch import entry
+from jaxgen.losses.batch import get_entry
+from jaxgen.quantize.mapped import AxisName, first_position, psum
 
 
-def global_positions(count: int, axis_name: str | None) -> tuple[Int[Array, "B"], int]:
+def global_positions(count: int, axis_name: AxisName) -> tuple[Int[Array, "B"], int]:
     """([B] the places of this device's examples in the global batch, its size).
 
     Draws that depend on a key and on these places are the same for one device and for many.
@@ -20,9 +21,7 @@ def global_positions(count: int, axis_name: str | None) -> tuple[Int[Array, "B"]
         count: examples on this device.
         axis_name: the mapped axis of devices; None where the batch is one array.
     """
-    if axis_name is None:
-        return jnp.arange(count), count
-    return jax.lax.axis_index(axis_name) * count + jnp.arange(count), count * jax.lax.axis_size(axis_name)
+    return first_position(count, axis_name) + jnp.arange(count), count * psum(1, axis_name)
 
 
 def drop_conditions(
@@ -56,7 +55,7 @@ def drop_conditions(
     if null is None:
         raise ValueError(f"condition={dict(condition)} needs null, (count) -> cond that stands for no condition: for "
                          "example the model's own null")
-    given = {name: entry(batch, source) for name, source in condition.items()}
+    given = {name: get_entry(batch, source) for name, source in condition.items()}
     drop = jax.random.bernoulli(key, probability, (total,))[positions]
 
     def choose(value, none):

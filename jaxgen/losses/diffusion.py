@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.diffusion import Weighting, denoising_loss
-from jaxgen.losses.batch import entry
+from jaxgen.losses.batch import get_example
 from jaxgen.losses.conditions import drop_conditions, global_positions
+from jaxgen.quantize.mapped import AxisName
 
 PyTree = Any
 
@@ -27,7 +28,8 @@ def diffusion_loss(
     null: Callable[[int], Mapping[str, Array]] | None = None,
     drop_condition: float = 0.1,
     train: bool = True,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
+    entry: str = "image",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """mean of w(sigma) |D(x0 + sigma eps, sigma, cond) - x0|², with the condition left out now and then.
 
@@ -37,7 +39,7 @@ def diffusion_loss(
     Args:
         params: parameters, differentiated by the caller.
         state: returned as it is.
-        batch: {"image": [B, H, W, C] in [-1, 1], and what `condition` names}.
+        batch: {"image": [B, ...] in [-1, 1], and what `condition` names}.
         key: the step's key.
         denoise: `(params, x, sigma [B], cond, *, key) -> x0_hat`, as `jaxgen.models.DiffusionModel` has it; the key is
             for dropout.
@@ -48,15 +50,16 @@ def diffusion_loss(
         drop_condition: the probability of "no condition", which classifier-free guidance needs (Ho & Salimans, 2021).
         train: False measures the conditional model: without dropout and without leaving conditions out.
         axis_name: the mapped axis of devices, each of which holds a part of the batch.
+        entry: which entry of the batch is the example.
 
     Returns:
         (loss [], (metrics, state)); the metrics have the loss of the lower and of the upper half of the noise levels
         of the global batch too.
 
     Raises:
-        ValueError: the batch lacks an entry, or a setting is out of its bounds.
+        ValueError: the batch lacks an entry, its examples are whole numbers, or a setting is out of its bounds.
     """
-    x0 = entry(batch, "image")
+    x0 = get_example(batch, entry)
     positions, total = global_positions(x0.shape[0], axis_name)
     level_key, noise_key, drop_key, dropout_key = jax.random.split(key, 4)
     levels = draw_sigmas(level_key, total)
@@ -79,12 +82,12 @@ def diffusion_loss(
 
 def latent_diffusion_loss(
     params: PyTree, state: PyTree, batch: Mapping[str, Array], key: Array, *, latents: Callable,
-    axis_name: str | None = None, **options: Any,
+    axis_name: AxisName = None, entry: str = "image", **options: Any,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """`diffusion_loss` of the latents of a batch of pictures, through which no gradient goes.
 
     Args:
-        params, batch, key, axis_name: see `diffusion_loss`.
+        params, batch, key, axis_name, entry: see `diffusion_loss`.
         state: what `latents` needs; returned as it is.
         latents: `(state, x [B, H, W, C], *, key, sample_ids [B]) -> z [B, h, w, D]`, as
             `jaxgen.models.LatentDiffusion` has it; draws of a posterior follow the places in the global batch.
@@ -96,8 +99,8 @@ def latent_diffusion_loss(
     Raises:
         ValueError: see `diffusion_loss`.
     """
-    x = entry(batch, "image")
+    x = get_example(batch, entry)
     latent_key, loss_key = jax.random.split(key)
     positions, _ = global_positions(x.shape[0], axis_name)
     z = jax.lax.stop_gradient(latents(state, x, key=latent_key, sample_ids=positions))
-    return diffusion_loss(params, state, {**batch, "image": z}, loss_key, axis_name=axis_name, **options)
+    return diffusion_loss(params, state, {**batch, entry: z}, loss_key, axis_name=axis_name, entry=entry, **options)

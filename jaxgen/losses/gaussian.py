@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgen.losses.batch import check_alike
+
 
 class Gaussian(NamedTuple):
     """N(mean, exp(logvar)), each entry by itself."""
@@ -22,8 +24,12 @@ def gaussian_kl(gaussian: Gaussian) -> Float[Array, "B"]:
     Returns:
         `[B]`, sums over all entries of an example, in float32 or wider.
 
+    Raises:
+        ValueError: mean and logvar are whole numbers or differ in shape.
+
     Kingma & Welling, "Auto-encoding variational Bayes" (2013), appendix B.
     """
+    check_alike(**gaussian._asdict())
     wide = jnp.promote_types(jnp.result_type(*gaussian), jnp.float32)
     mean, logvar = (x.astype(wide) for x in gaussian)
     # exp(logvar) - 1 would lose its digits near the minimum, where logvar is about 0.

@@ -1,35 +1,52 @@
 """Regularisers of discriminators: gradient penalties, and LeCam's with its state."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgen.checks import check_count
 from jaxgen.diffusion.checks import sample_keys
-from jaxgen.losses.adversarial import per_example
+from jaxgen.losses.adversarial import check_counts, per_example, wide
+from jaxgen.losses.batch import check_alike
+from jaxgen.quantize.mapped import AxisName, psum, vary_like
 
+PyTree = Any
 Discriminator = Callable[[Array], Array]
-"""images [B, H, W, C] -> logits [B, ...], each example by itself; parameters bound."""
+"""x [B, ...], images or data of any other shape -> logits [B, ...], each example by itself; parameters bound."""
 
 
-def _input_gradient(discriminator: Discriminator, images: Array) -> Array:
-    """[B, H, W, C] the gradient of each example's mean logit in its own pixels."""
-    return jax.grad(lambda x: jnp.sum(per_example(discriminator(x))))(images)
+def _squared_slope(discriminator: Discriminator, x: Array) -> Array:
+    """[B] the squared norm of the gradient of each example's mean logit in its own entries, in float32 or wider."""
+
+    def total(x):
+        return jnp.sum(per_example(discriminator(x)))
+
+    # Under shard_map the gradient in an x that all devices share would be a sum over their discriminators.
+    gradient = jax.grad(total)(vary_like(x, jax.eval_shape(total, x)))
+    gradient = gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
+    return jnp.sum(jnp.square(gradient.reshape(gradient.shape[0], -1)), axis=1)
 
 
-def _square(gradient: Array) -> Array:
-    """[B] the sum of squares, in float32 or wider."""
-    return jnp.sum(jnp.square(gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))), axis=(1, 2, 3))
-
-
-def r1(discriminator: Discriminator, real: Float[Array, "B H W C"]) -> Float[Array, "B"]:
-    """|grad_x D(x)|², summed over pixels, at real pictures. Mescheder, Geiger & Nowozin (2018).
+def r1(discriminator: Discriminator, real: Float[Array, "B ..."]) -> Float[Array, "B"]:
+    """|grad_x D(x)|², summed over all entries of an example, at real ones. Mescheder, Geiger & Nowozin (2018).
 
     The usual loss has gamma / 2 times its mean.
+
+    Args:
+        discriminator: see this module.
+        real: images, volumes, signals, ...
+
+    Returns:
+        [B] float32, or wider where the data are.
+
+    Raises:
+        ValueError: `real` holds bytes or other whole numbers.
     """
-    return _square(_input_gradient(discriminator, real))
+    check_alike(real=real)
+    return _squared_slope(discriminator, real)
 
 
 def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B"]]) -> Float[Array, "B"]:
@@ -41,23 +58,21 @@ def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B
         penalty: called without arguments, for example `lambda: r1(discriminator, real)`.
 
     Raises:
-        ValueError: `every` is below 1.
+        ValueError: `every` is no integer of at least 1.
     """
-    if every < 1:
-        raise ValueError(f"every must be at least 1, got {every}")
+    every = check_count("every", every)
+    return compute_if(step % every == 0, lambda: every * penalty())
 
-    def nothing():
-        zeros = jnp.zeros(shape.shape, shape.dtype)
-        # Under shard_map both branches must say that they differ between devices.
-        axes = tuple(getattr(shape.manual_axis_type, "varying", ()))
-        return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
 
-    shape = jax.eval_shape(penalty)
-    return jax.lax.cond(step % every == 0, lambda: every * penalty(), nothing)
+def compute_if(condition: Array, function: Callable[[], PyTree]) -> PyTree:
+    """`function()` where the condition holds, else zeros in its place, without computing it."""
+    # Zeros like what it gives differ between the devices that it differs between, as branches under shard_map must.
+    shapes = jax.eval_shape(function)
+    return jax.lax.cond(condition, function, lambda: jax.tree.map(jnp.zeros_like, shapes))
 
 
 def gradient_penalty(
-    key: Array, discriminator: Discriminator, real: Float[Array, "B H W C"], fake: Float[Array, "B H W C"], *,
+    key: Array, discriminator: Discriminator, real: Float[Array, "B ..."], fake: Float[Array, "B ..."], *,
     target: float = 1.0, sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B"]:
     """(|grad_x D(x)| - target)² at x = u real + (1 - u) fake, one u ~ U[0, 1) per example. Gulrajani et al. (2017).
@@ -65,15 +80,23 @@ def gradient_penalty(
     Args:
         key: example i draws from fold_in(key, i).
         discriminator: see this module.
-        real, fake: pictures.
+        real, fake: examples of one shape: images, volumes, signals, ...
         target: 1, which bounds the slope; 0 is a penalty on its size.
         sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
+
+    Returns:
+        [B] float32, or wider where the data are.
+
+    Raises:
+        ValueError: `real` and `fake` differ in shape, or hold bytes or other whole numbers.
     """
+    check_alike(real=real, fake=fake)
     keys = sample_keys(key, sample_ids, real.shape[0])
-    share = jax.vmap(lambda k: jax.random.uniform(k, (1, 1, 1), real.dtype))(keys)
-    squares = _square(_input_gradient(discriminator, share * real + (1 - share) * fake))
-    # The root has an infinite slope at 0, where a discriminator that starts at zero is.
-    norm = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+    share = jax.vmap(lambda k: jax.random.uniform(k, (1,) * (real.ndim - 1), real.dtype))(keys)
+    squares = _squared_slope(discriminator, share * real + (1 - share) * fake)
+    # The root has an infinite slope at 0, where a discriminator that starts at zero is; NaN stays what it is.
+    flat = squares == 0
+    norm = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, squares)))
     return (norm - target) ** 2
 
 
@@ -85,13 +108,13 @@ class LecamState(NamedTuple):
 
 
 def lecam_init() -> LecamState:
-    """Averages of 0."""
-    return LecamState(jnp.zeros(()), jnp.zeros(()))
+    """Averages of 0, in float32."""
+    return LecamState(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
 
 
 def lecam(
     state: LecamState, real_logits: Float[Array, "B ..."], fake_logits: Float[Array, "B ..."], *, decay: float = 0.999,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
 ) -> tuple[Float[Array, "B"], LecamState]:
     """(relu(D(x) - ema_fake)² + relu(ema_real - D(G))² [B], the state), with the averages of this step.
 
@@ -102,10 +125,26 @@ def lecam(
         real_logits, fake_logits: of this step.
         decay: of the averages.
         axis_name: the mapped axis of devices, over which the averages are one.
+
+    Returns:
+        ([B] float32 or wider, the averages in the dtypes that they came in). An example whose logits are not finite
+        shows in its own penalty and stays out of the averages.
+
+    Raises:
+        ValueError: logits that are whole numbers, or not of as many real as fake examples.
     """
-    means = [jnp.mean(per_example(jax.lax.stop_gradient(logits))) for logits in (real_logits, fake_logits)]
-    if axis_name is not None:
-        means = jax.lax.pmean(means, axis_name)
-    state = LecamState(*(decay * old + (1 - decay) * new for old, new in zip(state, means)))
+    real_logits, fake_logits = wide("real_logits", real_logits), wide("fake_logits", fake_logits)
+    check_counts(real_logits, fake_logits)
+    state = LecamState(*(_moved(old, per_example(logits), decay, axis_name)
+                         for old, logits in zip(state, (real_logits, fake_logits))))
     real = per_example(jax.nn.relu(real_logits - state.fake) ** 2)
     return real + per_example(jax.nn.relu(state.real - fake_logits) ** 2), state
+
+
+def _moved(average: Array, values: Array, decay: float, axis_name: AxisName) -> Array:
+    """The moving average after one more batch `values` [B], of which those that are not finite do not count."""
+    values = jax.lax.stop_gradient(values)
+    finite = jnp.isfinite(values)
+    total, count = (psum(jnp.sum(x, dtype=values.dtype), axis_name) for x in (jnp.where(finite, values, 0), finite))
+    mean = jnp.where(count > 0, total / jnp.maximum(count, 1), average)
+    return (decay * average + (1 - decay) * mean).astype(average.dtype)

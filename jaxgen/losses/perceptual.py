@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxgen.conv import conv
+from jaxgen.losses.batch import check_alike
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -87,23 +88,24 @@ def lpips_features(params: LpipsParams, x: Float[Array, "B H W 3"]) -> tuple[Flo
     Args, raises: those of `lpips`.
     """
     network = _network(params)
+    check_alike(x=x)
     if x.ndim != 4 or x.shape[3] != 3:
         raise ValueError(f"x and y must be [B, H, W, 3], got {x.shape}; grey pictures have to be repeated over three "
                          "channels, or compared with feature_distance")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x and y must be floating-point numbers in [-1, 1], got {x.dtype}: bytes are x / 127.5 - 1")
     if min(x.shape[1:3]) < network.smallest:
         height, width = x.shape[1:3]
         raise ValueError(f"pictures of {height}x{width} are too small: with {len(params.convs)} convolutions "
                          f"they must be {network.smallest}x{network.smallest} at least")
     dtype = params.convs[0].kernel.dtype
-    x = ((x.astype(jnp.promote_types(dtype, jnp.float32)) - jnp.array(SHIFT)) / jnp.array(SCALE)).astype(dtype)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    shift, scale = (jnp.array(values, wide)[None, None, None] for values in (SHIFT, SCALE))
+    x = ((x.astype(wide) - shift) / scale).astype(dtype)
     taps = []
     for i, (layer, stride, padding) in enumerate(zip(params.convs, network.strides, network.paddings)):
         if i in network.pooled:
             window = (1, network.pool, network.pool, 1)
             x = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 2, 2, 1), "VALID")
-        x = jax.nn.relu(conv(x, layer.kernel, strides=stride, padding=padding) + layer.bias)
+        x = jax.nn.relu(conv(x, layer.kernel, strides=stride, padding=padding) + layer.bias[None, None, None])
         if i in network.taps:
             taps.append(x)
     return tuple(taps)
@@ -129,19 +131,20 @@ def feature_distance(
         [B] float32, or wider where the features are.
 
     Raises:
-        ValueError: the shapes differ, there are no taps, one is not [B, ..., C], or there are not as many weights.
+        ValueError: the shapes differ, x or y holds whole numbers, there are no taps, one is not [B, ..., C], or there
+            are not as many weights.
     """
-    if x.shape != y.shape:
-        raise ValueError(f"x and y must have one shape, got {x.shape} and {y.shape}")
+    check_alike(x=x, y=y)
     taps_x, taps_y = _taps(features(x), x.shape[0]), _taps(features(y), y.shape[0])
     if weights is None:
-        weights = [jnp.ones(tap.shape[-1]) for tap in taps_x]
+        weights = [jnp.ones(tap.shape[-1], tap.dtype) for tap in taps_x]
     if [tap.shape[-1:] for tap in taps_x] != [jnp.shape(w) for w in weights]:
         raise ValueError(f"weights must have one number for each channel of each tap, "
                          f"{[tap.shape[-1:] for tap in taps_x]}; got {[jnp.shape(w) for w in weights]}")
     total = 0.0
     for f_x, f_y, w in zip(taps_x, taps_y, weights):
         square = jnp.square(_unit(f_x) - _unit(f_y))
+        w = jnp.reshape(w, (1,) * (square.ndim - 1) + (-1,))
         total += jnp.mean(jnp.sum(square * w, axis=-1), axis=tuple(range(1, square.ndim - 1)))
     return total
 

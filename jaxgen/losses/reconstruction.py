@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgen.losses.batch import check_alike
+
 
 def _mean_per_example(x: Array) -> Array:
     return jnp.mean(x, axis=tuple(range(1, x.ndim)))
 
 
 def _difference(x: Array, x_r: Array) -> Array:
-    if x.shape != x_r.shape:
-        raise ValueError(f"x and x_r must have one shape, got {x.shape} and {x_r.shape}")
+    check_alike(x=x, x_r=x_r)
     return x.astype(jnp.float32) - x_r.astype(jnp.float32)
 
 
@@ -28,7 +29,7 @@ def l1(x: Float[Array, "B ..."], x_r: Float[Array, "B ..."]) -> Float[Array, "B"
         [B] float32.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or an array holds bytes or other whole numbers.
     """
     return _mean_per_example(jnp.abs(_difference(x, x_r)))
 
@@ -55,7 +56,7 @@ def huber(
         [B] float32.
 
     Raises:
-        ValueError: the shapes differ, or `delta` is not positive.
+        ValueError: the shapes differ, an array holds whole numbers, or `delta` is not positive.
     """
     if not isinstance(delta, jax.core.Tracer) and not delta > 0:
         raise ValueError(f"delta must be positive, got {delta}")
@@ -81,13 +82,15 @@ def logit_laplace(
         [B] float32.
 
     Raises:
-        ValueError: `prediction` does not have twice x's channels, or `margin` lies outside (0, 1/2).
+        ValueError: `prediction` does not have twice x's channels, an array holds whole numbers, or `margin` lies
+            outside (0, 1/2).
     """
-    if not 0 < margin < 0.5:
-        raise ValueError(f"margin must lie between 0 and 1/2, got {margin}")
-    if prediction.shape != (*x.shape[:-1], 2 * x.shape[-1]):
+    _check_margin(margin)
+    check_alike(x=x)
+    check_alike(prediction=prediction)
+    if x.ndim < 2 or prediction.shape != (*x.shape[:-1], 2 * x.shape[-1]):
         raise ValueError(f"prediction must have shape {(*x.shape[:-1], 2 * x.shape[-1])} (location and log-scale for "
-                         f"each channel of x), got {prediction.shape}")
+                         f"each channel of x [B, ..., C]), got {prediction.shape}")
     mu, log_b = jnp.split(prediction.astype(jnp.float32), 2, axis=-1)
     p = (1 - 2 * margin) * (x.astype(jnp.float32) + 1) / 2 + margin
     distance = jnp.abs(jax.scipy.special.logit(p) - mu)
@@ -105,6 +108,19 @@ def logit_laplace_mean(
 
     Returns:
         [B, ..., C] in [-1, 1].
+
+    Raises:
+        ValueError: whole numbers, an odd number of channels, or `margin` lies outside (0, 1/2).
     """
+    _check_margin(margin)
+    check_alike(prediction=prediction)
+    if prediction.shape[-1] % 2:
+        raise ValueError(f"prediction must have a location and a log-scale for each channel, [B, ..., 2 C]; got "
+                         f"{prediction.shape}")
     mu = jnp.split(prediction.astype(jnp.float32), 2, axis=-1)[0]
     return jnp.clip(2 * (jax.nn.sigmoid(mu) - margin) / (1 - 2 * margin) - 1, -1, 1)
+
+
+def _check_margin(margin: float) -> None:
+    if not 0 < margin < 0.5:
+        raise ValueError(f"margin must lie between 0 and 1/2, got {margin}")

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.diffusion import MaskSchedule, masked_diffusion_loss, stratified_times
-from jaxgen.losses.batch import entry
+from jaxgen.losses.batch import get_whole
 from jaxgen.losses.conditions import drop_conditions, global_positions
 from jaxgen.priors import autoregressive_loss, masked_loss, timed_by_masks
+from jaxgen.quantize.mapped import AxisName
 
 PyTree = Any
 
@@ -30,7 +31,8 @@ def masked_prior_loss(
     null: Callable[[int], Mapping[str, Array]] | None = None,
     drop_condition: float = 0.1,
     train: bool = True,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
+    entry: str = "tokens",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """The bound of masked diffusion in nats per token, a mean over the batch (Shi et al., 2024).
 
@@ -46,15 +48,16 @@ def masked_prior_loss(
         mask_id: the mask token.
         schedule: `jaxgen.diffusion.polynomial_masking()` by default.
         condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
+        entry: which entry of the batch holds the tokens.
 
     Returns:
         (loss [], (metrics, state)); the metrics have the loss in bits per token too.
 
     Raises:
-        ValueError: the batch lacks an entry, or a setting is out of its bounds.
+        ValueError: the batch lacks an entry, the tokens are no integers, or a setting is out of its bounds.
     """
     drop = drop_condition if train else 0.0
-    tokens, t, mask_key, positions, cond = _masked_step(batch, key, condition, null, drop, axis_name)
+    tokens, t, mask_key, positions, cond = _masked_step(batch, key, condition, null, drop, axis_name, entry)
     nats = masked_diffusion_loss(
         mask_key, partial(logits, params), tokens, t, mask_id=mask_id, schedule=schedule, cond=cond,
         sample_ids=positions,
@@ -76,7 +79,8 @@ def maskgit_prior_loss(
     null: Callable[[int], Mapping[str, Array]] | None = None,
     drop_condition: float = 0.1,
     train: bool = True,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
+    entry: str = "tokens",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """-log p of the masked tokens of each sequence, a mean over them and over the batch, in nats.
 
@@ -96,17 +100,19 @@ def maskgit_prior_loss(
         schedule: see `jaxgen.priors.masking_schedule`.
         smoothing: of the labels; with `train=False` there is none.
         condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
+        entry: which entry of the batch holds the tokens.
 
     Returns:
         (loss [], (metrics, state)).
 
     Raises:
-        ValueError: the batch lacks an entry, a setting is out of its bounds, or an unknown schedule.
+        ValueError: the batch lacks an entry, the tokens are no integers, a setting is out of its bounds, or an unknown
+            schedule.
 
     Chang, Zhang, Jiang, Liu & Freeman, "MaskGIT: masked generative image transformer" (2022), section 3.1.
     """
     drop = drop_condition if train else 0.0
-    tokens, r, mask_key, positions, cond = _masked_step(batch, key, condition, null, drop, axis_name)
+    tokens, r, mask_key, positions, cond = _masked_step(batch, key, condition, null, drop, axis_name, entry)
     loss = jnp.mean(masked_loss(
         mask_key, timed_by_masks(partial(logits, params), mask_id), tokens, r, mask_id=mask_id, schedule=schedule,
         smoothing=smoothing if train else 0.0, cond=cond, sample_ids=positions,
@@ -125,7 +131,8 @@ def autoregressive_prior_loss(
     null: Callable[[int], Mapping[str, Array]] | None = None,
     drop_condition: float = 0.1,
     train: bool = True,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
+    entry: str = "tokens",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """-log p of each token given those before it, in nats per token, a mean over the batch.
 
@@ -139,29 +146,33 @@ def autoregressive_prior_loss(
         logits: `(params, tokens, cond) -> [B, N, K]`, where those at n depend on the tokens before n alone, as
             `jaxgen.models.TokenPrior` of the kind "autoregressive" has it.
         condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
+        entry: which entry of the batch holds the tokens.
 
     Returns:
         (loss [], (metrics, state)); the metrics have the loss in bits per token too. With `train=False` it is the exact
         code length of the tokens.
 
     Raises:
-        ValueError: the batch lacks an entry, or a setting is out of its bounds.
+        ValueError: the batch lacks an entry, the tokens are no integers, or a setting is out of its bounds.
 
     Razavi, van den Oord & Vinyals, "Generating diverse high-fidelity images with VQ-VAE-2" (2019).
     """
-    tokens = entry(batch, "tokens")
+    tokens = get_whole(batch, entry)
     positions, total = global_positions(tokens.shape[0], axis_name)
     cond = drop_conditions(key, batch, condition, null, drop_condition if train else 0.0, positions, total)
     return _per_token(autoregressive_loss(logits(params, tokens, cond), tokens), tokens, state)
 
 
-def _masked_step(batch, key, condition, null, drop_condition, axis_name) -> tuple[Array, Array, Array, Array, Any]:
+def _masked_step(
+    batch, key, condition, null, drop_condition, axis_name, entry
+) -> tuple[Array, Array, Array, Array, Any]:
     """(tokens, a time in [0, 1) for each, the key of their masks, their places in the global batch, conditions)."""
-    tokens = entry(batch, "tokens")
+    tokens = get_whole(batch, entry)
     positions, total = global_positions(tokens.shape[0], axis_name)
     time_key, mask_key, drop_key = jax.random.split(key, 3)
     cond = drop_conditions(drop_key, batch, condition, null, drop_condition, positions, total)
-    return tokens, stratified_times(time_key, total)[positions], mask_key, positions, cond
+    times = stratified_times(time_key, total)[positions].astype(jnp.float32)
+    return tokens, times, mask_key, positions, cond
 
 
 def _per_token(nats: Float[Array, "B"], tokens: Array, state: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:

@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import jax
@@ -11,12 +12,13 @@ from jaxtyping import Array, Float, Int
 
 from jaxgen.losses.adversarial import GanLoss, hinge, per_example
 from jaxgen.losses.balance import adaptive_weight, ramp
-from jaxgen.losses.batch import entry
+from jaxgen.losses.batch import check_alike, get_example
 from jaxgen.losses.conditions import global_positions
-from jaxgen.losses.penalties import LecamState, gradient_penalty, lazy, lecam, r1
+from jaxgen.losses.penalties import LecamState, compute_if, gradient_penalty, lazy, lecam, r1
 from jaxgen.losses.reconstruction import l1
 from jaxgen.losses.vqvae import quantizer_loss
 from jaxgen.quantize import Variables
+from jaxgen.quantize.mapped import AxisName, vary_like
 
 PyTree = Any
 HINGE = hinge()
@@ -40,13 +42,14 @@ def vqgan_generator_loss(
     perceptual: Distance | None = None,
     perceptual_weight: float = 1.0,
     gan_weight: float = 1.0,
-    last_layer: Sequence[str] | None = ("decoder", "conv_out", "kernel"),
+    last_layer: Sequence[str | int] | None = ("decoder", "conv_out", "kernel"),
     start: int = 0,
     ramp_steps: int = 0,
     augment: Augment | None = None,
     num_codes: int | Mapping[str, int] | None = None,
     train: bool = True,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
+    entry: str = "image",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree, Float[Array, "B H W C"]]]:
     """nll + w gan_weight ramp(step) G + the quantizers' own losses.
 
@@ -59,7 +62,7 @@ def vqgan_generator_loss(
     Args:
         params: the autoencoder's parameters, differentiated by the caller.
         state: the quantizers' state.
-        batch: {"image": [B, H, W, C] in [-1, 1]}.
+        batch: {"image": [B, ...] in [-1, 1]}.
         key: the step's key, for the quantizers and the augmentation.
         discriminator_params: constants here.
         step: updates done so far; traced.
@@ -70,25 +73,29 @@ def vqgan_generator_loss(
         perceptual: `(x, x_r) -> [B]`, for example `partial(lpips, lpips_params)`; None for none.
         perceptual_weight: see above.
         gan_weight: see above.
-        last_layer: where K is in `params`; None for a fixed weight.
+        last_layer: where K is in `params`: keys of dicts, positions in lists and tuples, names of fields; None for a
+            fixed weight.
         start: the first step with the adversarial term.
         ramp_steps: over how many steps it rises to its full weight.
         augment: of what the discriminator sees.
         num_codes: where given, the metrics include the codes' perplexity in the batch.
         train: False leaves the quantizers' state as it is.
         axis_name: the mapped axis of devices, over which w and perplexity are one.
+        entry: which entry of the batch is the example.
 
     Returns:
         (loss [], (metrics, state, x_r)): x_r is what the discriminator's objective takes as `fake`.
 
     Raises:
-        ValueError: the batch has no "image", or `last_layer` is no path in `params`.
+        ValueError: the batch has no such entry, it holds whole numbers, or `last_layer` is no path in `params`.
     """
-    x = entry(batch, "image")
+    x = get_example(batch, entry)
     quantizer_key, augment_key = jax.random.split(key)
 
+    kernel, with_kernel = _part(params, last_layer)
+
     def generate(kernel):
-        variables = Variables(params if last_layer is None else _with(params, last_layer, kernel), state)
+        variables = Variables(with_kernel(kernel), state)
         x_r, outputs, new_state = forward(variables, x, train=train, key=quantizer_key)
         return x_r, (outputs, new_state)
 
@@ -104,13 +111,12 @@ def vqgan_generator_loss(
         seen = fake if augment is None else augment(augment_key, fake)
         return jnp.mean(gan.generator(discriminate(discriminator_params, seen)))
 
-    kernel = None if last_layer is None else _get(params, last_layer)
+    # Under shard_map the gradient in a kernel that all devices share would be a sum over them, not this device's own.
+    kernel = [vary_like(leaf, x) for leaf in kernel]
     x_r, pull, (outputs, state) = jax.vjp(generate, kernel, has_aux=True)
     constant = jax.lax.stop_gradient(x_r)
     (nll_value, terms), nll_grad = jax.value_and_grad(nll, has_aux=True)(constant)
-    # Before its start the discriminator is not run; zeros made of the pictures lie on the devices that these lie on.
-    gan_value, gan_grad = jax.lax.cond(
-        step >= start, lambda: jax.value_and_grad(adversarial)(constant), lambda: (jnp.sum(0 * constant), 0 * constant))
+    gan_value, gan_grad = compute_if(step >= start, lambda: jax.value_and_grad(adversarial)(constant))
     weight = jnp.float32(1.0)
     if last_layer is not None:
         weight = adaptive_weight(pull(nll_grad), pull(gan_grad), axis_name=axis_name)
@@ -137,7 +143,8 @@ def vqgan_discriminator_loss(
     gradient_penalty_weight: float = 0.0,
     lecam_weight: float = 0.0,
     lecam_decay: float = 0.999,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
+    entry: str = "image",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], LecamState]]:
     """mean(discriminator(D(x), D(x_r))) + r1_weight / 2 mean(|dD/dx|²) + gradient_penalty_weight mean((|dD/du| - 1)²)
     + lecam_weight mean(LeCam), where u lies between real and fake pictures (`gradient_penalty`).
@@ -145,7 +152,7 @@ def vqgan_discriminator_loss(
     Args:
         params: the discriminator's parameters, differentiated by the caller.
         state: LeCam's averages of logits (`lecam_init`).
-        batch: {"image": [B, H, W, C] in [-1, 1]}.
+        batch: {"image": [B, ...] in [-1, 1]}.
         fake: what the generator made of it; a constant.
         key: for the augmentation, of which real and fake pictures take draws of their own, and the gradient penalty.
         step: updates done so far, for lazy R1; traced.
@@ -158,14 +165,17 @@ def vqgan_discriminator_loss(
         lecam_weight: 0 leaves it out.
         lecam_decay: of the averages.
         axis_name: the mapped axis of devices, over which LeCam's averages are one.
+        entry: which entry of the batch is the real example.
 
     Returns:
         (loss [], (metrics, state)).
 
     Raises:
-        ValueError: the batch has no "image", or r1_every is below 1.
+        ValueError: the batch has no such entry, it or `fake` holds whole numbers, their shapes differ, or r1_every is
+            below 1.
     """
-    real = entry(batch, "image")
+    real = get_example(batch, entry)
+    check_alike(**{f"batch[{entry!r}]": real, "fake": fake})
     if augment is not None:
         real_key, fake_key = jax.random.split(key)
         real, fake = augment(real_key, real), augment(fake_key, fake)
@@ -197,15 +207,25 @@ def _with_gradient(value: Array, x: Array, gradient: Array) -> Array:
     return jax.lax.stop_gradient(value - surrogate) + surrogate
 
 
-def _get(tree: Mapping, path: Sequence[str]) -> Array:
-    for depth, name in enumerate(path):
-        if not isinstance(tree, Mapping) or name not in tree:
-            has = sorted(tree) if isinstance(tree, Mapping) else "an array"
-            raise ValueError(f"last_layer={tuple(path)} is no path in params: below {tuple(path[:depth])} is {has}")
-        tree = tree[name]
-    return tree
+def _part(params: PyTree, path: Sequence[str | int] | None) -> tuple[list[Array], Callable[[list[Array]], PyTree]]:
+    """(the leaves below a path, `(leaves) -> params` with these instead); no leaves for None."""
+    flat, structure = jax.tree_util.tree_flatten_with_path(params)
+    leaves, paths = [leaf for _, leaf in flat], [tuple(_name(key) for key in keys) for keys, _ in flat]
+    path = None if path is None else tuple(path)
+    below = [i for i, names in enumerate(paths) if path is not None and names[: len(path)] == path]
+    if path is not None and not below:
+        depth = max((sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(names, path))) for names in paths),
+                    default=0)
+        has = sorted({names[depth] for names in paths if names[:depth] == path[:depth] and len(names) > depth}, key=str)
+        raise ValueError(f"last_layer={path} is no path in params: below {path[:depth]} is {has or 'an array'}")
+
+    def with_part(part):
+        new = dict(zip(below, part))
+        return structure.unflatten([new.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    return [leaves[i] for i in below], with_part
 
 
-def _with(tree: Mapping, path: Sequence[str], leaf: Array) -> dict:
-    name, *rest = path
-    return {**tree, name: _with(tree[name], rest, leaf) if rest else leaf}
+def _name(key: Any) -> Any:
+    """The key of a dict, the position in a sequence or the name of a field that one step of a path stands for."""
+    return next(getattr(key, field) for field in ("key", "idx", "name") if hasattr(key, field))

@@ -6,9 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.losses.batch import entry
+from jaxgen.losses.batch import get_example
 from jaxgen.losses.reconstruction import l2
 from jaxgen.quantize import QuantizeOutput, Variables, usage
+from jaxgen.quantize.mapped import AxisName
 
 PyTree = Any
 
@@ -23,14 +24,15 @@ def vqvae_loss(
     reconstruction: Callable[[Array, Array], Float[Array, "B"]] = l2,
     num_codes: int | Mapping[str, int] | None = None,
     train: bool = True,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
+    entry: str = "image",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
     """mean reconstruction(x, x_r) + the sum of the quantizers' own losses, each a mean over its vectors.
 
     Args:
         params: parameters, differentiated by the caller.
         state: the quantizers' state.
-        batch: {"image": [B, H, W, C] in [-1, 1]}; other entries are left alone.
+        batch: {"image": [B, ...] in [-1, 1]}; other entries are left alone.
         key: random key for what the quantizers draw; None where they draw nothing.
         forward: `(Variables, x, *, train, key) -> (x_r, QuantizeOutput or a dict of them, state)`.
         reconstruction: `(x, x_r) -> [B]`.
@@ -38,14 +40,15 @@ def vqvae_loss(
             that of each level of a residual or grouped quantizer is "0_perplexity", "1_perplexity" and so on.
         train: False leaves the quantizers' state as it is.
         axis_name: the mapped axis of devices, so that perplexity counts the whole batch.
+        entry: which entry of the batch is the example.
 
     Returns:
         (loss [], (metrics, state)): scalars by name, and the quantizers' new state.
 
     Raises:
-        ValueError: the batch has no "image".
+        ValueError: the batch has no such entry, or it holds bytes or other whole numbers.
     """
-    x = entry(batch, "image")
+    x = get_example(batch, entry)
     x_r, outputs, state = forward(Variables(params, state), x, train=train, key=key)
     distance = jnp.mean(reconstruction(x, x_r))
     penalty, metrics = quantizer_loss(outputs, num_codes, axis_name)
@@ -55,7 +58,7 @@ def vqvae_loss(
 
 def quantizer_loss(
     outputs: QuantizeOutput | Mapping[str, QuantizeOutput], num_codes: int | Mapping[str, int] | None,
-    axis_name: str | None,
+    axis_name: AxisName,
 ) -> tuple[Float[Array, ""] | float, dict[str, Array]]:
     """The sum of the quantizers' own losses, each a mean over its vectors, and metrics; arguments of `vqvae_loss`."""
     loss, metrics = 0.0, {}

@@ -1,46 +1,55 @@
 """Full-reference image metrics: one number per picture, in float32.
 
-`value_range` is the least and the greatest possible value: (-1, 1) by default, (0, 255) for bytes. Pictures are brought
-to [0, 1] first. That matters for SSIM, whose luminance term is not the same about another zero: the definition has
-black at 0.
+`value_range` is the least and the greatest possible value: (-1, 1) by default, (0, 255) for bytes. Whole numbers, such
+as bytes, are refused with the default, in which they do not lie. Pictures are brought to [0, 1] first. That matters for
+SSIM, whose luminance term is not the same about another zero: the definition has black at 0.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from jaxgen.checks import check_count
+
+SIGNED = (-1, 1)
+
 
 def _unit_pair(x: Array, y: Array, value_range: tuple[float, float]) -> tuple[Array, Array]:
-    if x.shape != y.shape or x.ndim != 4:
-        raise ValueError(f"x and y must both be [B, H, W, C] of one shape, got {x.shape} and {y.shape}")
+    if x.shape != y.shape or x.ndim < 2:
+        raise ValueError(f"x and y must both be [B, ...], for images [B, H, W, C], of one shape, got {x.shape} and "
+                         f"{y.shape}")
     low, high = value_range
     if not low < high:
         raise ValueError(f"value_range must be (least, greatest), got {value_range}")
+    for argument, values in (("x", x), ("y", y)):
+        if not jnp.issubdtype(values.dtype, jnp.floating) and (low, high) == SIGNED:
+            raise ValueError(f"{argument} holds whole numbers ({values.dtype}), which do not lie in value_range="
+                             f"{SIGNED}: pass value_range=(0, 255) for bytes, or convert with jaxgen.data.to_float")
     return (x.astype(jnp.float32) - low) / (high - low), (y.astype(jnp.float32) - low) / (high - low)
 
 
 def mse(
-    x: Num[Array, "B H W C"], y: Num[Array, "B H W C"], *, value_range: tuple[float, float] = (-1, 1)
+    x: Num[Array, "B ..."], y: Num[Array, "B ..."], *, value_range: tuple[float, float] = SIGNED
 ) -> Float[Array, "B"]:
-    """mean (x - y)^2 of pictures scaled to [0, 1].
+    """mean (x - y)^2 of images, or of videos, volumes, ..., scaled to [0, 1].
 
     Args:
-        x: pictures [B, H, W, C].
-        y: pictures, same shape.
+        x: images [B, H, W, C], or any [B, ...].
+        y: images, same shape.
         value_range: least and greatest possible value.
 
     Returns:
         [B] float32.
 
     Raises:
-        ValueError: the shapes differ or are not [B, H, W, C], or `value_range` is empty.
+        ValueError: the shapes differ, `value_range` is empty, or whole numbers without a `value_range` of their own.
     """
     x, y = _unit_pair(x, y, value_range)
-    return jnp.mean(jnp.square(x - y), axis=(1, 2, 3))
+    return jnp.mean(jnp.square(x - y), axis=tuple(range(1, x.ndim)))
 
 
 def psnr(
-    x: Num[Array, "B H W C"], y: Num[Array, "B H W C"], *, value_range: tuple[float, float] = (-1, 1)
+    x: Num[Array, "B ..."], y: Num[Array, "B ..."], *, value_range: tuple[float, float] = SIGNED
 ) -> Float[Array, "B"]:
     """Peak signal-to-noise ratio -10 log10(mse), in decibels; infinite for equal pictures.
 
@@ -54,7 +63,7 @@ def ssim(
     x: Num[Array, "B H W C"],
     y: Num[Array, "B H W C"],
     *,
-    value_range: tuple[float, float] = (-1, 1),
+    value_range: tuple[float, float] = SIGNED,
     window: int = 11,
     sigma: float = 1.5,
 ) -> Float[Array, "B"]:
@@ -75,13 +84,17 @@ def ssim(
         [B] float32, 1 for equal pictures.
 
     Raises:
-        ValueError: the shapes differ or are not [B, H, W, C], or a picture is smaller than the window.
+        ValueError: the shapes differ or are not [B, H, W, C], a picture is smaller than the window, `value_range` is
+            empty, or whole numbers without a `value_range` of their own.
     """
     x, y = _unit_pair(x, y, value_range)
+    window = check_count("window", window)
+    if x.ndim != 4:
+        raise ValueError(f"x and y must be [B, H, W, C], got {x.shape}: a window is a square of an image")
     if min(x.shape[1:3]) < window:
         height, width = x.shape[1:3]
         raise ValueError(f"window={window} is larger than the pictures ({height}x{width}); give a smaller one")
-    offsets = jnp.arange(window) - (window - 1) / 2
+    offsets = jnp.arange(window, dtype=jnp.float32) - (window - 1) / 2
     weights = jnp.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= jnp.sum(weights)
 

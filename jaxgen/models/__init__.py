@@ -1,5 +1,10 @@
 """Linen networks with explicit keyword arguments, and models as tuples of pure functions over their parameters."""
 
+from jaxgen.extras import extra
+
+with extra("models"):
+    import flax  # noqa: F401
+
 from jaxgen.conv import conv
 from jaxgen.models.autoencoder import Decoder, Encoder
 from jaxgen.models.build import build, build_discriminator, build_quantizer

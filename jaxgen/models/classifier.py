@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from jaxgen.checks import check_floating
 from jaxgen.models.conv_layer import Conv
 from jaxgen.quantize import Variables
 
@@ -71,7 +72,8 @@ def classifier(network: ConvClassifier) -> Classifier:
         network: Linen module with `__call__` and `features`.
 
     Raises:
-        ValueError: at init, the pictures have fewer pixels along a side than the levels' pooling needs.
+        ValueError: at init, the pictures have fewer pixels along a side than the levels' pooling needs; images that
+            are bytes.
     """
 
     def init(key, image_shape):
@@ -82,9 +84,11 @@ def classifier(network: ConvClassifier) -> Classifier:
         return Variables(network.init(key, jnp.zeros((1, *image_shape)))["params"], {})
 
     def logits(variables, x):
+        check_floating("x", x)
         return network.apply({"params": variables.params}, x).astype(jnp.float32)
 
     def features(variables, x):
+        check_floating("x", x)
         return network.apply({"params": variables.params}, x, method="features")
 
     return Classifier(init, logits, features, network.num_classes)

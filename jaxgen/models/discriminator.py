@@ -13,6 +13,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from jaxgen.checks import check_floating
 from jaxgen.conv import conv
 from jaxgen.errors import unknown_name
 from jaxgen.models.blocks import Norm
@@ -88,6 +89,7 @@ class PatchDiscriminator(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w 1"]:
         if self.norm not in PATCH_NORMS:
             raise unknown_name("norm", self.norm, PATCH_NORMS)
+        check_floating("x", x)
         smallest = 3 * 2**self.layers
         if min(x.shape[1:3]) < smallest:
             raise ValueError(f"pictures of {x.shape[1]}x{x.shape[2]} have no patch for layers={self.layers}: they need "
@@ -220,6 +222,7 @@ class StyleDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B"]:
+        check_floating("x", x)
         kwargs = {"equalized": self.equalized, "dtype": self.dtype, "param_dtype": self.param_dtype}
 
         def active(features, name, x, size=3):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.checks import check_floating
 from jaxgen.diffusion.checks import numbered
 from jaxgen.losses import Gaussian
 from jaxgen.models.vqvae import check_reconstruction
@@ -52,7 +53,7 @@ def kl_autoencoder(
 
     Returns:
         A `KLAutoencoder`, whose loss is `jaxgen.losses.gaussian_kl`. Latents are float32, whatever the networks
-        compute in.
+        compute in. Its functions raise ValueError for images that are bytes and for latents that are whole numbers.
 
     Raises:
         ValueError: `scale` is not above 0; at init, an encoder with an odd number of channels, or pictures that the
@@ -76,6 +77,7 @@ def kl_autoencoder(
         return Variables(params, {})
 
     def encode(params, x):
+        check_floating("x", x)
         moments = encoder.apply({"params": params["encoder"]}, x).astype(jnp.float32)
         mean, logvar = jnp.split(moments, 2, axis=-1)
         return Gaussian(mean, jnp.clip(logvar, *LOGVAR_RANGE))
@@ -90,6 +92,7 @@ def kl_autoencoder(
         return (gaussian.mean - shift) * scale
 
     def decode(params, z):
+        check_floating("z", z)
         return decoder.apply({"params": params["decoder"]}, z / scale + shift).astype(jnp.float32)
 
     def forward(variables, x, *, key=None, sample_ids=None):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jaxgen.checks import check_floating
 from jaxgen.diffusion import Schedule
 from jaxgen.models.diffusion import DiffusionModel
 from jaxgen.models.kl_autoencoder import KLAutoencoder
@@ -51,7 +52,8 @@ def latent_diffusion(
         shape: (h, w, D) of the latents of one picture.
 
     Returns:
-        A `LatentDiffusion`. `latents` raises ValueError for pictures whose latents have another shape.
+        A `LatentDiffusion`. `latents` raises ValueError for images that are bytes or whose latents have another shape,
+        `pictures` for latents that are whole numbers.
     """
     shape = tuple(shape)
 
@@ -68,6 +70,7 @@ def latent_diffusion(
         return found / state["deviation"]
 
     def pictures(state, z):
+        check_floating("z", z)
         variables, z = Variables(*state["autoencoder"]), z * state["deviation"]
         if isinstance(autoencoder, VQVAE):
             z = autoencoder.quantize(variables, z)[0].quantized

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.checks import check_floating
 from jaxgen.quantize import Quantizer, Variables
 
 
@@ -43,7 +44,8 @@ def vqvae(encoder: nn.Module, decoder: nn.Module, quantizer: Quantizer) -> VQVAE
         quantizer: any of `jaxgen.quantize`, of dimension D (set at init from the encoder's output).
 
     Returns:
-        A `VQVAE`. Latents go to the quantizer in float32, whatever the networks compute in.
+        A `VQVAE`. Latents go to the quantizer in float32, whatever the networks compute in. Its functions raise
+        ValueError for images that are bytes and for latents that are whole numbers, such as indices.
     """
 
     def init(key, image_shape):
@@ -59,12 +61,14 @@ def vqvae(encoder: nn.Module, decoder: nn.Module, quantizer: Quantizer) -> VQVAE
         return Variables(params, state)
 
     def encode(params, x):
+        check_floating("x", x)
         return encoder.apply({"params": params["encoder"]}, x).astype(jnp.float32)
 
     def quantize(variables, z_e, *, train=False, key=None):
         return quantizer.apply(_quantizer_variables(variables), z_e, train=train, key=key)
 
     def decode(params, z_q):
+        check_floating("z_q", z_q)
         return decoder.apply({"params": params["decoder"]}, z_q).astype(jnp.float32)
 
     def forward(variables, x, *, train=False, key=None):

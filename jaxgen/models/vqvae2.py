@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.checks import check_floating
 from jaxgen.models.blocks import Upsample
 from jaxgen.models.conv_layer import Conv
 from jaxgen.models.vqvae import check_reconstruction
@@ -57,7 +58,7 @@ def vqvae2(
         dtype: computing dtype of the layers that join the levels; None for the parameters'.
 
     Returns:
-        A `VQVAE2`.
+        A `VQVAE2`. Its functions raise ValueError for images that are bytes and for latents that are whole numbers.
     """
     quantizers = {"top": top_quantizer, "bottom": bottom_quantizer}
     modules = {
@@ -94,10 +95,13 @@ def vqvae2(
         return quantizers[level].apply(own, z_e, train=train, key=key)
 
     def decode(params, z_q):
+        for level in LEVELS:
+            check_floating(f"z_q[{level!r}]", z_q[level])
         top = run(params, "upsample", z_q["top"])
         return run(params, "decoder", jnp.concatenate([z_q["bottom"], top], axis=-1))
 
     def codes(variables, x, *, train=False, key=None):
+        check_floating("x", x)
         params = variables.params
         top_key, bottom_key = (None, None) if key is None else jax.random.split(key)
         features = run(params, "bottom_encoder", x)

@@ -3,6 +3,13 @@
 This is the only package that imports optax, and `jaxgen.train.checkpoint` the only file that imports orbax.
 """
 
+from jaxgen.extras import extra
+
+with extra("train"):
+    import optax  # noqa: F401
+    import orbax.checkpoint  # noqa: F401
+    import PIL  # noqa: F401
+
 from jaxgen.train.checkpoint import Checkpointer, Loaded, Restored, load
 from jaxgen.train.compile import compile_step, pmap_step, replicate, unreplicate
 from jaxgen.train.ema import ema_rate, update_ema

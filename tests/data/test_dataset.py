@@ -1,7 +1,10 @@
+"""Data sets in memory and in records: what they take, what they give, evaluation in order, resizing."""
+
 import numpy as np
 import pytest
 
 from jaxgen.data import Dataset, evaluation_batches
+from jaxgen.data.dataset import RecordSource
 from jaxgen.data.resize import centre_crop, resize
 
 
@@ -27,6 +30,72 @@ def test_arrays_of_the_wrong_kind_are_refused():
         Dataset.from_arrays(np.zeros((2, 4, 4, 1), np.float32))
     with pytest.raises(ValueError, match="label: expected 2 entries"):
         Dataset.from_arrays(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(3))
+
+
+IMAGES = np.zeros((4, 2, 2, 1), np.uint8)
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    ([[0], [1], [0], [1]], r"labels must be \[N\].*labels\[:, 0\].*got shape \[4, 1\]"),
+    (np.eye(4), r"argmax.*got shape \[4, 4\]"),
+    ([0, 1, -1, -2], r"labels\[2\] is -1,.* from 0 to"),
+    ([0, 2**33, 1, 1], r"labels\[1\] is 8589934592,.* from 0 to 2147483647"),
+    ([0.0, 1.0, 0.5, 0.7], r"labels\[2\] is 0.5"),
+    ([0.0, np.nan, 1.0, 1.0], r"labels\[1\] is nan"),
+    ([0, 1, np.inf, 1], r"labels\[2\] is inf"),
+    (["cat", "dog", "cat", "dog"], "labels must be whole numbers, got dtype <U3.*class_names"),
+])
+def test_labels_that_are_no_classes_are_refused_with_the_first_one(labels, message):
+    with pytest.raises(ValueError, match=message):
+        Dataset.from_arrays(IMAGES, np.asarray(labels))
+
+
+def test_labels_beyond_the_class_names_and_names_that_stand_twice_are_refused():
+    with pytest.raises(ValueError, match=r"labels\[3\] is 2,.* from 0 to 1, the last of the class_names"):
+        Dataset.from_arrays(IMAGES, [0, 1, 1, 2], class_names=("cat", "dog"))
+    with pytest.raises(ValueError, match=r"class_names\[2\] is 'cat' again"):
+        Dataset.from_arrays(IMAGES, [0, 1, 1, 2], class_names=("cat", "dog", "cat"))
+    with pytest.raises(ValueError, match=r"captions\[1\] must be a string, got None"):
+        Dataset.from_arrays(IMAGES, captions=["a", None, "b", "c"])
+    with pytest.raises(ValueError, match="captions must be a sequence of strings, got the one string 'four'"):
+        Dataset.from_arrays(IMAGES, captions="four")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64, np.float16, np.float32, bool])
+def test_whole_numbers_of_every_type_are_labels(dtype):
+    dataset = Dataset.from_arrays(IMAGES, np.array([0, 1, 1, 0]).astype(dtype))
+    assert dataset.labels().dtype == np.int32 and dataset.labels().tolist() == [0, 1, 1, 0]
+    assert dataset.num_classes == 2
+
+
+def in_records(dataset):
+    return Dataset("records", "train", dataset.image_shape, 3, None,
+                   RecordSource([dataset[i] for i in range(len(dataset))], dict))
+
+
+@pytest.mark.parametrize("indices", [
+    [-1], [2, 2, -8, 0], np.arange(10) % 4 == 1, np.zeros(10, bool), [], np.array([3, 250 - 256], np.int8),
+    np.array([9, 1], np.uint64)], ids=str)
+def test_the_ids_of_taken_examples_are_their_rows(dataset, indices):
+    expected = np.arange(10)[np.asarray(indices, None if len(indices) else int)]
+    for source in (dataset, in_records(dataset)):
+        batch = source.take(indices)
+        assert batch["id"].tolist() == expected.tolist() and batch["id"].dtype == np.int32
+        np.testing.assert_array_equal(batch["image"], dataset.images()[expected])
+        assert batch["label"].tolist() == (expected % 3).tolist()
+
+
+@pytest.mark.parametrize(("indices", "error", "message"), [
+    ([0, 10, 11], IndexError, "index 10 is out of range for .* with 10 examples"),
+    ([-11], IndexError, "index -11 is out of range"),
+    (np.array([2**64 - 1], np.uint64), IndexError, "index 18446744073709551615 is out of range"),
+    ([1.0, 2.5], ValueError, r"indices must be integers \[B\].*got float64 \[2\]"),
+    (3, ValueError, r"got int64 \[\]"), ([[1, 2]], ValueError, r"got int64 \[1, 2\]"),
+    (np.ones(9, bool), ValueError, r"booleans \[10\], one for each example; got bool \[9\]")])
+def test_what_names_no_examples_is_refused(dataset, indices, error, message):
+    for source in (dataset, in_records(dataset)):
+        with pytest.raises(error, match=message):
+            source.take(indices)
 
 
 def test_evaluation_is_in_order_once_and_filled_up_under_a_mask(dataset):

@@ -130,7 +130,7 @@ def test_indivisible_batches_and_sources_without_a_state_are_refused(dataset, me
         next(to_device(batches(dataset, batch_size=10), sharding))
     with pytest.raises(ValueError, match="batch_size=10 .*does not divide over 8 devices"):
         next(to_pmap(batches(dataset, batch_size=10)))
-    with pytest.raises(ValueError, match="prefetch=-1"):
+    with pytest.raises(ValueError, match="prefetch must be an integer of at least 0, got -1"):
         to_device(batches(dataset, batch_size=10), prefetch=-1)
     with pytest.raises(TypeError, match=r"no get_state\(\)"):
         to_device(iter([])).get_state()

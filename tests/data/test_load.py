@@ -1,3 +1,5 @@
+"""Sets by name: TFDS's own, unknown names and splits, and preparing that is killed or done twice at once."""
+
 import os
 import signal
 import subprocess
@@ -71,6 +73,30 @@ def test_unknown_names_and_splits_are_answered_with_the_nearest(tmp_path):
     with pytest.raises(ValueError, match="image_size=0"):
         load("mnist_5k", "train", data_dir=tmp_path, image_size=0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Options of a set of 40 small images of one class, most of them in "train"."""
+    root = tmp_path_factory.mktemp("folder")
+    (root / "images" / "one").mkdir(parents=True)
+    for i in range(40):
+        Image.fromarray(np.full((4, 4), 6 * i, np.uint8)).save(root / "images" / "one" / f"{i}.png")
+    return {"folder": root / "images", "data_dir": root / "data"}
+
+
+@pytest.mark.parametrize(("split", "message"), [
+    ("train[9:4]", "'train\\[9:4\\]' of 'image_folder' has a part that ends before it begins: from 9 to 4"),
+    ("test+train[-3:2]", "ends before it begins"), ("train[50%:20%]", "ends before it begins"),
+    (None, "split must be a string, .*'train'.* got None"), (["train", "test"], "must be a string"), (3, "got 3")])
+def test_splits_that_end_before_they_begin_or_are_no_strings_are_refused(folder, split, message):
+    with pytest.raises(ValueError, match=message):
+        load("image_folder", split, **folder)
+
+
+def test_parts_and_sums_of_splits_are_read(folder):
+    sizes = {split: len(load("image_folder", split, **folder)) for split in ("train[:7]", "all", "train[:3]+test[:1]")}
+    assert sizes == {"train[:7]": 7, "all": 40, "train[:3]+test[:1]": 4}
 
 
 class NeedsTensorflow(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -1,3 +1,5 @@
+"""Batches: their order, their state, their shares over processes, and what is refused."""
+
 import json
 
 import numpy as np
@@ -110,6 +112,34 @@ def test_a_state_from_another_stream_is_refused_with_the_setting_named(dataset):
         batches(dataset, batch_size=8).set_state({"next_index": 3})
 
 
+@pytest.mark.parametrize("number", [np.int64, np.uint8, np.int32])
+def test_numbers_of_numpys_are_counts_and_their_state_can_be_saved(dataset, number):
+    options = dict(batch_size=number(10), seed=number(3), crop=number(1), epochs=number(2), flip=np.bool_(True),
+                   shuffle=np.bool_(True), process_index=number(0), process_count=number(1))
+    stream = batches(dataset, **options)
+    same(next(stream), next(batches(dataset, batch_size=10, seed=3, crop=1, flip=True)))
+    state = json.loads(json.dumps(stream.get_state()))
+    plain = batches(dataset, batch_size=10, seed=3, crop=1, epochs=2, flip=True)
+    plain.set_state(state)
+    same(next(plain), next(stream))
+
+
+@pytest.mark.parametrize("change", [{"seed": -1}, {"seed": 1.5}, {"batch_size": 2.0}, {"batch_size": "8"},
+                                    {"epochs": 0.5}, {"crop": -1}, {"process_count": 0}, {"seed": None}])
+def test_counts_that_are_none_are_refused_by_name(dataset, change):
+    (name,) = change
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least"):
+        batches(dataset, **{"batch_size": 10, **change})
+
+
+def test_a_set_that_grew_since_a_state_was_saved_is_named(dataset):
+    state = batches(dataset, batch_size=8, seed=1).get_state()
+    larger = Dataset.from_arrays(np.zeros((58, 6, 6, 1), np.uint8), name="image_folder")
+    with pytest.raises(ValueError, match="the data changed: image_folder/train had 50 .* has 58 now") as error:
+        batches(larger, batch_size=8, seed=1).set_state(state)
+    assert "size=" not in str(error.value)
+
+
 def test_sets_read_from_records_give_the_batches_that_arrays_give(dataset):
     records = [dataset[i] for i in range(50)]
     read = Dataset("records", "train", (6, 6, 1), 10, None, RecordSource(records, dict))
@@ -125,7 +155,7 @@ def test_what_cannot_be_batched_is_refused(dataset):
         batches(empty, batch_size=1)
     with pytest.raises(ValueError, match="batch_size=64 must lie between 1 and the 50 examples"):
         batches(dataset, batch_size=64)
-    with pytest.raises(ValueError, match="batch_size=0"):
+    with pytest.raises(ValueError, match="batch_size must be an integer of at least 1, got 0"):
         batches(dataset, batch_size=0)
     with pytest.raises(ValueError, match=r"batch_size \(10 examples\) does not divide over process_count=4"):
         batches(dataset, batch_size=10, process_count=4)
@@ -135,6 +165,6 @@ def test_what_cannot_be_batched_is_refused(dataset):
         batches(dataset, batch_size=10, process_index=2, process_count=2)
     with pytest.raises(ValueError, match="crop=6"):
         batches(dataset, batch_size=10, crop=6)
-    with pytest.raises(ValueError, match="epochs=0"):
+    with pytest.raises(ValueError, match="epochs must be an integer of at least 1, got 0"):
         batches(dataset, batch_size=10, epochs=0)
     assert len(next(batches(dataset, batch_size=64, drop_remainder=False))["id"]) == 50

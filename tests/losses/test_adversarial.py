@@ -53,6 +53,35 @@ def test_r1_is_the_squared_norm_of_the_input_gradient_and_has_a_gradient_itself(
     assert slope == pytest.approx(2 * 3 * float(jnp.sum(IMAGES**2)), rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(4, 2, 3, 2, 2), (4, 7, 3), (4, 5)])  # volumes, signals, vectors
+def test_penalties_of_data_of_any_rank_are_those_of_each_examples_own_entries(shape):
+    """With D(x) = a |x|² / 2 the slope at x is a x; at u x + (1 - u) (-x) it is a (2 u - 1) x."""
+    x = jax.random.normal(jax.random.key(1), shape)
+    squares = np.sum(np.asarray(x, np.float64).reshape(4, -1) ** 2, axis=1)
+
+    def discriminator(x):
+        return 3 * jnp.sum(x.reshape(len(x), -1) ** 2, axis=1) / 2
+
+    np.testing.assert_allclose(losses.r1(discriminator, x), 9 * squares, rtol=1e-5)
+    key = jax.random.key(2)
+    share = np.array([jax.random.uniform(jax.random.fold_in(key, i)) for i in range(4)])
+    found = losses.gradient_penalty(key, discriminator, x, -x)
+    np.testing.assert_allclose(found, (3 * np.abs(2 * share - 1) * np.sqrt(squares) - 1) ** 2, rtol=1e-3)
+
+
+def test_penalties_of_shared_data_are_those_of_each_devices_own_discriminator():
+    mesh = Mesh(np.array(jax.devices()[:2]), ("d",))
+    run = jax.jit(jax.shard_map(lambda w, x: losses.r1(lambda x: w * quadratic(x), x)[None], mesh=mesh,
+                                in_specs=(P("d"), P()), out_specs=P("d")))
+    squares = np.sum(IMAGES**2, axis=(1, 2, 3))
+    np.testing.assert_allclose(run(jnp.array([2.0, 3.0]), IMAGES), [4 * squares, 9 * squares], rtol=1e-5)
+
+
+def test_nan_is_seen_in_the_gradient_penalty():
+    found = losses.gradient_penalty(jax.random.key(0), quadratic, IMAGES.at[2, 0, 0, 0].set(jnp.nan), -IMAGES)
+    assert np.isnan(found).tolist() == [False, False, True, False]
+
+
 def test_a_lazy_penalty_counts_every_times_and_is_not_computed_between():
     calls = []
 
@@ -94,6 +123,20 @@ def test_lecam_follows_its_averages_on_one_device_and_on_many():
         expected = np.maximum(0, r - ema_fake) ** 2 + np.maximum(0, ema_real - f) ** 2
         np.testing.assert_allclose(penalty, expected, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(parts, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_lecams_averages_leave_out_what_is_not_finite_and_keep_their_types():
+    real, fake = jnp.array([1.0, jnp.nan, 3.0]), jnp.array([jnp.inf, -1.0, -5.0])
+    penalty, state = losses.lecam(losses.lecam_init(), real, fake, decay=np.float64(0.5))
+    np.testing.assert_allclose(state, [0.5 * 2, 0.5 * -3], rtol=1e-6)
+    np.testing.assert_allclose(penalty[2], (3 + 1.5) ** 2 + (1 + 5) ** 2, rtol=1e-6)
+    assert not np.isfinite(penalty[1]) and np.isfinite(penalty[2])
+    nothing = jnp.full(3, jnp.nan)
+    np.testing.assert_array_equal(losses.lecam(state, nothing, nothing)[1], state)
+    with jax.enable_x64(True):
+        step = lambda state, logits: losses.lecam(state, logits, -logits)[::-1]  # noqa: E731
+        state, _ = jax.eval_shape(lambda s, x: jax.lax.scan(step, s, x), state, np.ones((2, 3), np.float64))
+    assert [leaf.dtype for leaf in state] == [jnp.float32] * 2
 
 
 def test_the_adaptive_weight_has_its_pinned_values_bounds_and_no_gradient():
@@ -144,8 +187,23 @@ def test_augmentations_are_what_they_say_and_let_gradients_through():
     assert np.abs(change).max() <= 0.5 and np.std(change) == pytest.approx(np.sqrt(1 / 12), rel=0.3)
     slope = jax.jit(jax.grad(lambda x: jnp.sum(losses.diffaugment(jax.random.key(3), x) ** 2)))(images)
     assert np.isfinite(slope).all() and np.mean(slope != 0) > 0.5
-    with pytest.raises(ValueError, match="Did you mean 'cutout'"):
-        losses.diffaugment(jax.random.key(0), images, policy=("cutuot",))
+    for policy in (("cutuot",), "color,cutuot"):
+        with pytest.raises(ValueError, match="'cutuot'.* Did you mean 'cutout'"):
+            losses.diffaugment(jax.random.key(0), images, policy=policy)
+
+
+def test_the_policy_may_be_a_string_with_commas_as_in_the_paper():
+    images = jax.random.uniform(jax.random.key(2), (2, 8, 8, 3), minval=-1)
+    augment, key = jax.jit(losses.diffaugment, static_argnames="policy"), jax.random.key(1)
+    np.testing.assert_array_equal(augment(key, images, policy="color, translation,cutout"), augment(key, images))
+    np.testing.assert_array_equal(augment(key, images, policy="cutout"), augment(key, images, policy=("cutout",)))
+    np.testing.assert_array_equal(losses.diffaugment(key, images, policy=""), images)
+
+
+@pytest.mark.parametrize("shape", [(4, 64, 1), (4, 8, 8), (2, 4, 8, 8, 3)])
+def test_only_images_are_augmented(shape):
+    with pytest.raises(ValueError, match=rf"images must be \[B, H, W, C\], got shape \({', '.join(map(str, shape))}\)"):
+        losses.diffaugment(jax.random.key(0), jnp.zeros(shape))
 
 
 def test_draws_follow_the_place_in_the_global_batch():

@@ -40,7 +40,14 @@ def test_the_objective_is_the_mean_and_counts_hits():
     np.testing.assert_allclose(metrics["accuracy"], (LOGITS.argmax(1) == LABELS).mean())
 
 
+def test_a_label_that_is_no_class_is_nan_for_its_example_only():
+    found = losses.cross_entropy(jnp.zeros((4, 3)), jnp.array([0, -1, 3, 2]))
+    np.testing.assert_allclose(found, [np.log(3), np.nan, np.nan, np.log(3)], rtol=1e-6)
+
+
 def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match=r"labels must hold integers, got dtype float32"):
+        losses.cross_entropy(jnp.zeros((4, 3)), jnp.zeros(4))
     with pytest.raises(ValueError, match=r"\[B, K\] and labels \[B\], got \(5, 4\) and \(4,\)"):
         losses.cross_entropy(LOGITS, LABELS[:4])
     with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\), got 1"):

@@ -1,4 +1,5 @@
 from functools import partial
+from typing import NamedTuple
 
 import chex
 import jax
@@ -60,6 +61,37 @@ def test_gradients_are_those_of_separate_passes_and_the_weight_is_its_definition
     assert float(metrics["adversarial"]) == pytest.approx(float(adversarial), rel=1e-5)
     np.testing.assert_allclose(x_r, gan.generate(p, x), rtol=1e-5)
     assert state == 4
+
+
+class Layer(NamedTuple):
+    kernel: jax.Array
+    bias: jax.Array
+
+
+@pytest.mark.parametrize("path", [("decoder", 0, "kernel"), ("decoder", 1, 0, 1), ("decoder", 1)])
+def test_the_last_layer_may_stand_in_lists_tuples_and_fields(path):
+    """The same network in other containers: the weight is the one of the dict's kernel, or of kernel and bias."""
+    p, x = gan.params(), gan.batch()["image"]
+    last = Layer(**p["decoder"]["conv_out"])
+    tree = {"decoder": [last, ((p["encoder"]["kernel"], last.kernel),)], "encoder": p["encoder"]}
+    if path == ("decoder", 1):
+        tree["decoder"][1] = tuple(last)
+
+    def as_dict(tree):
+        part = tree["decoder"][1] if path == ("decoder", 1) else (
+            tree["decoder"][1][0][1] if path[1] else tree["decoder"][0].kernel, last.bias)
+        return {"encoder": tree["encoder"], "decoder": {"conv_out": dict(zip(("kernel", "bias"), part))}}
+
+    def forward(variables, x, **options):
+        return gan.forward(variables._replace(params=as_dict(variables.params)), x, **options)
+
+    names = ("decoder", "conv_out") if path == ("decoder", 1) else ("decoder", "conv_out", "kernel")
+    found, expected = (
+        jax.jit(partial(vqgan_generator_loss, **{**FIXED, "forward": f}, last_layer=where))(tree, 0, {"image": x}, KEY)
+        for f, tree, where in ((forward, tree, path), (gan.forward, p, names)))
+    assert float(found[1][0]["gan_weight"]) == pytest.approx(float(expected[1][0]["gan_weight"]), rel=1e-5)
+    with pytest.raises(ValueError, match=r"last_layer=\('decoder', 5\) is no path .* below \('decoder',\) is \[0, 1\]"):
+        vqgan_generator_loss(tree, 0, {"image": x}, KEY, **FIXED, last_layer=("decoder", 5))
 
 
 def test_the_generator_runs_once():

@@ -35,9 +35,10 @@ def test_equal_pictures_have_ssim_one_and_infinite_psnr():
 
 
 def test_metrics_work_under_jit_and_vmap():
+    x, y = np.float32(X / 127.5 - 1), np.float32(Y / 127.5 - 1)
     for metric in (metrics.mse, metrics.psnr, metrics.ssim):
-        chex.assert_trees_all_close(jax.jit(metric)(X, Y), metric(X, Y), rtol=1e-4)
-        chex.assert_trees_all_close(jax.vmap(metric)(X[:, None], Y[:, None])[:, 0], metric(X, Y), rtol=1e-4)
+        chex.assert_trees_all_close(jax.jit(metric)(x, y), metric(x, y), rtol=1e-4)
+        chex.assert_trees_all_close(jax.vmap(metric)(x[:, None], y[:, None])[:, 0], metric(x, y), rtol=1e-4)
 
 
 def test_bad_shapes_and_ranges_are_named():
@@ -46,4 +47,21 @@ def test_bad_shapes_and_ranges_are_named():
     with pytest.raises(ValueError, match=r"\(3, 24, 20, 3\) and \(3, 24, 20, 2\)"):
         metrics.psnr(X, Y[..., :2])
     with pytest.raises(ValueError, match=r"window=11 is larger than the pictures \(8x20\)"):
-        metrics.ssim(X[:, :8], Y[:, :8])
+        metrics.ssim(X[:, :8], Y[:, :8], value_range=(0, 255))
+
+
+def test_bytes_need_their_range():
+    for metric in (metrics.mse, metrics.psnr, metrics.ssim):
+        for x, y in ((X, Y), (X, np.float32(Y)), (np.float32(X), Y), (X.astype(int), Y.astype(int))):
+            with pytest.raises(ValueError, match=r"whole numbers .*value_range=\(0, 255\) for bytes, .*to_float"):
+                metric(x, y)
+
+
+def test_mse_and_psnr_of_videos_are_means_over_all_their_entries():
+    x, y = np.float32(X / 127.5 - 1)[:, :6].reshape(3, 2, 3, 20, 3), np.float32(Y / 127.5 - 1)[:, :6].reshape(
+        3, 2, 3, 20, 3)
+    error = ((x - y).astype(np.float64) ** 2 / 4).reshape(3, -1).mean(1)
+    np.testing.assert_allclose(metrics.mse(x, y), error, rtol=1e-5)
+    np.testing.assert_allclose(metrics.psnr(x, y), -10 * np.log10(error), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"x and y must be \[B, H, W, C\], got \(3, 2, 3, 20, 3\)"):
+        metrics.ssim(x, y)
