@@ -160,16 +160,16 @@ def test_folders_that_cannot_serve_are_refused_by_name(tmp_path, cache):
     with pytest.raises(FileNotFoundError, match="nowhere' is not a folder"):
         attempt(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty' holds no picture"):
+    with pytest.raises(FileNotFoundError, match="empty' holds no image"):
         attempt(tmp_path / "empty")
     write_pictures(tmp_path / "mixed" / "cat", 2)
     write_pictures(tmp_path / "mixed", 1)
-    with pytest.raises(ValueError, match="mixes pictures"):
+    with pytest.raises(ValueError, match="mixes images"):
         attempt(tmp_path / "mixed")
     write_pictures(tmp_path / "broken", 4)
     path = tmp_path / "broken" / "002.png"
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ValueError, match=r"cannot read the picture .*002\.png"):
+    with pytest.raises(ValueError, match=r"cannot read the image .*002\.png"):
         attempt(tmp_path / "broken")
     path.unlink()
     assert len(attempt(tmp_path / "broken")) == 2  # and the attempt that failed left nothing behind
