@@ -14,10 +14,15 @@ from jaxgen.data.image_file import UnreadableImageError, read_image
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 TEST_FRACTION = 0.1
 SHOWN = 3  # of the files that cannot be read
+ADVICE = "Remove it, replace it, or leave out all such files with the option skip_unreadable=True"
 
 
 def find_pictures(root: Path) -> list[Path]:
-    """All images under `root`, in order of their path; links are followed, hidden files and folders left out."""
+    """All images under `root`, in order of their path; links are followed, hidden files and folders left out.
+
+    Raises:
+        FileNotFoundError: `root` is no folder, holds no image, or a link to a folder that does not exist.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"folder={str(root)!r} is not a folder: pass the folder that holds the images")
     found = sorted(_walk(root, frozenset()))
@@ -36,7 +41,9 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
             continue
         if path.is_dir():
             yield from _walk(path, above | {(status.st_dev, status.st_ino)})
-        # A link to nothing is an image that cannot be read, not one to leave out without a word.
+        elif path.is_symlink() and not path.suffix and not path.exists():
+            raise FileNotFoundError(f"{path} is a link to a folder that does not exist: mend it or remove it")
+        # A link to no file is an image that cannot be read, not one to leave out without a word.
         elif path.suffix.lower() in SUFFIXES and (path.is_file() or path.is_symlink()):
             yield path
 
@@ -48,9 +55,16 @@ def class_of(root: Path, path: Path) -> str | None:
     return os.fsencode(parts[0]).decode("utf-8", "backslashreplace") if len(parts) > 1 else None
 
 
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:  # a link to nothing, or no permission
+        raise UnreadableImageError(f"cannot read the image {file}: {error.strerror}. {ADVICE}") from error
+
+
 def split_pictures(files: list[Path]) -> dict[str, list[Path]]:
     """About one in ten to the test, by content, so that copies of an image lie on one side; neither side is empty."""
-    place = {file: fingerprint.fraction(file.read_bytes()) for file in files}
+    place = {file: fingerprint.fraction(_read_bytes(file)) for file in files}
     lowest, highest = min(place.values()), max(place.values())
     bound = min(max(TEST_FRACTION, lowest), highest)
     test = [file for file in files if place[file] <= bound and (place[file] < highest)]
@@ -69,16 +83,16 @@ def read_picture(path: Path, size: int) -> Any:
     return square.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def sort_out(files: list[Path]) -> tuple[list[Path], list[str]]:
+def sort_out(files: list[Path]) -> tuple[list[Path], dict[Path, str]]:
     """The files that can be read, and what is wrong with the others. Reads every one."""
-    readable, reasons = [], []
+    readable, wrong = [], {}
     for file in files:
         try:
             read_image(file)
             readable.append(file)
         except UnreadableImageError as error:
-            reasons.append(str(error))
-    return readable, reasons
+            wrong[file] = str(error)
+    return readable, wrong
 
 
 @dataclass
@@ -145,14 +159,16 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        files = find_pictures(Path(self.builder_config.folder))
+        root = Path(self.builder_config.folder)
+        files = find_pictures(root)
         if self.builder_config.skip_unreadable:
-            readable, reasons = sort_out(files)
+            readable, wrong = sort_out(files)
+            if wrong:
+                shown = ", ".join(str(file.relative_to(root)) for file in list(wrong)[:SHOWN])
+                shown += ", ..." * (len(wrong) > SHOWN) + f"; the first: {next(iter(wrong.values()))}"
+                self.info.metadata["left_out"] = f"left out {len(wrong)} of {len(files)} images: {shown}"
             if not readable:
-                raise ValueError(f"none of the {len(files)} images can be read; the first: {reasons[0]}")
-            if reasons:
-                shown = "; ".join(reasons[:SHOWN]) + "; ..." * (len(reasons) > SHOWN)
-                self.info.metadata["left_out"] = f"left out {len(reasons)} of {len(files)} images: {shown}"
+                raise ValueError(self.info.metadata["left_out"])
             files = readable
         splits = split_pictures(files)
         return {split: self._generate_examples(files) for split, files in splits.items() if files}
@@ -163,9 +179,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             try:
                 example = {"image": read_picture(file, self.builder_config.size)}
             except UnreadableImageError as error:
-                raise UnreadableImageError(
-                    f"{error}. Remove it, replace it, or leave out all such files with the option skip_unreadable=True"
-                ) from error
+                raise UnreadableImageError(f"{error}. {ADVICE}") from error
             if self.builder_config.classes:
                 example["label"] = class_of(root, file)
             yield i, example
