@@ -34,6 +34,8 @@ def read_digits(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         text = gzip.decompress(path.read_bytes()).decode("ascii")
+        if not text.strip():  # of which NumPy warns
+            raise ValueError("it is empty")
         table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.float32, ndmin=2)
         if table.shape[1:] != (785,) or not ((table >= 0) & (table <= 255)).all() or table[:, -1].max() > 9:
             raise ValueError(f"expected rows of 784 pixels and a digit, got a table of {list(table.shape)}")
