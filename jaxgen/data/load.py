@@ -81,9 +81,9 @@ def load(
         crop, image_size = CELEB_A_CROP, image_size or CELEB_A_SIZE
     if image_size is None and None in features["image"].shape:
         raise ValueError(f"{name!r} has images of several sizes: pass image_size, for example image_size=64")
-    left_out = (builder.info.metadata or {}).get("left_out")
-    if left_out:
-        warnings.warn(f"{name}: {left_out}", stacklevel=2)
+    metadata = builder.info.metadata
+    if isinstance(metadata, dict) and "left_out" in metadata:  # said again where the set lay prepared
+        warnings.warn(f"{name}: {metadata['left_out']}", stacklevel=2)
     with quiet():
         records = _records(name, split, builder)
         return _dataset(name, split, features, records, partial(_decode, crop=crop, size=image_size), memory_limit)
