@@ -38,7 +38,7 @@ def to_condition(model: Conditioned, count: int, *, classes: Sequence[int | str]
         if given is not None and takes != name:
             raise ValueError(f"this run's model is conditioned on {takes}, so it cannot be asked for {name}: {advice}")
     for prompt in prompts or ():
-        if (length := len(prompt.encode())) > text_length:
+        if (length := len(prompt.encode("utf-8", "surrogateescape"))) > text_length:
             raise ValueError(f"prompt {prompt!r} has {length} bytes, and this run's model reads {text_length}: shorten "
                              "it")
     if model.num_classes:

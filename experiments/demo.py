@@ -86,7 +86,7 @@ def main(config, prior_config, workdir: str) -> None:
     records = train.read_records(directory / "metrics.jsonl")
     last = next(record for record in reversed(records) if record["step"] == loaded.step and "eval/psnr" in record)
     metrics = {name.removeprefix("eval/"): value for name, value in last.items() if name.startswith("eval/")}
-    (directory / "evaluation-test.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (directory / "evaluation-test.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
     count = min(SHOWN, len(test_set)) // 2 * 2
     pairs, columns = Reconstructor(loaded.model).pairs(variables, test_set, count)

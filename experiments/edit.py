@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from PIL import Image
 
 from experiments import command_line
 from experiments.conditions import batch_condition, to_condition, with_text
@@ -34,6 +33,7 @@ from experiments.sampling import DiffusionSampler, guided, load_sampler
 from experiments.token_sampling import TokenSampler
 from jaxgen import data, diffusion, train
 from jaxgen.cpu import compiler_options
+from jaxgen.data.image_file import read_image
 from jaxgen.errors import unknown_name
 
 ACTIONS = ("inpaint", "image", "invert", "interpolate")
@@ -89,15 +89,15 @@ def fill_in(sampler: TokenSampler, variables: Any, key: jax.Array, x0: jax.Array
 
 
 def read_mask(path: str | None, shape: tuple[int, int, int]) -> np.ndarray:
-    """[1, H, W, 1] True where white: a picture of the model's size, or its upper half without one.
+    """[1, H, W, 1] True where white or transparent: an image of the model's size, or its upper half without one.
 
     Raises:
-        ValueError: the picture has another size.
+        ValueError: the image has another size, or cannot be read.
     """
     height, width, _ = shape
     if path is None:
         return (np.arange(height) < height // 2)[None, :, None, None] & np.ones((1, 1, width, 1), bool)
-    picture = Image.open(path).convert("L")
+    picture = read_image(path).convert("L")
     if picture.size != (width, height):
         raise ValueError(f"--mask={path} has {picture.size[0]}x{picture.size[1]} pixels, but this model's have "
                          f"{width}x{height}: give a mask of that size")

@@ -57,7 +57,7 @@ def main(
     else:
         result |= measured(loaded.model, variables)
     path = Path(output) if output else Path(workdir) / f"evaluation-{dataset.split}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for name, value in result.items():
         print(f"{name:24} {value:.5g}" if isinstance(value, float) else f"{name:24} {value}")
     print(f"wrote {path}")

@@ -65,7 +65,7 @@ def main(*, workdir: str, step: int | None, count: int, seed: int, classes, prom
         "held_out_distance_within_class": distance_within_class(look(test_set.images()), test_set.labels()),
     }
     path = Path(output) if output else Path(workdir) / "judge.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     shown = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
     sheet = np.concatenate([pictures[shown], train_set.images()[nearest[shown, 0]]])
     train.save_grid(path.with_suffix(".png"), sheet, columns=len(shown), scale=2)

@@ -15,7 +15,8 @@ MODES = ("jit", "pmap")
 MAY_CHANGE = ("num_steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "parallel",
               "sampling", "optimizer.learning_rate", "discriminator_optimizer.learning_rate")
 # What runs from before these keys meant.
-ADDED = {"objective": "diffusion", "discriminator.norm": "group", "adversarial.gradient_penalty": 0.0}
+ADDED = {"objective": "diffusion", "discriminator.norm": "group", "adversarial.gradient_penalty": 0.0,
+         "data.options.skip_unreadable": None}
 
 
 class AdversaryRecipe(NamedTuple):

@@ -184,5 +184,5 @@ def run(args: argparse.Namespace) -> dict:
             result[f"geometric_mean_{key}"] = statistics.geometric_mean(row[key] for row in rows[: len(SHAPES)])
             print(f"geometric mean {key} over the first {len(SHAPES)}: {result[f'geometric_mean_{key}']:.2f}")
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2))
+        args.json.write_text(json.dumps(result, indent=2), encoding="utf-8")
     return result

@@ -86,5 +86,5 @@ def run(args: argparse.Namespace) -> list[dict]:
               f"{1e3 * row['step_least']:.0f} |")
         rows.append(row)
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return rows

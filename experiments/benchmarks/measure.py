@@ -83,12 +83,12 @@ def available_memory() -> int | None:
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
-    lines = (line.split() for line in meminfo.read_text().splitlines())
+    lines = (line.split() for line in meminfo.read_text(encoding="utf-8").splitlines())
     return next(int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:")
 
 
 def _status_bytes(field: str) -> int:
-    lines = (line.split() for line in _STATUS.read_text().splitlines())
+    lines = (line.split() for line in _STATUS.read_text(encoding="utf-8").splitlines())
     return next(int(line[1]) * 1024 for line in lines if line[0] == field)
 
 
@@ -107,7 +107,7 @@ def _peak(operation) -> int:
         operation()
         return _device_stats()["peak_bytes_in_use"] - before["bytes_in_use"]
     if _STATUS.exists():
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far, which compilation may have made
+        Path("/proc/self/clear_refs").write_bytes(b"5")  # forgets the peak so far, which compilation may have made
         start = _status_bytes("VmRSS:")
         operation()
         return max(0, _status_bytes("VmHWM:") - start)

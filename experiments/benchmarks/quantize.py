@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
                 print(_line(row), flush=True)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({"vectors": args.vectors, "dim": args.dim, "results": rows}, indent=2) + "\n")
+        result = {"vectors": args.vectors, "dim": args.dim, "results": rows}
+        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def _line(row: dict) -> str:

@@ -62,5 +62,5 @@ def compare(
     for worker in workers.values():
         worker.close()
     if json_file:
-        json_file.write_text(json.dumps(rows, indent=2) + "\n")
+        json_file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return rows

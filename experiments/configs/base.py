@@ -21,7 +21,8 @@ def training(**changes: Any) -> ConfigDict:
             "batch_size": 32,
             "flip": False,
             "crop": 0,  # shifts by up to so many pixels
-            "options": {"folder": placeholder(str), "font": placeholder(str)},  # of the set, where it takes them
+            # Of the set, where it takes them; skip_unreadable leaves out the damaged files of an image_folder.
+            "options": {"folder": placeholder(str), "font": placeholder(str), "skip_unreadable": placeholder(bool)},
         },
         "optimizer": {
             "name": "adamw", "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100, "b1": 0.9, "b2": 0.95,

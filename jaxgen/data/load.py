@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.checks import check_count
 from jaxgen.data.dataset import ArraySource, Dataset, RecordSource
 from jaxgen.data.prepare import prepare, quiet
 from jaxgen.data.resize import centre_crop, resize
@@ -42,9 +44,10 @@ def load(
     """Loads one split of a data set, preparing it on first use.
 
     Own sets, which need neither TensorFlow nor the internet: "mnist_5k" (the embedded default), "fashion_mnist"
-    (from IDX files; option `folder`), "noto_emoji" (option `font`), "image_folder" (option `folder`). Every other
-    name goes to TFDS as it is, with its options. "celeb_a" gets its centre crop of 140x140 pixels, then `image_size`
-    (64 by default).
+    (from IDX files; option `folder`), "noto_emoji" (options `font`, `categories`), "image_folder" (options `folder`,
+    and `skip_unreadable` to leave out damaged files with a warning). Every other name goes to TFDS as it is, with its
+    options, and is downloaded on first use. "celeb_a" gets its centre crop of 140x140 pixels, then `image_size` (64 by
+    default).
 
     Args:
         name: of the set.
@@ -58,12 +61,17 @@ def load(
         The `Dataset`.
 
     Raises:
-        ValueError: for an unknown set, split or option, or images of several sizes without `image_size`.
-        FileNotFoundError: for a missing font, folder or files.
+        ValueError: for an unknown set, split or option, a split without examples, images of several sizes without
+            `image_size`, or a file that is damaged, by its name.
+        FileNotFoundError: for a missing font, folder or files, or a home directory that is not known.
+        PermissionError: if `data_dir` cannot be written.
+        ConnectionError: if a set of TFDS's own cannot be downloaded.
         ImportError: if TFDS needs TensorFlow to prepare a set of its own, with the command that does it.
     """
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"image_size={image_size} must be at least 1 pixel")
+    if image_size is not None:
+        image_size = check_count("image_size", image_size)
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
     builder = _own_builder(name, data_dir, image_size, builder_options) if name in OWN else None
     if builder is None:
         builder = _stock_builder(name, data_dir, builder_options)
@@ -76,9 +84,27 @@ def load(
         crop, image_size = CELEB_A_CROP, image_size or CELEB_A_SIZE
     if image_size is None and None in features["image"].shape:
         raise ValueError(f"{name!r} has images of several sizes: pass image_size, for example image_size=64")
+    metadata = builder.info.metadata
+    if isinstance(metadata, dict) and "left_out" in metadata:  # said again where the set lay prepared
+        warnings.warn(f"{name}: {metadata['left_out']}", stacklevel=2)
     with quiet():
-        records = builder.as_data_source(split=split)
+        records = _records(name, split, builder)
         return _dataset(name, split, features, records, partial(_decode, crop=crop, size=image_size), memory_limit)
+
+
+def _records(name: str, split: str, builder: Any) -> Any:
+    try:
+        records = builder.as_data_source(split=split)
+        if len(records) > 0:
+            return records
+        reason = None
+    except (KeyError, ValueError) as error:  # of an unknown split, an empty part, one beyond the end
+        reason = error
+    known = ", ".join(f"{key} ({info.num_examples} examples)" for key, info in builder.info.splits.items())
+    hint = ". One image, or copies of one, leave nothing to test on" if len(builder.info.splits) == 1 else ""
+    raise ValueError(
+        f"{name!r} has no examples in split={split!r}: expected one of {known}, or a part such as 'train[:10%]'{hint}"
+    ) from reason
 
 
 def _decode(record: dict[str, Any], *, crop: int | None, size: int | None) -> dict[str, Any]:
@@ -103,8 +129,6 @@ def _dataset(name: str, split: str, features: Any, records: Any, decode: Callabl
     classes = label if isinstance(label, tfds.features.ClassLabel) else None
     num_classes = classes.num_classes if classes else None
     names = tuple(classes.names) if classes and classes.names else None
-    if len(records) == 0:
-        raise ValueError(f"{name}/{split} is empty: choose another split")
     first = decode(records[0])
     shape = tuple(first["image"].shape)
     source = RecordSource(records, decode)
@@ -124,7 +148,18 @@ def _read(source: RecordSource) -> dict[str, np.ndarray]:
 
 def own_data_dir() -> Path:
     """Where own sets are prepared: `$JAXGEN_DATA_DIR`, or ~/.cache/jaxgen/tfds."""
-    return Path(os.environ.get("JAXGEN_DATA_DIR") or Path.home() / ".cache" / "jaxgen" / "tfds")
+    chosen = os.environ.get("JAXGEN_DATA_DIR")
+    return Path(os.path.expanduser(chosen)) if chosen else _home("JAXGEN_DATA_DIR") / ".cache" / "jaxgen" / "tfds"
+
+
+def _home(variable: str) -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            "this user has no home directory for prepared data sets (HOME is not set): set the environment variable "
+            f"{variable} to a directory, or pass data_dir="
+        ) from error
 
 
 def _own_builder(name: str, data_dir: Any, image_size: int | None, options: dict[str, Any]) -> Any:
@@ -132,6 +167,8 @@ def _own_builder(name: str, data_dir: Any, image_size: int | None, options: dict
     cls = getattr(importlib.import_module(f"jaxgen.data.builders.{name}"), OWN[name])
     allowed = set(inspect.signature(cls.open).parameters) - {"data_dir", "image_size"}
     for option in options:
+        if not allowed:
+            raise ValueError(f"unknown option {option!r}: {name!r} has no options, leave it out")
         if option not in allowed:
             raise unknown_name(f"option of {name!r}", option, sorted(allowed))
     directory = Path(data_dir) if data_dir is not None else own_data_dir()
@@ -158,13 +195,21 @@ def _stock_builder(name: str, data_dir: Any, options: dict[str, Any]) -> Any:
 
     if data_dir is not None:
         options = {**options, "data_dir": os.fspath(data_dir)}
-    try:
-        return prepare(lambda: tfds.builder(name, **options))
-    except tfds.core.DatasetNotFoundError as error:
-        known = sorted({*OWN, *tfds.list_builders(with_community_datasets=False)})
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(
-            f"unknown data set {name!r}: expected one of {', '.join(map(repr, OWN))}, or a name that "
-            f"tensorflow_datasets.list_builders() gives.{hint}"
-        ) from error
+    elif not os.environ.get("TFDS_DATA_DIR"):
+        _home("TFDS_DATA_DIR")
+
+    def open_builder() -> Any:
+        try:
+            return tfds.builder(name, **options)
+        except tfds.core.DatasetNotFoundError as error:
+            known = sorted({*OWN, *tfds.list_builders(with_community_datasets=False)})
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise ValueError(
+                f"unknown data set {name!r}: expected one of {', '.join(map(repr, OWN))}, or a name that "
+                f"tensorflow_datasets.list_builders() gives.{hint}"
+            ) from error
+        except (AssertionError, TypeError) as error:  # an unknown version or option
+            raise ValueError(str(error)) from error
+
+    return prepare(open_builder)

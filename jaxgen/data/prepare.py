@@ -5,9 +5,12 @@ import io
 import logging
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from jaxgen.data import download
 
 
 @contextlib.contextmanager
@@ -46,7 +49,7 @@ def _locked(path: Path) -> Iterator[None]:
         import fcntl
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        file = path.open("wb")
     except (ImportError, OSError):
         # Windows, or a place that cannot be written, where preparing says so itself. A set is renamed into place all
         # the same: without the lock, two preparations at once are wasteful, and the later one fails.
@@ -72,6 +75,8 @@ def prepare(open_builder: Callable[[], Any]) -> Any:
 
     Raises:
         ImportError: if TFDS needs TensorFlow to prepare it, with the command that does it.
+        PermissionError: if its directory cannot be written.
+        ConnectionError: if it has to be downloaded, and cannot be.
     """
     with quiet():
         builder = open_builder()
@@ -81,6 +86,7 @@ def prepare(open_builder: Callable[[], Any]) -> Any:
         if "://" in root:
             _download_and_prepare(builder)
             return open_builder()
+        _check_writable(Path(str(builder.data_dir_root)))
         with _locked(Path(str(builder.data_dir_root)) / f".jaxgen-{builder.name}.lock"):
             builder = open_builder()
             if not builder.is_prepared():
@@ -90,24 +96,36 @@ def prepare(open_builder: Callable[[], Any]) -> Any:
         return open_builder()
 
 
+def _check_writable(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise PermissionError(
+            f"prepared data sets cannot be written to {root} ({error.strerror}): set the environment variable "
+            "JAXGEN_DATA_DIR (for TFDS's own sets TFDS_DATA_DIR) to a directory that can be written, or pass data_dir="
+        ) from error
+
+
 def _download_and_prepare(builder: Any) -> None:
     import tensorflow_datasets as tfds
 
+    download.check_first(builder)
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
         with _progress_on_terminals_only():
             builder.download_and_prepare(file_format="array_record", download_config=config)
     except Exception as error:
-        if not _lacks_tensorflow(error):
-            raise
-        name = builder.info.full_name.rsplit("/", 1)[0]
-        root = str(builder.data_dir_root)
-        raise ImportError(
-            f"TFDS needs TensorFlow to prepare {name!r} (once; reading it needs none). Prepare it with: "
-            "python -m pip install tensorflow && "
-            f"""python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, data_dir={root!r})"""
-            """.download_and_prepare(file_format='array_record')\""""
-        ) from error
+        if _lacks_tensorflow(error):
+            name = builder.info.full_name.rsplit("/", 1)[0]
+            raise ImportError(
+                f"TFDS needs TensorFlow to prepare {name!r} (once; reading it needs none). Prepare it with: "
+                f"python -m pip install tensorflow && {download.command(builder)}"
+            ) from error
+        if download.failed(error):
+            raise download.unreachable(builder, error) from error
+        raise
 
 
 def _lacks_tensorflow(error: BaseException | None) -> bool:

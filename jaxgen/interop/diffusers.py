@@ -96,7 +96,7 @@ def save_unet(directory: str | Path, model: UNet, params: PyTree, *, sample_size
     tensors = to_tensors(params, expected_params(model, inputs), "params", LAYOUT)
     directory = Path(directory)
     write_safetensors(directory / WEIGHTS, tensors, metadata={"format": "pt"})
-    (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_denoiser(directory: str | Path, *, dtype: Any = None) -> LoadedDenoiser:

@@ -117,7 +117,7 @@ def save_autoencoder(
     tensors = to_tensors(written, expected_params(model, channels), "variables.params", layout)
     directory = Path(directory)
     write_safetensors(directory / WEIGHTS, tensors, metadata={"format": "pt"})
-    (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def computing_types(dtype: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def read_config(file: Path) -> dict[str, Any]:
         ValueError: it holds no object.
     """
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is no JSON: {error}") from error
     if not isinstance(config, dict):

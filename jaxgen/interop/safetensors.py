@@ -101,7 +101,7 @@ def write_safetensors(
         "metadata": {"total_size": sum(array.nbytes for array in arrays.values())},
         "weight_map": {name: file for file, shard in zip(files, shards) for name in shard},
     }
-    index.write_text(json.dumps(content, indent=2))
+    index.write_text(json.dumps(content, indent=2), encoding="utf-8")
     path.unlink(missing_ok=True)
 
 
@@ -121,7 +121,7 @@ def _convert(tensor: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _weight_map(index: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(index.read_text())["weight_map"]
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         plain = all(Path(name).name == name for name in weight_map.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'{index} is no index of safetensors files: it needs {{"weight_map": {{...}}}}') from error

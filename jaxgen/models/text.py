@@ -36,8 +36,9 @@ def encode_text(strings: Sequence[str], length: int) -> Int[np.ndarray, "B lengt
         raise ValueError(f"length must be at least 1, got {length}")
     tokens = np.zeros((len(strings), length), np.int32)
     for row, string in zip(tokens, strings):
-        # Only the end can be incomplete, so that is all that "ignore" leaves out.
-        data = string.encode()[:length].decode(errors="ignore").encode()
+        # Only the end can be incomplete, so that is all that "ignore" leaves out. Where the locale is not UTF-8,
+        # "surrogateescape" gives back the bytes of a command line.
+        data = string.encode("utf-8", "surrogateescape")[:length].decode(errors="ignore").encode()
         row[: len(data)] = np.frombuffer(data, np.uint8) + np.int32(1)
     return tokens
 

@@ -208,7 +208,7 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
     if not file.is_file():
         reason = "it has no config.json" if directory.is_dir() else "it does not exist"
         raise FileNotFoundError(f"{directory} is not a run's directory: {reason}")
-    config = json.loads(file.read_text())
+    config = json.loads(file.read_text(encoding="utf-8"))
     for name in ("model", "image_shape"):
         if name not in config:
             raise ValueError(f"{file} has no {name!r}, which load needs to build the model: it has {sorted(config)}")

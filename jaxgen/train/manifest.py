@@ -53,7 +53,7 @@ def write(directory: Path, manifest: dict) -> None:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name not in REWRITTEN
     }
-    (directory / MANIFEST).write_text(json.dumps({**manifest, "files": files}))
+    (directory / MANIFEST).write_text(json.dumps({**manifest, "files": files}), encoding="utf-8")
 
 
 def find_steps(directory: Path, *, foreign_ok: bool = False) -> list[int]:
@@ -104,7 +104,7 @@ def verify(directory: str | Path, step: int | None = None) -> tuple[Path, dict]:
         raise FileNotFoundError(f"no checkpoint {'' if step is None else f'of step {step} '}in {directory}: {has}")
     path = directory / str(max(steps) if step is None else step)
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         problem = None
     except ValueError:
         manifest, problem = {}, f"{MANIFEST} cannot be read"

@@ -1,3 +1,5 @@
+"""The data sets of this project: digits, clothes in IDX files, folders of images."""
+
 import gzip
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxgen.data import load
-from jaxgen.data.builders import fashion_mnist
+from jaxgen.data.builders import fashion_mnist, mnist_5k
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,49 @@ def test_missing_and_damaged_idx_files_are_named(tmp_path, cache):
         fashion_mnist.read_idx(tmp_path / "text")
 
 
+def test_headers_of_idx_files_that_no_array_can_have_are_refused_by_name(tmp_path):
+    def attempt(shape, values=b""):
+        (tmp_path / "odd").write_bytes(b"\0\0\x08" + bytes([len(shape)]) + np.array(shape, ">u4").tobytes() + values)
+        with pytest.raises(ValueError, match="odd is damaged: its header promises"):
+            fashion_mnist.read_idx(tmp_path / "odd")
+
+    attempt([2**16] * 4)  # 2 ** 64 values, which 64 bits hold as 0
+    attempt([2**31, 2**31, 4, 1], b"")
+    attempt([0, 2**32 - 1, 2**32 - 1, 2**32 - 1])
+    attempt([1] * 100, b"\7")
+
+
+def test_a_broken_deflate_stream_of_an_idx_file_is_named(tmp_path):
+    packed = bytearray(gzip.compress(np.random.default_rng(0).bytes(1000)))
+    packed[12:16] = b"\xff" * 4
+    (tmp_path / "broken.gz").write_bytes(packed)
+    with pytest.raises(ValueError, match="broken.gz is damaged: .*decompressing"):
+        fashion_mnist.read_idx(tmp_path / "broken.gz")
+
+
+def test_labels_of_another_set_and_dotted_names_get_a_hint(tmp_path, cache):
+    write_fashion(tmp_path)
+    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.full(30, 26, np.uint8))
+    with pytest.raises(ValueError, match="train-labels-idx1-ubyte.gz holds the label 26, but .*0 to 9.*image_folder"):
+        load("fashion_mnist", "train", data_dir=cache, folder=tmp_path)
+    (tmp_path / "train-images-idx3-ubyte.gz").rename(tmp_path / "train-images.idx3-ubyte.gz")
+    with pytest.raises(FileNotFoundError, match="rename train-images.idx3-ubyte.gz to train-images-idx3-ubyte.gz"):
+        load("fashion_mnist", "train", data_dir=cache, folder=tmp_path)
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"no gzip", gzip.compress(b""), gzip.compress(b"1,2,3\n"), gzip.compress(b"\xff" * 100),
+    gzip.compress(b"nan," * 784 + b"3\n"), gzip.compress(b"300," * 784 + b"3\n"), gzip.compress(b"0," * 784 + b"10\n"),
+    gzip.compress(b"0," * 784 + b"3\n")[:-9], gzip.compress(np.random.default_rng(0).bytes(99))[:12] + b"\xff" * 50,
+], ids=["empty", "no gzip", "no rows", "columns", "no text", "NaN", "beyond 255", "label 10", "cut",
+        "deflate"])  # fmt: skip
+def test_damaged_digits_are_named_with_the_command_that_mends_them(tmp_path, recwarn, content):
+    (tmp_path / "mnist_5k.csv.gz").write_bytes(content)
+    with pytest.raises(ValueError, match="mnist_5k.csv.gz is damaged .*force-reinstall"):
+        mnist_5k.read_digits(tmp_path / "mnist_5k.csv.gz")
+    assert not recwarn.list
+
+
 def write_pictures(folder, count, *, suffix=".png", size=(12, 9), seed=0):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -160,16 +205,16 @@ def test_folders_that_cannot_serve_are_refused_by_name(tmp_path, cache):
     with pytest.raises(FileNotFoundError, match="nowhere' is not a folder"):
         attempt(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty' holds no picture"):
+    with pytest.raises(FileNotFoundError, match="empty' holds no image"):
         attempt(tmp_path / "empty")
     write_pictures(tmp_path / "mixed" / "cat", 2)
     write_pictures(tmp_path / "mixed", 1)
-    with pytest.raises(ValueError, match="mixes pictures"):
+    with pytest.raises(ValueError, match="mixes images"):
         attempt(tmp_path / "mixed")
     write_pictures(tmp_path / "broken", 4)
     path = tmp_path / "broken" / "002.png"
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ValueError, match=r"cannot read the picture .*002\.png"):
+    with pytest.raises(ValueError, match=r"cannot read the image .*002\.png"):
         attempt(tmp_path / "broken")
     path.unlink()
     assert len(attempt(tmp_path / "broken")) == 2  # and the attempt that failed left nothing behind

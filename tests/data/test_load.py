@@ -1,9 +1,13 @@
-"""Sets by name: TFDS's own, unknown names and splits, and preparing that is killed or done twice at once."""
+"""Finding and preparing a set by its name: stock sets, splits, options, places that cannot be written, networks."""
 
 import os
+import pwd
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from unittest import mock
 
 import numpy as np
@@ -14,6 +18,17 @@ from PIL import Image
 from jaxgen.data import batches, load
 from jaxgen.data.builders import fashion_mnist
 from jaxgen.data.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Where a small set lies prepared, and the options that load it."""
+    folder, directory = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("prepared")
+    for i in range(9):
+        Image.new("L", (4, 4), i).save(folder / f"{i}.png")
+    options = {"folder": folder, "image_size": 4}
+    return directory, options, {split: len(load("image_folder", split, data_dir=directory, **options))
+                                for split in ("train", "test")}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +85,7 @@ def test_unknown_names_and_splits_are_answered_with_the_nearest(tmp_path):
         load("cifar01", "train", data_dir=tmp_path)
     with pytest.raises(ValueError, match="Did you mean 'mnist_5k'"):
         load("mnist5k", "train", data_dir=tmp_path)
-    with pytest.raises(ValueError, match="image_size=0"):
+    with pytest.raises(ValueError, match="image_size must be .* got 0"):
         load("mnist_5k", "train", data_dir=tmp_path, image_size=0)
     assert list(tmp_path.iterdir()) == []
 
@@ -97,6 +112,92 @@ def test_splits_that_end_before_they_begin_or_are_no_strings_are_refused(folder,
 def test_parts_and_sums_of_splits_are_read(folder):
     sizes = {split: len(load("image_folder", split, **folder)) for split in ("train[:7]", "all", "train[:3]+test[:1]")}
     assert sizes == {"train[:7]": 7, "all": 40, "train[:3]+test[:1]": 4}
+
+
+@pytest.mark.parametrize("split", ["tset", "test[:0]", "test[900:]", "test[", "all[", "", "test[150%:]"])
+def test_a_split_without_examples_is_refused_with_those_that_have_some(prepared, split):
+    directory, options, sizes = prepared
+    known = re.escape(f"train ({sizes['train']} examples), test ({sizes['test']}")
+    with pytest.raises(ValueError, match=re.escape(f"split={split!r}") + f".*{known}"):
+        load("image_folder", split, data_dir=directory, **options)
+
+
+def test_unknown_options_and_versions_are_refused_in_own_words(tmp_path):
+    with pytest.raises(ValueError, match="unknown option 'folder': 'mnist_5k' has no options"):
+        load("mnist_5k", "train", data_dir=tmp_path, folder="x")
+    with pytest.raises(ValueError, match="mnist.*unexpected keyword argument 'folder'"):
+        load("mnist", "train", data_dir=tmp_path, folder="x")
+    with pytest.raises(ValueError, match="cannot be loaded at version 9.9.9"):
+        load("mnist:9.9.9", "train", data_dir=tmp_path)
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    for variable in ("HOME", "JAXGEN_DATA_DIR", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def unknown(user):
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # as in a container whose user has no entry
+
+
+@pytest.mark.parametrize(("name", "variable"), [("mnist_5k", "JAXGEN_DATA_DIR"), ("mnist", "TFDS_DATA_DIR")])
+def test_a_user_without_a_home_is_told_the_variable_to_set(no_home, name, variable):
+    with pytest.raises(FileNotFoundError, match=f"no home directory.*set the environment variable {variable}"):
+        load(name, "train")
+
+
+def test_a_folder_below_a_home_that_is_not_known_is_not_a_folder(no_home, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        load("image_folder", "train", folder="~/images", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mnist_5k", "mnist"])
+def test_a_home_that_cannot_be_written_is_named_with_the_variables_to_set(tmp_path, monkeypatch, name):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    for variable in ("JAXGEN_DATA_DIR", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(PermissionError, match=r"cannot be written to .*file.*JAXGEN_DATA_DIR.*TFDS_DATA_DIR"):
+        load(name, "train", data_dir=tmp_path / "file" / "home")
+
+
+def test_a_tilde_in_the_directory_of_prepared_sets_is_the_home(prepared, tmp_path, monkeypatch):
+    directory, options, sizes = prepared
+    monkeypatch.setenv("HOME", str(directory.parent))
+    monkeypatch.chdir(tmp_path)
+    assert len(load("image_folder", "test", data_dir=f"~/{directory.name}", **options)) == sizes["test"]
+    monkeypatch.setenv("JAXGEN_DATA_DIR", f"~/{directory.name}")
+    assert len(load("image_folder", "test", **options)) == sizes["test"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stock_set_that_cannot_be_downloaded_is_named_at_once_with_the_command(tmp_path, monkeypatch, capsys):
+    def unreachable(*arguments, **options):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    for function in ("create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, function, unreachable)
+    for variable in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it waits {seconds:.1f} s"))
+    with pytest.raises(ConnectionError) as caught:
+        load("mnist", "train", data_dir=tmp_path)
+    message = str(caught.value)
+    assert message.count("'mnist' is not prepared") == 1 and "storage.googleapis.com cannot be reached" in message
+    assert f"tfds.builder('mnist', data_dir={str(tmp_path)!r}).download_and_prepare" in message
+    assert "downloading 'mnist' from storage.googleapis.com" in capsys.readouterr().err
+
+
+def test_what_fails_within_a_download_is_said_with_the_set_and_the_command(tmp_path, monkeypatch):
+    import requests
+
+    def broken(self, *arguments, **options):
+        raise requests.exceptions.ChunkedEncodingError("Connection broken: 12 bytes read")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", broken)
+    with pytest.raises(ConnectionError, match="'mnist' is not prepared.*Connection broken.*download_and_prepare"):
+        load("mnist", "train", data_dir=tmp_path)
 
 
 class NeedsTensorflow(tfds.core.GeneratorBasedBuilder, skip_registration=True):

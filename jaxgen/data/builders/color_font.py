@@ -4,21 +4,35 @@ Read directly and not through a text renderer, so that the pictures do not depen
 Layouts: the OpenType specification 1.9, https://learn.microsoft.com/typography/opentype/spec/.
 """
 
+import contextlib
 import os
 import struct
+import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 LIGATURE, EXTENSION = 4, 7
 
 
+def _check_spans(table: str, spans: list[tuple[int, ...]], largest: int) -> None:
+    """Spans (first, last, ...) ascend and do not overlap, so that damaged ones cannot fill the memory."""
+    bounds = [-1, *(bound for span in spans for bound in span[:2])]
+    if any(a > b for a, b in pairwise(bounds)) or any(a[1] >= b[0] for a, b in pairwise(spans)) or bounds[-1] > largest:
+        raise ValueError(f"its table {table} has spans that do not ascend")
+
+
 class ColorFont:
-    """The pictures of a font: `pictures()` gives PNG bytes by the sequence of code points that shows them."""
+    """The images of a font: `pictures()` gives PNG bytes by the sequence of code points that shows them.
+
+    Raises:
+        ValueError: naming the file, if it is no such font or is damaged; from `pictures()` too.
+    """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         self._data = self.path.read_bytes()
-        try:
+        with self._named():
             count = self._u16(4)
             records = [struct.unpack_from(">4s4xII", self._data, 12 + 16 * i) for i in range(count)]
             self._tables = {tag.decode("latin-1"): offset for tag, offset, _ in records}
@@ -27,8 +41,15 @@ class ColorFont:
                 raise ValueError(f"it has no table {', '.join(sorted(missing))}")
             self._glyph_of = self._read_cmap()
             self._bitmaps = self._read_bitmap_places()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
         except (struct.error, ValueError) as error:
-            raise ValueError(f"font={str(path)!r} is not a font with colour bitmaps (CBDT): {error}") from error
+            raise ValueError(
+                f"font={str(self.path)!r} is not a font with colour bitmaps (CBDT), or damaged: {error}"
+            ) from error
 
     def _u16(self, offset: int) -> int:
         return struct.unpack_from(">H", self._data, offset)[0]
@@ -43,7 +64,8 @@ class ColorFont:
             if self._u16(base + offset) == 12:
                 (groups,) = struct.unpack_from(">I", self._data, base + offset + 12)
                 begin = base + offset + 16
-                spans = struct.iter_unpack(">III", self._data[begin : begin + 12 * groups])
+                spans = list(struct.iter_unpack(">III", self._data[begin : begin + 12 * groups]))
+                _check_spans("cmap", spans, sys.maxunicode)
                 return {code: glyph + code - start for start, end, glyph in spans for code in range(start, end + 1)}
         raise ValueError("its cmap has no subtable of format 12")
 
@@ -71,7 +93,7 @@ class ColorFont:
         image_format, offset = self._bitmaps[glyph]
         metrics = {17: 5, 18: 8, 19: 0}.get(image_format)
         if metrics is None:
-            raise ValueError(f"font={str(self.path)!r} has bitmaps of format {image_format}; 17, 18 and 19 are PNG")
+            raise ValueError(f"it has bitmaps of format {image_format}; 17, 18 and 19 are PNG")
         (length,) = struct.unpack_from(">I", self._data, offset + metrics)
         begin = offset + metrics + 4
         return self._data[begin : begin + length]
@@ -81,6 +103,7 @@ class ColorFont:
         if kind == 1:
             return list(self._u16s(offset + 4, count))
         spans = [self._u16s(offset + 4 + 6 * i, 2) for i in range(count)]
+        _check_spans("GSUB", spans, 0xFFFF)
         return [glyph for start, end in spans for glyph in range(start, end + 1)]
 
     def _ligatures(self) -> list[tuple[tuple[int, ...], int]]:
@@ -113,6 +136,10 @@ class ColorFont:
 
     def pictures(self) -> dict[tuple[int, ...], bytes]:
         """PNG bytes by sequence of code points: single ones first, then ligatures, each in ascending order."""
+        with self._named():
+            return self._read_pictures()
+
+    def _read_pictures(self) -> dict[tuple[int, ...], bytes]:
         found = {(code,): glyph for code, glyph in sorted(self._glyph_of.items()) if glyph in self._bitmaps}
         code_of: dict[int, int] = {}
         for code, glyph in sorted(self._glyph_of.items()):

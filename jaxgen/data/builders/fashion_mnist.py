@@ -1,7 +1,9 @@
 """`fashion_mnist`: 70,000 pictures of clothes from the four IDX files, as Debian packages them."""
 
 import gzip
+import math
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +34,13 @@ def _find(folder: Path) -> dict[str, Path]:
             else:
                 found[f"{prefix}-{kind.split('-')[0]}"] = path
     if missing:
+        dotted = sorted(path.name for path in folder.glob("*.idx?-ubyte*"))  # as some archives call them
+        hint = f"rename {dotted[0]} to {dotted[0].replace('.idx', '-idx')}, and so on; or " if dotted else ""
         raise FileNotFoundError(
-            f"fashion_mnist: folder={str(folder)!r} lacks {', '.join(missing)}: install the Debian or Ubuntu package "
-            "dataset-fashion-mnist (apt-get install dataset-fashion-mnist), or pass folder= with the place of the four "
-            "IDX files, or let TFDS download its own copy (this needs TensorFlow, once): python -m pip install "
-            'tensorflow && python -c "import tensorflow_datasets as tfds; '
+            f"fashion_mnist: folder={str(folder)!r} lacks {', '.join(missing)}: {hint}install the Debian or Ubuntu "
+            "package dataset-fashion-mnist (apt-get install dataset-fashion-mnist), or pass folder= with the "
+            "place of the four IDX files, or let TFDS download its own copy (this needs TensorFlow, once): python -m "
+            'pip install tensorflow && python -c "import tensorflow_datasets as tfds; '
             "tfds.builder('fashion_mnist').download_and_prepare(file_format='array_record')\""
         )
     return found
@@ -56,15 +60,18 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * data[3]:
         raise ValueError(f"{path} is not an IDX file of unsigned bytes")
-    shape = np.frombuffer(data, ">u4", count=data[3], offset=4).astype(int)
+    shape = np.frombuffer(data, ">u4", count=data[3], offset=4).tolist()
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape))
-    if values.size != shape.prod():
-        raise ValueError(f"{path} is damaged: its header promises {shape.prod()} values, it holds {values.size}")
-    return values.reshape(shape)
+    if values.size != math.prod(shape):  # of Python's integers, which do not overflow
+        raise ValueError(f"{path} is damaged: its header promises {math.prod(shape)} values, it holds {values.size}")
+    try:
+        return values.reshape(shape)
+    except ValueError as error:  # more dimensions, or longer ones beside one of 0, than NumPy has
+        raise ValueError(f"{path} is damaged: its header promises the shape {shape}") from error
 
 
 @dataclass
@@ -85,7 +92,7 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         cls, *, data_dir: os.PathLike, image_size: int | None = None, folder: str | os.PathLike = DEFAULT_FOLDER
     ) -> "FashionMnist":
         """The builder for the IDX files in `folder`; `image_size` is left to the reader."""
-        root = Path(folder)
+        root = Path(os.path.expanduser(folder))
         files = sorted(_find(root).values())
         config = FashionConfig(name=f"local_{fingerprint.of_files(root, files)}", folder=str(root))
         return cls(data_dir=os.fspath(data_dir), config=config)
@@ -118,7 +125,12 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
             raise ValueError(
                 f"{images_file} holds {list(images.shape)} and {labels_file} {list(labels.shape)}: "
-                "expected [N, 28, 28] pictures and [N] labels"
+                "expected [N, 28, 28] images and [N] labels"
+            )
+        if labels.size and labels.max() >= len(CLASS_NAMES):
+            raise ValueError(
+                f"{labels_file} holds the label {labels.max()}, but Fashion-MNIST's are 0 to {len(CLASS_NAMES) - 1}: "
+                "save another set, such as EMNIST, as a folder of images for each class and load it as image_folder"
             )
         for i, (image, label) in enumerate(zip(images, labels)):
             yield i, {"image": Image.fromarray(image), "label": int(label)}

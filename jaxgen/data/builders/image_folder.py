@@ -1,4 +1,4 @@
-"""`image_folder`: the pictures in a user's own folder, flat or with a subfolder for each class."""
+"""`image_folder`: the images in a user's own folder, flat or with a subfolder for each class."""
 
 import os
 from collections.abc import Iterator
@@ -9,36 +9,62 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from jaxgen.data import fingerprint
+from jaxgen.data.image_file import UnreadableImageError, read_image
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 TEST_FRACTION = 0.1
+SHOWN = 3  # of the files that cannot be read
+ADVICE = "Remove it, replace it, or leave out all such files with the option skip_unreadable=True"
 
 
 def find_pictures(root: Path) -> list[Path]:
-    """All pictures under `root`, in order of their path; hidden files and folders are left out."""
+    """All images under `root`, in order of their path; links are followed, hidden files and folders left out.
+
+    Raises:
+        FileNotFoundError: `root` is no folder, holds no image, or a link to a folder that does not exist.
+    """
     if not root.is_dir():
-        raise FileNotFoundError(f"folder={str(root)!r} is not a folder: pass the folder that holds the pictures")
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+        raise FileNotFoundError(f"folder={str(root)!r} is not a folder: pass the folder that holds the images")
+    found = sorted(_walk(root, frozenset()))
     if not found:
-        raise FileNotFoundError(f"folder={str(root)!r} holds no picture ({', '.join(SUFFIXES)})")
+        raise FileNotFoundError(f"folder={str(root)!r} holds no image ({', '.join(SUFFIXES)})")
     return found
 
 
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """The images in and under a folder; `above` are the folders on the way to it, so that a link to one ends there."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in above:
+        return
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walk(path, above | {(status.st_dev, status.st_ino)})
+        elif path.is_symlink() and not path.suffix and not path.exists():
+            raise FileNotFoundError(f"{path} is a link to a folder that does not exist: mend it or remove it")
+        # A link to no file is an image that cannot be read, not one to leave out without a word.
+        elif path.suffix.lower() in SUFFIXES and (path.is_file() or path.is_symlink()):
+            yield path
+
+
 def class_of(root: Path, path: Path) -> str | None:
-    """The first folder under `root`, or None for a picture that lies in `root` itself."""
+    """The first folder under `root`, or None for an image that lies in `root` itself."""
     parts = path.relative_to(root).parts
-    return parts[0] if len(parts) > 1 else None
+    # The file system's bytes, whatever the locale; those that are not UTF-8 show as \xe9.
+    return os.fsencode(parts[0]).decode("utf-8", "backslashreplace") if len(parts) > 1 else None
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:  # a link to nothing, or no permission
+        raise UnreadableImageError(f"cannot read the image {file}: {error.strerror}. {ADVICE}") from error
 
 
 def split_pictures(files: list[Path]) -> dict[str, list[Path]]:
-    """About one in ten to the test, by content, so that copies of a picture lie on one side; neither side is empty."""
-    place = {file: fingerprint.fraction(file.read_bytes()) for file in files}
+    """About one in ten to the test, by content, so that copies of an image lie on one side; neither side is empty."""
+    place = {file: fingerprint.fraction(_read_bytes(file)) for file in files}
     lowest, highest = min(place.values()), max(place.values())
     bound = min(max(TEST_FRACTION, lowest), highest)
     test = [file for file in files if place[file] <= bound and (place[file] < highest)]
@@ -47,58 +73,76 @@ def split_pictures(files: list[Path]) -> dict[str, list[Path]]:
 
 
 def read_picture(path: Path, size: int) -> Any:
-    """The central square of a picture, upright, RGB, `size` x `size`, antialiased, as a Pillow image."""
-    from PIL import Image, ImageOps
+    """The central square of an image, as `read_image` gives it, `size` x `size`, antialiased, as a Pillow image."""
+    from PIL import Image
 
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the picture {path}: {error}. Remove it or replace it") from error
-    # Transparent pixels hold any colour: white is what they look like on paper.
-    flat = Image.new("RGBA", picture.size, "white")
-    flat.alpha_composite(picture)
-    side = min(flat.size)
-    left, top = (flat.width - side) // 2, (flat.height - side) // 2
-    square = flat.convert("RGB").crop((left, top, left + side, top + side))
+    image = read_image(path)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
     return square.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def sort_out(files: list[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """The files that can be read, and what is wrong with the others. Reads every one."""
+    readable, wrong = [], {}
+    for file in files:
+        try:
+            read_image(file)
+            readable.append(file)
+        except UnreadableImageError as error:
+            wrong[file] = str(error)
+    return readable, wrong
 
 
 @dataclass
 class FolderConfig(tfds.core.BuilderConfig):
-    """The folder, the size in pixels and the names of the classes (none for a flat folder)."""
+    """The folder, the size in pixels, the names of the classes (none for a flat folder), what of damaged files."""
 
     folder: str = ""
     size: int = 64
     classes: tuple[str, ...] = ()
+    skip_unreadable: bool = False
 
 
 class ImageFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Pictures of a folder, cut to the central square and brought to one size. About a tenth are the test."""
+    """Images of a folder, cut to the central square and brought to one size. About a tenth are the test."""
 
     name = "image_folder"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")  # 1.0.0 clipped images of 16 bits
 
     @classmethod
     def open(
-        cls, *, data_dir: os.PathLike, image_size: int | None = None, folder: str | os.PathLike | None = None
+        cls,
+        *,
+        data_dir: os.PathLike,
+        image_size: int | None = None,
+        folder: str | os.PathLike | None = None,
+        skip_unreadable: bool = False,
     ) -> "ImageFolder":
-        """The builder for a folder and a size (64 by default). A folder whose files changed is prepared anew."""
-        if folder is None:
-            raise ValueError("image_folder needs folder=, the path of the folder that holds the pictures")
-        root = Path(folder).expanduser().resolve()
+        """The builder for a folder and a size (64 by default). A folder whose files changed is prepared again.
+
+        `skip_unreadable` leaves out the files that cannot be read, which takes reading each twice, and `load` warns
+        with their number; otherwise the first one is an error.
+        """
+        if not folder:  # an empty name would be the current directory
+            raise ValueError("image_folder needs folder=, the path of the folder that holds the images")
+        root = Path(os.path.expanduser(folder)).resolve()
         files = find_pictures(root)
         names = {class_of(root, file) for file in files}
         if None in names and len(names) > 1:
             flat = next(file for file in files if class_of(root, file) is None)
             raise ValueError(
-                f"folder={str(root)!r} mixes pictures ({flat.name}) and subfolders of pictures: put every picture "
+                f"folder={str(root)!r} mixes images ({flat.name}) and subfolders of images: put every image "
                 "in the subfolder of its class, or all in one folder"
             )
         size = 64 if image_size is None else image_size
-        digest = fingerprint.of_files(root, files, str(root))
+        skip = bool(skip_unreadable)
+        digest = fingerprint.of_files(root, files, str(root), skip)
         classes = tuple(sorted(names - {None}))
-        config = FolderConfig(name=f"{size}px_{digest}", folder=str(root), size=size, classes=classes)
+        config = FolderConfig(
+            name=f"{size}px_{digest}", folder=str(root), size=size, classes=classes, skip_unreadable=skip
+        )
         return cls(data_dir=os.fspath(data_dir), config=config)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -111,16 +155,31 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             description=self.__doc__,
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),  # "left_out": what `load` says of unreadable files
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        splits = split_pictures(find_pictures(Path(self.builder_config.folder)))
+        root = Path(self.builder_config.folder)
+        files = find_pictures(root)
+        if self.builder_config.skip_unreadable:
+            readable, wrong = sort_out(files)
+            if wrong:
+                shown = ", ".join(str(file.relative_to(root)) for file in list(wrong)[:SHOWN])
+                shown += ", ..." * (len(wrong) > SHOWN) + f"; the first: {next(iter(wrong.values()))}"
+                self.info.metadata["left_out"] = f"left out {len(wrong)} of {len(files)} images: {shown}"
+            if not readable:
+                raise ValueError(self.info.metadata["left_out"])
+            files = readable
+        splits = split_pictures(files)
         return {split: self._generate_examples(files) for split, files in splits.items() if files}
 
     def _generate_examples(self, files: list[Path]) -> Iterator[tuple[int, dict]]:
         root = Path(self.builder_config.folder)
         for i, file in enumerate(files):
-            example = {"image": read_picture(file, self.builder_config.size)}
+            try:
+                example = {"image": read_picture(file, self.builder_config.size)}
+            except UnreadableImageError as error:
+                raise UnreadableImageError(f"{error}. {ADVICE}") from error
             if self.builder_config.classes:
                 example["label"] = class_of(root, file)
             yield i, example

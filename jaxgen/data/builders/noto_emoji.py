@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from jaxgen.data.builders.color_font import ColorFont
 from jaxgen.data.fingerprint import fraction
+from jaxgen.data.image_file import decode
 from jaxgen.errors import unknown_name
 
 DEFAULT_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
@@ -113,11 +114,14 @@ def emoji(font: ColorFont) -> dict[tuple[int, ...], bytes]:
     return {codes: png for png, codes in sorted(chosen.items(), key=lambda item: (len(item[1]), item[1]))}
 
 
-def render(png: bytes, size: int) -> Any:
-    """The picture centred in a white square, antialiased to `size`, as an RGB Pillow image; None if it is blank."""
+def render(png: bytes, size: int, name: str = "of an emoji") -> Any:
+    """The image centred in a white square, antialiased to `size`, as an RGB Pillow image; None if it is blank.
+
+    `name` stands for it in the message where it is damaged.
+    """
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    picture = decode(io.BytesIO(png), name).convert("RGBA")
     if picture.getchannel("A").getextrema()[1] == 0:
         return None
     side = max(picture.size)
@@ -154,7 +158,7 @@ class NotoEmoji(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         categories: Sequence[str] = CATEGORY_NAMES,
     ) -> "NotoEmoji":
         """The builder for a font (a TrueType file with CBDT bitmaps), a size (64 by default) and some categories."""
-        path = Path(font)
+        path = Path(os.path.expanduser(font))
         if not path.is_file():
             raise FileNotFoundError(
                 f"font={str(path)!r} does not exist: install the Debian or Ubuntu package fonts-noto-color-emoji "
@@ -201,6 +205,6 @@ class NotoEmoji(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, pictures: dict[tuple[int, ...], bytes]) -> Iterator[tuple[int, dict]]:
         for i, (codes, png) in enumerate(pictures.items()):
-            picture = render(png, self.builder_config.size)
+            picture = render(png, self.builder_config.size, f"{caption(codes)!r} of {self.builder_config.font}")
             if picture is not None:
                 yield i, {"image": picture, "label": category(codes), "caption": caption(codes)}
