@@ -22,6 +22,7 @@ from jaxgen.train import DamagedCheckpointError, NonFiniteError
 
 PROCESS_OPTIONS = {"coordinator": "coordinator_address", "process_count": "num_processes",
                    "process_index": "process_id"}  # of config.parallel, and what JAX calls them
+WAIT = 300  # seconds for process 0 to start, the time that JAX gives the others
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, ImportError, DamagedCheckpointError, NonFiniteError)
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own options
@@ -162,8 +163,8 @@ def _check_processes(given: dict[str, Any], batch_size: int) -> None:
             _check_coordinator(host, int(port), first=index == 0)
 
 
-def _check_coordinator(host: str, port: int, *, first: bool, seconds: float = 300) -> None:
-    """Raises ValueError where process 0 finds its port in use, or another process finds nobody there for so long.
+def _check_coordinator(host: str, port: int, *, first: bool) -> None:
+    """Raises ValueError where process 0 finds its port in use, or another process finds nobody there for WAIT seconds.
 
     JAX itself would abort the interpreter.
     """
@@ -174,7 +175,7 @@ def _check_coordinator(host: str, port: int, *, first: bool, seconds: float = 30
             raise ValueError(f"process 0 cannot listen at config.parallel.coordinator={host}:{port}: {error}. Give a "
                              "port that is free, and config.parallel.process_index=0 to one process only") from error
         return
-    end = time.monotonic() + seconds
+    end = time.monotonic() + WAIT
     while True:
         try:
             return socket.create_connection((host.strip("[]"), port), timeout=10).close()
