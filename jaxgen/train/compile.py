@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -42,6 +43,7 @@ def compile_step(
 
     def run(state, batch):
         batch = shard_batch(batch, mesh)
+        state = _each_its_own(state) if donate else state
         signature = (jax.tree.structure(state), tuple(np.shape(leaf) for leaf in jax.tree.leaves(state)))
         if signature not in compiled:
             targets = state_sharding(state, mesh, min_size=min_size)
@@ -93,6 +95,7 @@ def pmap_step(
         return leaf.reshape(local, leaf.shape[0] // local, *leaf.shape[1:])
 
     def run(state, batch):
+        state = _each_its_own(state) if donate else state
         state, metrics = _one_at_a_time(mapped(state, jax.tree.map(split, batch)), devices)
         return state, _first(metrics)
 
@@ -140,6 +143,18 @@ def _first(tree: PyTree) -> PyTree:
 @functools.partial(jax.jit, static_argnums=1)
 def _reshape(leaves: list[jax.Array], shapes: tuple) -> list[jax.Array]:
     return [leaf.reshape(shape) for leaf, shape in zip(leaves, shapes, strict=True)]
+
+
+def _each_its_own(state: PyTree) -> PyTree:
+    """The state with copies in place of arrays that stand in it twice, whose memory could not be donated."""
+    leaves, structure = jax.tree.flatten(state)
+    if len(set(map(id, leaves))) == len(leaves):
+        return state
+    seen = set()
+    for i, leaf in enumerate(leaves):
+        leaves[i] = jnp.copy(leaf) if id(leaf) in seen else leaf
+        seen.add(id(leaf))
+    return structure.unflatten(leaves)
 
 
 def _is_at(leaf: Any, target: NamedSharding) -> bool:

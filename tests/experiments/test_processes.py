@@ -143,3 +143,59 @@ def test_a_machine_that_is_no_cluster_is_told_the_options(scripts, tmp_path):
                           "--config.parallel.multihost=True", fails=True)
     for name in ("coordinator", "process_count", "process_index"):
         assert f"config.parallel.{name}" in message
+
+
+def start_two(scripts, directory, name, *arguments, own=((), ())):
+    """[(exit status, stdout, stderr)] of a script started twice, as a user does on a machine that is no cluster."""
+    address = f"127.0.0.1:{pair.free_port()}"
+    environment = {**scripts.environment, "JAX_COORDINATOR_BIND_ADDRESS": address}
+    options = [f"--config.parallel.coordinator={address}", "--config.parallel.process_count=2"]
+    return pair.run(
+        pair.script,
+        lambda index: (name, [*arguments, *options, f"--config.parallel.process_index={index}", *own[index]]),
+        directory, environment)
+
+
+@pytest.fixture(scope="module")
+def codes(scripts, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("first") / "codes"
+    scripts.run("vqvae", f"--workdir={workdir}", "--config=experiments/configs/vqvae_mnist.py:smoke")
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("name", "config", "options"), [
+    ("vqvae", "vqvae_mnist", []),
+    ("vqvae", "vqvae_mnist", ["--config.parallel.mode=pmap"]),
+    ("vqvae", "vqvae_mnist", ["--config.parallel.fsdp=2"]),
+    ("vqgan", "vqgan_mnist", ["--config.perceptual.name=none", "--config.adversarial.start=1"]),
+    ("diffusion", "diffusion_mnist", []),
+    ("latent_diffusion", "latent_diffusion_mnist", ["--config.autoencoder={codes}"]),
+    ("latent_diffusion", "latent_diffusion_mnist", ["--config.autoencoder={codes}", "--config.parallel.mode=pmap"]),
+    ("token_prior", "token_prior_mnist", ["--config.tokenizer={codes}"]),
+    ("token_prior", "token_prior_autoregressive_mnist", ["--config.tokenizer={codes}"]),
+    ("classifier", "classifier_mnist", []),
+])
+def test_scripts_started_twice_train_and_resume_as_one_process(scripts, codes, tmp_path, name, config, options):
+    arguments = [f"--config=experiments/configs/{config}.py:smoke", "--config.optimizer.schedule=constant",
+                 "--config.evaluate_every=100", *(option.format(codes=codes) for option in options)]
+    alone = [option for option in arguments if "parallel" not in option]
+    scripts.run(name, f"--workdir={tmp_path / 'alone'}", *alone)
+    for num_steps in (2, 4):
+        ended = start_two(scripts, tmp_path / "output", name, f"--workdir={tmp_path / 'two'}", *arguments,
+                          f"--config.num_steps={num_steps}")
+        assert [status for status, *_ in ended] == [0, 0], ended
+    assert "resuming at step 2 of 4" in ended[0][1] and "Traceback" not in ended[0][2] + ended[1][2]
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "alone"), rtol=2e-4)
+    out = scripts.run(name, f"--workdir={tmp_path / 'two'}", *alone, "--config.num_steps=6")
+    assert "resuming at step 4 of 6" in out
+
+
+@pytest.mark.slow
+def test_scripts_started_with_different_options_end_with_one_message(scripts, tmp_path):
+    ended = start_two(scripts, tmp_path / "output", "vqvae", f"--workdir={tmp_path / 'two'}",
+                      "--config=experiments/configs/vqvae_mnist.py:smoke", own=((), ("--config.seed=1",)))
+    for status, _, err in ended:
+        assert status == 1 and "different configurations" in err and "Traceback" not in err
+    assert not (tmp_path / "two").exists()
