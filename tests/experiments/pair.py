@@ -22,7 +22,7 @@ from jaxgen import data, train
 from jaxgen.quantize import Variables
 from tests.experiments import forked
 
-SECONDS = 200  # after which both are killed
+SECONDS = 280  # after which both are killed
 
 
 def free_port() -> int:
