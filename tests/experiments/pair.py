@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from experiments import command_line
@@ -100,6 +101,24 @@ def train_toy(workdir: Path, num_steps: int, *, poison=None, first_stage=False, 
     )
 
 
+def share_parameters(directory: Path, index: int) -> list:
+    """The parameters after two steps, a checkpoint and two more, where each process holds half of each array."""
+    from tests.train import toy
+
+    optimizer, mesh, batches = optax.adam(1e-2), train.make_mesh(fsdp=2), toy.Batches()
+    step = train.compile_step(toy.make_step(optimizer), mesh, min_size=0)
+    for start in (0, 2):
+        state = train.shard_state(toy.make_state(optimizer), mesh, min_size=0)
+        with train.Checkpointer(directory) as checkpointer:
+            state, at = train.resume(state, None, checkpointer)
+            assert at == start and not state.params["decoder"]["bias"].is_fully_replicated
+            for _ in range(2):  # a part of each batch, of JAX's own arrays
+                part = {name: jnp.split(jnp.asarray(value), 2)[index] for name, value in next(batches).items()}
+                state, _ = step(state, part)
+            checkpointer.save(start + 2, state)
+    return [leaf.tolist() for leaf in jax.tree.leaves(train.gather(state.params))]
+
+
 def lessons(directory: Path, index: int, port: int, environment: dict[str, str], files: list[Path]) -> None:
     """Everything that the quick tests ask of two processes; each gives its answers in `directory/INDEX.json`."""
     os.environ.clear()
@@ -136,16 +155,8 @@ def lessons(directory: Path, index: int, port: int, environment: dict[str, str],
 
         result = train_toy(directory / "signal", 9, at_step=stop, evaluate_every=1)
         answers["signal"] = [result.step, result.stopped_by]
-    with answer("gather"):
-        mesh = train.make_mesh(fsdp=2)
-        tree = {"a": np.arange(12.0, dtype=np.float32).reshape(4, 3), "b": np.float32(7)}
-        state = train.TrainState(np.int32(1), tree, {}, {"h": jnp.ones(3, jnp.bfloat16)}, None)
-        placed = train.shard_state(state, mesh, min_size=0)
-        assert not placed.params["a"].is_fully_replicated
-        whole = train.gather(placed)
-        answers["gather"] = [np.asarray(leaf, np.float32).tolist() for leaf in jax.tree.leaves(whole)]
-        batch = train.shard_batch({"x": jnp.arange(2.0) + 2 * index}, mesh)
-        answers["batch"] = train.gather(batch)["x"].tolist()
+    with answer("fsdp"):
+        answers["fsdp"] = share_parameters(directory / "fsdp", index)
     config = configure(2, seed=index)
     with answer("configurations"):
         command_line._check_same(config)
