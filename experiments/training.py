@@ -1,5 +1,6 @@
 """What every training script does after it has its data, its model and its objective: step, directory, loop."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,8 +37,12 @@ def train_batches(config: ConfigDict, dataset: data.Dataset) -> data.Batches:
     """The endless stream of training batches that the configuration describes, this process's part of each.
 
     Raises:
-        ValueError: the devices of all processes do not divide the batch.
+        ValueError: the devices of all processes do not divide the batch, or some processes have more than others.
     """
+    counts = list(Counter(device.process_index for device in jax.devices()).values())
+    if len(set(counts)) > 1:
+        raise ValueError(f"the processes have {counts} devices: each reads an equal part of the batch, so start all "
+                         "with the same number of devices")
     if config.data.batch_size % jax.device_count():
         of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
         raise ValueError(f"config.data.batch_size={config.data.batch_size} does not divide over {jax.device_count()} "
