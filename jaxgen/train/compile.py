@@ -10,7 +10,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.cpu import compiler_options
-from jaxgen.train.sharding import batch_sharding, check_divisible, make_mesh, place, shard_batch, state_sharding
+from jaxgen.train.sharding import (
+    batch_sharding,
+    check_divisible,
+    check_same,
+    make_mesh,
+    place,
+    shard_batch,
+    state_sharding,
+)
 from jaxgen.train.state import TrainState
 
 PyTree = Any
@@ -108,8 +116,14 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTr
     Args:
         tree: arrays.
         devices: None for all; those of other processes are left to them.
+
+    Raises:
+        ValueError: the processes do not hold the same values.
     """
-    devices = [device for device in devices or jax.devices() if device.process_index == jax.process_index()]
+    everywhere = devices or jax.devices()
+    devices = [device for device in everywhere if device.process_index == jax.process_index()]
+    if len(devices) < len(everywhere):
+        check_same(tree)
     sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
 
     def copy(leaf):

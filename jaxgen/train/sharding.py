@@ -106,7 +106,7 @@ def place(tree: PyTree, targets: PyTree) -> PyTree:
     """
     if all(target.is_fully_addressable for target in jax.tree.leaves(targets)):
         return jax.device_put(tree, targets)
-    _check_same(tree)
+    check_same(tree)
 
     def put(leaf, target):
         if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
@@ -183,16 +183,8 @@ def check_divisible(leaf: Any, devices: int, what: str) -> None:
         )
 
 
-def _is_local(leaf: Any) -> bool:
-    return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
-
-
-def _identity(tree: PyTree) -> PyTree:
-    return tree
-
-
-def _check_same(tree: PyTree) -> None:
-    # Copies that differ would train on as different models, without a word.
+def check_same(tree: PyTree) -> None:
+    """Raises ValueError where processes hold different values, which would train on as different models."""
     local = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_local(leaf)]
     sums = np.array([zlib.crc32(np.asarray(leaf).tobytes()) for _, leaf in local], np.uint32)
     differing = np.flatnonzero(np.any(np.asarray(multihost_utils.process_allgather(sums)) != sums, axis=0))
@@ -202,3 +194,11 @@ def _check_same(tree: PyTree) -> None:
             f"the {jax.process_count()} processes hold different values of {name}: start all of them with the same "
             f"configuration, seed and weights"
         )
+
+
+def _is_local(leaf: Any) -> bool:
+    return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+
+
+def _identity(tree: PyTree) -> PyTree:
+    return tree

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import command_line
 from jaxgen import data
+from jaxgen.cpu import compiler_options
 from jaxgen.train import read_records
 from tests.experiments import pair
 from tests.train import toy
@@ -92,13 +93,18 @@ def test_parameters_shared_between_processes_train_resume_and_are_gathered_whole
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("seeds", "the 2 processes hold different values of params/"),
+    ("seeds jit", "the 2 processes hold different values of params/"),
+    ("seeds pmap", "the 2 processes hold different values of params/"),
     ("configurations", "started with different configurations"),
     ("shared", "is not the same for all processes, which find the steps [4, None]: use a directory on a file system"),
 ])
 def test_processes_that_differ_are_an_error_in_both(told, name, message):
     for answer in told[1]:
         assert message in answer[name]
+
+
+def test_every_process_compiles_with_the_options_that_one_has(told):
+    assert [answer["options"] for answer in told[1]] == [compiler_options()] * 2
 
 
 def test_a_position_saved_by_two_processes_is_that_of_one():
