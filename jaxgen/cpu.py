@@ -35,7 +35,7 @@ def _known() -> dict[str, str]:
 
 def _is_known(name: str, value: str) -> bool:
     try:
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        with jax.default_device(jax.devices("cpu")[0]):
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
         return False

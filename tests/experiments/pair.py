@@ -20,7 +20,6 @@ from experiments import command_line
 from experiments.configs.base import training
 from experiments.training import axis_name, train_batches, train_model
 from jaxgen import data, train
-from jaxgen.cpu import compiler_options
 from jaxgen.quantize import Variables
 from tests.experiments import forked
 
@@ -148,7 +147,6 @@ def lessons(directory: Path, index: int, port: int, environment: dict[str, str],
     for mode in ("jit", "pmap"):
         with answer(f"seeds {mode}"):
             train_toy(directory / f"seeds {mode}", 2, **{"seed": index, "parallel.mode": mode})
-    answers["options"] = compiler_options()
     with answer("shared"):
         train_toy(directory / ("jit" if index == 0 else "none"), 4)
     with answer("signal"):

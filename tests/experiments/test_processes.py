@@ -10,7 +10,6 @@ import pytest
 
 from experiments import command_line
 from jaxgen import data
-from jaxgen.cpu import compiler_options
 from jaxgen.train import read_records
 from tests.experiments import pair
 from tests.train import toy
@@ -27,9 +26,9 @@ def losses(workdir):
 
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
-    """The losses of four steps of one process."""
+    """The losses of six steps of one process."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    pair.train_toy(workdir, 4)
+    pair.train_toy(workdir, 6)
     return losses(workdir)
 
 
@@ -48,18 +47,16 @@ def told(scripts, tmp_path_factory):
 def test_two_processes_train_and_resume_with_the_losses_of_one(told, one_process, name):
     directory, answers, _ = told
     assert [a.get(name) for a in answers] == [None, None]
-    np.testing.assert_allclose(losses(directory / name), one_process, rtol=1e-5)
+    np.testing.assert_allclose(losses(directory / name)[:4], one_process[:4], rtol=1e-5)
     assert sorted(path.name for path in (directory / name / "checkpoints").iterdir()) == ["2", "4"]
     assert (directory / name / "images" / "kernel-00000004.png").is_file()
 
 
 @pytest.mark.parametrize("name", ["jit", "pmap"])
-def test_one_process_resumes_what_two_saved(told, tmp_path, name):
+def test_one_process_resumes_what_two_saved(told, one_process, name):
     directory, _, _ = told
-    result = pair.train_toy(directory / name, 6)
-    pair.train_toy(tmp_path / "run", 6)
-    assert result.step == 6
-    np.testing.assert_allclose(losses(directory / name), losses(tmp_path / "run"), rtol=1e-5)
+    pair.train_toy(directory / name, 6)
+    np.testing.assert_allclose(losses(directory / name), one_process, rtol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_names_the_ids_of_the_whole_batch_in_both_processes(told):
@@ -101,10 +98,6 @@ def test_parameters_shared_between_processes_train_resume_and_are_gathered_whole
 def test_processes_that_differ_are_an_error_in_both(told, name, message):
     for answer in told[1]:
         assert message in answer[name]
-
-
-def test_every_process_compiles_with_the_options_that_one_has(told):
-    assert [answer["options"] for answer in told[1]] == [compiler_options()] * 2
 
 
 def test_a_position_saved_by_two_processes_is_that_of_one():
