@@ -83,7 +83,7 @@ if __name__ == "__main__":
     WORKDIR = command_line.define_workdir("The run's directory, new or of a run to go on with.")
 
     def main():
-        command_line.start_processes(CONFIG.value.parallel.multihost)
+        command_line.start_processes(CONFIG.value)
         train_token_prior(CONFIG.value, WORKDIR.value)
 
     command_line.run(main)

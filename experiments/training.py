@@ -1,5 +1,6 @@
 """What every training script does after it has its data, its model and its objective: step, directory, loop."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +35,19 @@ def axis_name(config: ConfigDict) -> str | None:
 
 
 def train_batches(config: ConfigDict, dataset: data.Dataset) -> data.Batches:
-    """The endless stream of training batches that the configuration describes, this process's part of each."""
+    """The endless stream of training batches that the configuration describes, this process's part of each.
+
+    Raises:
+        ValueError: the devices of all processes do not divide the batch, or some processes have more than others.
+    """
+    counts = list(Counter(device.process_index for device in jax.devices()).values())
+    if len(set(counts)) > 1:
+        raise ValueError(f"the processes have {counts} devices: each reads an equal part of the batch, so start all "
+                         "with the same number of devices")
+    if config.data.batch_size % jax.device_count():
+        of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+        raise ValueError(f"config.data.batch_size={config.data.batch_size} does not divide over {jax.device_count()} "
+                         f"devices{of}: use a multiple of their number")
     return data.batches(
         dataset, batch_size=config.data.batch_size, seed=config.seed, flip=config.data.flip, crop=config.data.crop,
         process_index=jax.process_index(), process_count=jax.process_count(),
@@ -85,9 +98,6 @@ def train_model(
         step = train.make_gan_step(loss_fn, adversary.loss_fn, optimizer, adversary_optimizer,
                                    start=config.adversarial.start, **common)
     mesh = train.make_mesh(fsdp=config.parallel.fsdp)
-    if config.data.batch_size % jax.device_count():
-        raise ValueError(f"config.data.batch_size={config.data.batch_size} does not divide over {jax.device_count()} "
-                         "devices: use a multiple of their number")
     compiled = train.pmap_step(step) if pmap else train.compile_step(step, mesh)
     # Initialisation runs once: on CPU, compiling it well takes longer than running it badly.
     quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
@@ -99,6 +109,8 @@ def train_model(
         # A key of its own, so that the generator starts as it does without a discriminator.
         begin = jax.jit(adversary.init, compiler_options=quick)(jax.random.fold_in(init_key, 1))
         state = state._replace(adversary=train.init_adversary(*begin, adversary_optimizer))
+    if not pmap:
+        state = train.shard_state(state, mesh)  # a checkpoint is read to where the state lies
     device_batches = data.to_device(batches, None if pmap else train.batch_sharding(mesh))
 
     # 2. The run's directory comes after the checks above, so that a mistake leaves nothing behind.
@@ -113,12 +125,13 @@ def train_model(
         if start > config.num_steps:
             raise ValueError(f"the run in {workdir} is at step {start} already, beyond config.num_steps="
                              f"{config.num_steps}: give a larger number, or another working directory")
-        print(_first_line(describe, variables.params, start, config.num_steps), flush=True)
+        if jax.process_index() == 0:
+            print(_first_line(describe, variables.params, start, config.num_steps), flush=True)
         with train.Logger(run.path, step=start) as logger:
 
             def evaluate_state(state, at):
                 params = state.params if state.ema_params is None else state.ema_params
-                return evaluate(logger, Variables(params, state.model_state), at)
+                return evaluate(logger, train.gather(Variables(params, state.model_state)), at)
 
             watch = ("loss", "grad_norm") + ("discriminator", "discriminator_grad_norm") * (adversary is not None)
             return train.fit(
@@ -142,6 +155,8 @@ def make_optimizer(config: ConfigDict, num_steps: int) -> tuple[Any, Callable]:
 def _first_line(describe: str, params: Any, start: int, num_steps: int) -> str:
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     devices = f"{jax.device_count()} {jax.devices()[0].platform} device{'s' * (jax.device_count() > 1)}"
+    if jax.process_count() > 1:
+        devices += f" of {jax.process_count()} processes"
     begin = f"resuming at step {start} of {num_steps}" if start else f"{num_steps} steps"
     return f"{describe}; {count / 1e6:.2f} M parameters; {devices}; {begin}"
 

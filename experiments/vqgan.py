@@ -145,7 +145,7 @@ if __name__ == "__main__":
     WORKDIR = command_line.define_workdir("The run's directory, new or of a run to go on with.")
 
     def main():
-        command_line.start_processes(CONFIG.value.parallel.multihost)
+        command_line.start_processes(CONFIG.value)
         train_vqgan(CONFIG.value, WORKDIR.value)
 
     command_line.run(main)

@@ -35,7 +35,13 @@ def training(**changes: Any) -> ConfigDict:
         "evaluate_every": 500,
         "checkpoint_every": 500,
         "keep_checkpoints": 2,
-        "parallel": {"mode": "jit", "fsdp": 1, "multihost": False},  # mode: "jit" or "pmap"
+        "parallel": {
+            "mode": "jit",  # or "pmap"
+            "fsdp": 1,
+            "multihost": False,  # True: the processes of a TPU pod or a cluster, which tells each its place
+            "coordinator": placeholder(str),  # elsewhere HOST:PORT of process 0, how many there are,
+            "process_count": placeholder(int), "process_index": placeholder(int),  # and which one this is
+        },
     })
     config.update(changes)
     return config

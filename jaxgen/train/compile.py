@@ -5,11 +5,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.cpu import compiler_options
-from jaxgen.train.sharding import batch_sharding, check_divisible, make_mesh, shard_batch, state_sharding
+from jaxgen.train.sharding import (
+    batch_sharding,
+    check_divisible,
+    check_same,
+    make_mesh,
+    place,
+    shard_batch,
+    state_sharding,
+)
 from jaxgen.train.state import TrainState
 
 PyTree = Any
@@ -28,7 +37,7 @@ def compile_step(
 
     Returns:
         step(state, batch) -> (state, metrics). It places what is not in its place yet: NumPy batches, a fresh or
-        restored state.
+        restored state. With several processes each calls it with the same state and its part of the batch.
 
     Raises:
         ValueError: the step has an axis_name; or, when it runs, the devices do not divide the batch.
@@ -42,6 +51,7 @@ def compile_step(
 
     def run(state, batch):
         batch = shard_batch(batch, mesh)
+        state = _each_its_own(state) if donate else state
         signature = (jax.tree.structure(state), tuple(np.shape(leaf) for leaf in jax.tree.leaves(state)))
         if signature not in compiled:
             targets = state_sharding(state, mesh, min_size=min_size)
@@ -54,7 +64,7 @@ def compile_step(
             )
         targets, function = compiled[signature]
         if not all(map(_is_at, jax.tree.leaves(state), jax.tree.leaves(targets))):
-            state = jax.device_put(state, targets)
+            state = place(state, targets)
         return _one_at_a_time(function(state, batch), list(mesh.devices.flat))
 
     return run
@@ -68,12 +78,13 @@ def pmap_step(
     Args:
         step: of `make_train_step(..., axis_name=axis_name)`.
         axis_name: the axis over which the step averages; None to take it from the step.
-        devices: None for all.
+        devices: None for all, those of other processes included.
         donate: as in `compile_step`.
 
     Returns:
         step(state, batch) -> (state, metrics): the state has a leading dimension of devices (`replicate`,
-        `unreplicate`), the batch is [B, ...] as for `compile_step`, the metrics are scalars.
+        `unreplicate`), the batch is [B, ...] as for `compile_step`, the metrics are scalars. With several processes
+        the leading dimension counts this process's devices, the batch is its part, and averages are over all.
 
     Raises:
         ValueError: the step has no axis_name; or, when it runs, the devices do not divide the batch.
@@ -81,17 +92,20 @@ def pmap_step(
     axis_name = axis_name or getattr(step, "axis_name", None)
     if axis_name is None:
         raise ValueError("pmap_step needs a step that averages over devices: make_train_step(..., axis_name='data')")
-    devices = list(jax.local_devices() if devices is None else devices)
+    # Process by process, as the batch is divided.
+    devices = sorted(jax.devices() if devices is None else devices, key=lambda device: device.process_index)
     mapped = jax.pmap(step, axis_name=axis_name, devices=devices, donate_argnums=(0,) if donate else ())
+    local = sum(device.process_index == jax.process_index() for device in devices)
 
     def split(leaf):
         leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-        check_divisible(leaf, len(devices), "devices")
-        return leaf.reshape(len(devices), leaf.shape[0] // len(devices), *leaf.shape[1:])
+        check_divisible(leaf, local, "devices" if local == len(devices) else "devices of this process")
+        return leaf.reshape(local, leaf.shape[0] // local, *leaf.shape[1:])
 
     def run(state, batch):
+        state = _each_its_own(state) if donate else state
         state, metrics = _one_at_a_time(mapped(state, jax.tree.map(split, batch)), devices)
-        return state, unreplicate(metrics)
+        return state, _first(metrics)
 
     return run
 
@@ -101,9 +115,15 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTr
 
     Args:
         tree: arrays.
-        devices: None for all of this process.
+        devices: None for all; those of other processes are left to them.
+
+    Raises:
+        ValueError: the processes do not hold the same values.
     """
-    devices = list(jax.local_devices() if devices is None else devices)
+    everywhere = devices or jax.devices()
+    devices = [device for device in everywhere if device.process_index == jax.process_index()]
+    if len(devices) < len(everywhere):
+        check_same(tree)
     sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
 
     def copy(leaf):
@@ -114,7 +134,21 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTr
 
 
 def unreplicate(tree: PyTree) -> PyTree:
-    """The first device's copy, without the leading dimension."""
+    """The first device's copy, without the leading dimension; with several processes, a global array that each has."""
+    first = _first(tree)
+    if jax.process_count() == 1:
+        return first
+    devices = {device.process_index: device for device in reversed(jax.devices())}
+    everywhere = NamedSharding(Mesh(np.array(list(devices.values())), ("processes",)), PartitionSpec())
+    mine = devices[jax.process_index()]
+
+    def join(leaf):
+        return jax.make_array_from_single_device_arrays(leaf.shape, everywhere, [jax.device_put(leaf, mine)])
+
+    return jax.tree.map(join, first)
+
+
+def _first(tree: PyTree) -> PyTree:
     leaves, structure = jax.tree.flatten(tree)
     first = [leaf.addressable_data(0) for leaf in leaves]
     return structure.unflatten(_reshape(first, tuple(leaf.shape[1:] for leaf in leaves)))
@@ -123,6 +157,18 @@ def unreplicate(tree: PyTree) -> PyTree:
 @functools.partial(jax.jit, static_argnums=1)
 def _reshape(leaves: list[jax.Array], shapes: tuple) -> list[jax.Array]:
     return [leaf.reshape(shape) for leaf, shape in zip(leaves, shapes, strict=True)]
+
+
+def _each_its_own(state: PyTree) -> PyTree:
+    """The state with copies in place of arrays that stand in it twice, whose memory could not be donated."""
+    leaves, structure = jax.tree.flatten(state)
+    if len(set(map(id, leaves))) == len(leaves):
+        return state
+    seen = set()
+    for i, leaf in enumerate(leaves):
+        leaves[i] = jnp.copy(leaf) if id(leaf) in seen else leaf
+        seen.add(id(leaf))
+    return structure.unflatten(leaves)
 
 
 def _is_at(leaf: Any, target: NamedSharding) -> bool:

@@ -4,11 +4,13 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxgen.train.checkpoint import Checkpointer
 from jaxgen.train.progress import Progress
@@ -77,7 +79,8 @@ def fit(
     """Trains from `state.step` to `num_steps`.
 
     The metrics of step t - 1 are read after step t has been dispatched, so that the device never waits for the host.
-    SIGINT or SIGTERM ends the current step, saves and returns; a second one ends the process.
+    SIGINT or SIGTERM ends the current step, saves and returns; a second one ends the process. Several processes call
+    it alike, the first one shows and logs, and a signal to one of them stops all at the next multiple of `log_every`.
 
     Args:
         state: fresh, or from `resume`; overwritten if `step_fn` donates it.
@@ -88,7 +91,7 @@ def fit(
         logger: None for no log.
         log_every: steps between log records.
         checkpoint_every: steps between checkpoints; None for one at the end alone.
-        evaluate: `(state, step) -> metrics`, logged with the prefix "eval/".
+        evaluate: `(state, step) -> metrics`, logged with the prefix "eval/"; called by all processes (see `gather`).
         evaluate_every: steps between evaluations; None for one at the end alone.
         view: what checkpoints and `evaluate` see of the state: `unreplicate` for `pmap_step`.
         watch: metrics that must stay finite.
@@ -160,8 +163,11 @@ def resume(
 
     Raises:
         FileNotFoundError, DamagedCheckpointError, ValueError: see `Checkpointer.restore`.
+        ValueError: several processes do not see the same checkpoints.
     """
-    if step is None and checkpointer.latest_step() is None:
+    latest = checkpointer.latest_step()
+    _check_shared(checkpointer.directory, latest)
+    if step is None and latest is None:
         return state, int(jax.device_get(state.step))
     restored = checkpointer.restore(state, step)
     if step is not None:
@@ -239,12 +245,27 @@ def _due(step: int, every: int | None, last: bool) -> bool:
     return bool(last) or (every is not None and step % every == 0)
 
 
+def _check_shared(directory: Path, latest: int | None) -> None:
+    """Raises ValueError unless the newest step in the directory is the same for all processes."""
+    found = multihost_utils.process_allgather(np.int32(-1 if latest is None else latest))
+    if np.any(found != found.flat[0]):
+        seen = [None if step < 0 else int(step) for step in found]
+        raise ValueError(
+            f"the newest checkpoint in {directory} is not the same for all processes, which find the steps {seen}: "
+            f"use a directory on a file system that all of them share"
+        )
+
+
 def _batch_size(batch: Any) -> int:
+    """Examples of the global batch."""
     leaves = jax.tree.leaves(batch)
-    return np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else 0
+    if not leaves or not np.ndim(leaves[0]):
+        return 0
+    is_global = isinstance(leaves[0], jax.Array) and not leaves[0].is_fully_addressable
+    return np.shape(leaves[0])[0] * (1 if is_global else jax.process_count())
 
 
 def _ids(batch: Any) -> list | None:
     if not isinstance(batch, Mapping) or "id" not in batch:
         return None
-    return np.asarray(batch["id"]).ravel().tolist()
+    return multihost_utils.process_allgather(batch["id"], tiled=True).ravel().tolist()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental import multihost_utils
 
 PACKAGES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 MISSING = "nothing"
@@ -62,6 +63,7 @@ def open_run(
             f"working directory {path} is not empty and holds no run (no config.json): give a new or empty directory"
         )
     run = RunDirectory(path, path / "checkpoints", path / "images", started_before)
+    multihost_utils.sync_global_devices("all processes have found the directory as it was")
     if jax.process_index() == 0:
         path.mkdir(parents=True, exist_ok=True)
         _write_json(file, config)  # first: it is what makes the directory a run's, should the process die here

@@ -1,11 +1,17 @@
-"""Where arrays live: a mesh of devices with the axes ("data", "fsdp") and the rules that place a state on it."""
+"""Where arrays live: a mesh of devices with the axes ("data", "fsdp") and the rules that place a state on it.
+
+With several processes a mesh spans the devices of all of them. An array on it is made by every process at the same
+time, each of which fills its own devices; what is asked of several processes here must be called by each of them.
+"""
 
 import math
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.train.state import Adversary, TrainState
@@ -84,8 +90,48 @@ def state_sharding(state: TrainState, mesh: Mesh, *, min_size: int = 2**16) -> T
 
 
 def shard_state(state: TrainState, mesh: Mesh, *, min_size: int = 2**16) -> TrainState:
-    """The state placed on the mesh by `state_sharding`."""
-    return jax.device_put(state, state_sharding(state, mesh, min_size=min_size))
+    """The state placed on the mesh by `state_sharding`; see `place`."""
+    return place(state, state_sharding(state, mesh, min_size=min_size))
+
+
+def place(tree: PyTree, targets: PyTree) -> PyTree:
+    """The arrays where their shardings say, also on devices of other processes.
+
+    Args:
+        tree: NumPy arrays, arrays on devices of this process, which each process has whole, or global arrays.
+        targets: a tree of `NamedSharding` over one set of devices.
+
+    Raises:
+        ValueError: an array that each process has whole is not the same in all of them.
+    """
+    if all(target.is_fully_addressable for target in jax.tree.leaves(targets)):
+        return jax.device_put(tree, targets)
+    check_same(tree)
+
+    def put(leaf, target):
+        if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            return jax.device_put(leaf, target)
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(value.shape, target, lambda index: value[index])
+
+    return jax.tree.map(put, tree, targets)
+
+
+def gather(tree: PyTree) -> PyTree:
+    """The arrays whole on devices of this process, whatever processes they are shared between.
+
+    Args:
+        tree: arrays; what lies on this process's devices already is left alone.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    shared = [i for i, leaf in enumerate(leaves) if not (_is_local(leaf) or leaf.is_fully_replicated)]
+    if shared:
+        everywhere = NamedSharding(leaves[shared[0]].sharding.mesh, PartitionSpec())
+        copies = jax.jit(_identity, out_shardings=everywhere)([leaves[i] for i in shared])
+        leaves = [*leaves]
+        for i, copy in zip(shared, copies, strict=True):
+            leaves[i] = copy
+    return structure.unflatten(leaf if _is_local(leaf) else leaf.addressable_data(0) for leaf in leaves)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -97,7 +143,7 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """The batch placed on the mesh, its first dimension divided over all devices.
 
     Args:
-        batch: a tree of arrays [B, ...]; with several processes, NumPy arrays are this process's part of the batch.
+        batch: a tree of arrays [B, ...]; with several processes, arrays that are not global are this process's part.
         mesh: of `make_mesh`.
 
     Returns:
@@ -109,20 +155,20 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """
     target = batch_sharding(mesh)
 
-    def place(path, leaf):
+    def divide(path, leaf):
         if isinstance(leaf, jax.Array) and leaf.sharding == target:
             return leaf
         leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         if leaf.dtype.kind in "OUST":
             name = jax.tree_util.keystr(path)
             raise TypeError(f"batch{name} holds {leaf.dtype}, which no device can hold: drop it or tokenize it first")
-        if jax.process_count() > 1 and not isinstance(leaf, jax.Array):
+        if _is_local(leaf) and not target.is_fully_addressable:
             check_divisible(leaf, len(mesh.local_devices), f"this process's devices of mesh {dict(mesh.shape)}")
-            return jax.make_array_from_process_local_data(target, leaf)
+            return jax.make_array_from_process_local_data(target, np.asarray(leaf))
         check_divisible(leaf, mesh.size, f"devices of mesh {dict(mesh.shape)}")
         return jax.device_put(leaf, target)
 
-    return jax.tree_util.tree_map_with_path(place, batch)
+    return jax.tree_util.tree_map_with_path(divide, batch)
 
 
 def check_divisible(leaf: Any, devices: int, what: str) -> None:
@@ -135,3 +181,24 @@ def check_divisible(leaf: Any, devices: int, what: str) -> None:
             f"a batch of {size} examples does not divide over the {devices} {what}: set the batch size to {fix} "
             f"(a multiple of {devices}), drop the last incomplete batch, or use fewer devices"
         )
+
+
+def check_same(tree: PyTree) -> None:
+    """Raises ValueError where processes hold different values, which would train on as different models."""
+    local = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_local(leaf)]
+    sums = np.array([zlib.crc32(np.asarray(leaf).tobytes()) for _, leaf in local], np.uint32)
+    differing = np.flatnonzero(np.any(np.asarray(multihost_utils.process_allgather(sums)) != sums, axis=0))
+    if differing.size:
+        name = jax.tree_util.keystr(local[differing[0]][0], simple=True, separator="/")
+        raise ValueError(
+            f"the {jax.process_count()} processes hold different values of {name}: start all of them with the same "
+            f"configuration, seed and weights"
+        )
+
+
+def _is_local(leaf: Any) -> bool:
+    return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+
+
+def _identity(tree: PyTree) -> PyTree:
+    return tree

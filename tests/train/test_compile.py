@@ -1,3 +1,5 @@
+"""Compiled steps on many devices, and where their arrays lie."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,6 +91,20 @@ def test_the_compiled_step_donates_its_state():
     state, _ = keeping(toy.make_state(optimizer), next(toy.Batches()))
     keeping(state, next(toy.Batches()))
     assert not state.params["encoder"]["kernel"].is_deleted()
+
+
+@pytest.mark.parametrize("mode", ["fresh", "placed", "pmap"])
+def test_an_average_that_starts_as_the_parameters_themselves_can_be_donated(mode):
+    optimizer, one = optax.adam(1e-2), jax.devices()[:1]
+    state = toy.make_state(optimizer)
+    expected, _ = jax.jit(toy.make_step())(state, next(toy.Batches()))
+    if mode == "pmap":
+        step, state = pmap_step(toy.make_step(axis_name="data"), devices=one), replicate(state, one)
+    else:
+        mesh = make_mesh(devices=one)
+        step, state = compile_step(toy.make_step(), mesh), shard_state(state, mesh) if mode == "placed" else state
+    state, _ = step(state._replace(ema_params=state.params), next(toy.Batches()))
+    toy.assert_close(unreplicate(state) if mode == "pmap" else state, expected)
 
 
 def test_a_large_array_is_shared_along_its_longest_dimension_that_divides():

@@ -1,3 +1,5 @@
+"""One step of a generator and its discriminator."""
+
 import functools
 from functools import partial
 

@@ -1,3 +1,5 @@
+"""The training loop: records, checkpoints, signals, and runs that are resumed."""
+
 import json
 import os
 import signal

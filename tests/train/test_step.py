@@ -1,10 +1,12 @@
+"""One pure training step, compared with NumPy."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxgen.train import init_state, make_schedule, make_train_step
+from jaxgen.train import init_adversary, init_state, make_schedule, make_train_step
 from tests.train import toy
 
 
@@ -112,6 +114,14 @@ def test_the_initial_state_shares_no_memory_with_what_it_was_made_from():
     state = init_state(params, {}, optax.adam(1e-3), ema=True)
     jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)(state)
     np.testing.assert_array_equal(params["decoder"]["bias"], np.zeros(toy.WIDTH))
+
+
+def test_one_array_in_all_parts_of_an_initial_state_becomes_as_many():
+    x, optimizer = jnp.ones(3), optax.adam(1e-3)
+    state = init_state({"a": x, "b": x}, {"a": x, "b": x}, optimizer, ema=True)
+    state = state._replace(adversary=init_adversary({"a": x, "b": x}, (x, x), optimizer))
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in (x, *jax.tree.leaves(state))]
+    assert len(set(pointers)) == len(pointers)
 
 
 @pytest.mark.parametrize("kwargs, message", [
