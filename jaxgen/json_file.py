@@ -1,8 +1,11 @@
-"""JSON objects out of files that others wrote, or that may be damaged."""
+"""JSON objects out of files that others wrote, or that may be damaged; and such that say whether they are."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+CHECKSUM = "checksum"
 
 
 def parse_object(content: bytes, source: Any) -> dict[str, Any]:
@@ -32,3 +35,34 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r} stands twice in one object")
     return found
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What to write of an object so that `unsealed` tells whether any of its values has changed since.
+
+    Raises:
+        ValueError: it has a key "checksum" of its own.
+        TypeError: JSON cannot hold it.
+    """
+    if CHECKSUM in content:
+        raise ValueError(f"the key {CHECKSUM!r} is taken by the checksum of the others: give it another name")
+    return {**content, CHECKSUM: _checksum(content)}
+
+
+def unsealed(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The object that `sealed` was given.
+
+    Raises:
+        ValueError: it has no checksum, or its values are not those that were written.
+    """
+    content = {key: value for key, value in found.items() if key != CHECKSUM}
+    if CHECKSUM not in found:
+        raise ValueError(f"it has no {CHECKSUM!r}, so an earlier version or another program wrote it")
+    if found[CHECKSUM] != _checksum(content):
+        raise ValueError(f"its values are not those that were written ({CHECKSUM})")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of the values, however the file spaces and orders them."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

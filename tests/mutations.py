@@ -49,6 +49,15 @@ def mutated_json(rng, content):
     return json.dumps(tree).encode()
 
 
+def outcome(names, read):
+    """What `read` gives, or None where it raises what is documented: an error that has all of `names` in its words."""
+    try:
+        return read()
+    except (ValueError, OSError) as error:
+        assert all(name in str(error) for name in names), f"{type(error).__name__} does not name {names}: {error}"
+        return None
+
+
 def _places(tree):
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         yield tree, key
