@@ -20,6 +20,9 @@ CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 # What diffusers' training notes beside a moving average of the weights.
 NOTES = {"decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"}
 
+# Of the entries with few values that can be honoured, those that may be a list of one per level.
+PER_LEVEL = {"only_cross_attention"}
+
 # The function of jaxgen.interop that loads each class.
 LOADERS = {"UNet2DModel": "load_unet", "UNet2DConditionModel": "load_unet",
            "VQModel": "load_autoencoder", "AutoencoderKL": "load_autoencoder"}
@@ -104,7 +107,7 @@ def complete_entries(
     check_kinds(name, result)
     for entry, allowed in values[name].items():
         given = result[entry]
-        if isinstance(given, list | tuple) and given and all(value == given[0] for value in given):
+        if entry in PER_LEVEL and isinstance(given, list) and given and all(value == given[0] for value in given):
             given = given[0]
         if given not in allowed:
             raise unsupported(name, entry, result[entry], ours, " or ".join(map(repr, allowed)))

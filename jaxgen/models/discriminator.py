@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxgen.conv import conv
 from jaxgen.errors import unknown_name
 from jaxgen.models.blocks import Norm
+from jaxgen.models.checks import check_attributes
 from jaxgen.models.conv_layer import Conv
 from jaxgen.quantize.codebook import AxisName, first_position, psum
 
@@ -83,6 +84,10 @@ class PatchDiscriminator(nn.Module):
     axis_name: AxisName = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self, layers=0)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w 1"]:
@@ -217,6 +222,10 @@ class StyleDiscriminator(nn.Module):
     axis_name: AxisName = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self, group_size=0)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B"]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from jaxgen.diffusion import Schedule
+from jaxgen.models.checks import check_counts
 from jaxgen.models.diffusion import DiffusionModel
 from jaxgen.models.kl_autoencoder import KLAutoencoder
 from jaxgen.models.vqvae import VQVAE
@@ -53,7 +54,7 @@ def latent_diffusion(
     Returns:
         A `LatentDiffusion`. `latents` raises ValueError for pictures whose latents have another shape.
     """
-    shape = tuple(shape)
+    shape = check_counts("shape", shape, length=3)
 
     def init(key, image_shape):
         state = {"autoencoder": autoencoder.init(key, image_shape), "deviation": jnp.ones(())}
