@@ -80,7 +80,7 @@ class Encoder(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_attributes(self, attention_levels=0)
+        check_attributes(self, num_res_blocks=0, attention_levels=0)
         super().__post_init__()
 
     @nn.compact
@@ -132,7 +132,7 @@ class Decoder(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_attributes(self, attention_levels=0)
+        check_attributes(self, num_res_blocks=0, attention_levels=0)
         super().__post_init__()
 
     @nn.compact

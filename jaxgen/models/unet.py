@@ -111,7 +111,7 @@ class UNet(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_attributes(self, num_classes=0)
+        check_attributes(self, layers=0, num_classes=0)
         super().__post_init__()
 
     @nn.compact

@@ -30,7 +30,8 @@ NEEDED = {Encoder: {"latent_channels": 4}, Decoder: {"image_channels": 3}, Trans
           ConvClassifier: {"num_classes": 10}}
 NETWORKS = (Encoder, Decoder, UNet, DiT, Transformer, TextEncoder, ConvClassifier, PatchDiscriminator,
             StyleDiscriminator)
-MAY_BE_ZERO = {(UNet, "num_classes"), (DiT, "num_classes"), (Transformer, "num_classes"),
+MAY_BE_ZERO = {(Encoder, "num_res_blocks"), (Decoder, "num_res_blocks"), (UNet, "layers"),
+               (UNet, "num_classes"), (DiT, "num_classes"), (Transformer, "num_classes"),
                (PatchDiscriminator, "layers"), (StyleDiscriminator, "group_size")}
 COUNTS = (int, int | None, int | tuple[int, ...])
 LISTS = (tuple[int, ...], int | tuple[int, ...])
