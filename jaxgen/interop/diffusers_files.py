@@ -54,7 +54,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def naming(file: Path) -> Iterator[None]:
+def naming(file: str | Path) -> Iterator[None]:
     """Errors of what is made from a file's content, which begin with its path."""
     try:
         yield
