@@ -1,4 +1,4 @@
-"""Files that PyTorch and diffusers write are read with their values: float8, and variants in one file and in several."""
+"""Files that PyTorch and diffusers write are read with their values: float8, and variants, also of several files."""
 
 import json
 
