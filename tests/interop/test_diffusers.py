@@ -245,6 +245,9 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
     wrong = np.zeros((8, 4, 3, 3))
     fails({**tensors, "conv_in.weight": wrong},
           r"wrong shape: conv_in\.weight \(found \[8, 4, 3, 3\], wanted \[8, 3, 3, 3\]\)")
+    for dtype in (np.int64, np.complex64, bool):
+        fails({**tensors, "conv_in.bias": np.zeros(8, dtype)},
+              rf"not floating point: conv_in\.bias \({np.dtype(dtype)}\)")
     fails({f"module.{n}": t for n, t in tensors.items()},
           r"missing: conv_in\.bias \[8\],.* and \d+ more; unexpected: module\.conv_in.* and \d+ more")
 
