@@ -16,7 +16,7 @@ from jaxgen.errors import unknown_name
 from jaxgen.interop.diffusers_config import complete, unet_arguments
 from jaxgen.interop.diffusers_export import unet_config
 from jaxgen.interop.diffusers_files import CONFIG, WEIGHTS, find, naming, read_config, read_weights
-from jaxgen.interop.diffusers_schedule import from_scheduler_config, network_steps, read_scheduler_config
+from jaxgen.interop.diffusers_schedule import load_schedule, network_steps, read_scheduler_config
 from jaxgen.interop.diffusers_weights import LAYOUT, expected_params, inputs_of
 from jaxgen.interop.safetensors import write_safetensors
 from jaxgen.interop.state_dict import to_params, to_tensors
@@ -125,7 +125,7 @@ def load_denoiser(directory: str | Path, *, dtype: Any = None, variant: str | No
             not have the channels of its input (variances beside it, or a masked picture's as further input).
     """
     config = read_scheduler_config(directory)
-    schedule, kind = from_scheduler_config(config)
+    schedule, kind = load_schedule(directory)
     unet = load_unet(directory, dtype=dtype, variant=variant)
     channels = unet.config["in_channels"], unet.config["out_channels"]
     if channels[0] != channels[1]:

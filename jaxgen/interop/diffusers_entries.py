@@ -1,4 +1,4 @@
-"""What the entries of diffusers' `config.json` hold: a number that is text, or NaN, is an error when it is read."""
+"""What the entries of diffusers' configurations hold: a number that is text, or NaN, is an error when it is read."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ NULL = Kind("null", lambda value: value is None)
 NAME = Kind("a name", lambda value: isinstance(value, str))
 NUMBER = _number("a number from -1e9 to 1e9", lambda value: -1e9 <= value <= 1e9)
 POSITIVE = _number("a number above 0, at most 1e9", lambda value: 0 < value <= 1e9)
+BETA = _number("a number above 0, at most 1", lambda value: 0 < value <= 1)
 KINDS = {
     **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "num_vq_embeddings"), SIZE),
     **dict.fromkeys(("norm_num_groups", "attn_norm_num_groups", "num_class_embeds", "time_embedding_dim",
@@ -51,12 +52,22 @@ KINDS = {
     "dropout": _number("a number from 0 to below 1", lambda value: 0 <= value < 1),
     "freq_shift": _number("a number from 0 to below 2", lambda value: 0 <= value < 2),
     "shift_factor": _either(NUMBER, NULL),
+    "_class_name": NAME,
 }
-"""Of the entries that are taken as they are; the others have no effect, or a few values that can be honoured."""
+"""Of a model's entries that are taken as they are; the others have no effect, or a few values that can be honoured."""
+
+SCHEDULER_KINDS = {
+    "num_train_timesteps": _count(10**6), "trained_betas": _either(_several(NUMBER), NULL),
+    **dict.fromkeys(("beta_start", "beta_end"), BETA),
+    **dict.fromkeys(("_class_name", "beta_schedule", "prediction_type"), NAME),
+    "rescale_betas_zero_snr": FLAG, "shift": POSITIVE,
+}
+"""The same of a scheduler's."""
 
 
-def check_kinds(name: str, config: Mapping[str, Any]) -> None:
-    """Raises ValueError at the first entry of the class `name` that holds something else than such entries do."""
+def check_kinds(config: Mapping[str, Any], kinds: Mapping[str, Kind] = KINDS) -> None:
+    """Raises ValueError at the first entry that holds something else than such entries do."""
+    name = config.get("_class_name")
     for entry, value in config.items():
-        if entry in KINDS and not KINDS[entry].holds(value):
-            raise ValueError(f"{name} has {entry}={value!r:.200}, but {entry} must be {KINDS[entry].words}")
+        if entry in kinds and not kinds[entry].holds(value):
+            raise ValueError(f"{name} has {entry}={value!r:.200}, but {entry} must be {kinds[entry].words}")

@@ -92,8 +92,7 @@ def complete_entries(
             cannot be honoured.
     """
     name = config.get("_class_name")
-    if not isinstance(name, str):
-        raise ValueError(f"_class_name must be a string, one of {', '.join(map(repr, defaults))}; got {name!r}")
+    check_kinds(config)
     if name not in defaults and name in LOADERS:
         raise ValueError(f"_class_name {name!r} is not one of {', '.join(map(repr, defaults))}: load it with "
                          f"jaxgen.interop.{LOADERS[name]}")
@@ -104,7 +103,6 @@ def complete_entries(
         if entry not in defaults[name] and not entry.startswith("_") and entry not in NOTES and value is not None:
             raise ValueError(f"{name} has an entry {entry}={value!r} that is not known here: the result could be wrong")
     result = {**defaults[name], **config}
-    check_kinds(name, result)
     for entry, allowed in values[name].items():
         given = result[entry]
         if entry in PER_LEVEL and isinstance(given, list) and given and all(value == given[0] for value in given):

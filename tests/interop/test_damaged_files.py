@@ -13,6 +13,7 @@ from jaxgen.interop import (
     diffusers,
     diffusers_autoencoder,
     load_autoencoder,
+    load_schedule,
     load_unet,
     read_safetensors,
     write_safetensors,
@@ -33,6 +34,13 @@ TENSORS = {
     "half": RNG.normal(size=3).astype(ml_dtypes.bfloat16), "truth": np.array([True, False, True]),
     "quarter": RNG.normal(size=(3, 1)).astype(ml_dtypes.float8_e4m3fn), "one": np.float64(3),
 }
+
+SCHEDULES = (
+    {"_class_name": "DDPMScheduler", "num_train_timesteps": 10, "beta_start": 0.1, "beta_end": 0.2,
+     "beta_schedule": "linear", "prediction_type": "epsilon", "rescale_betas_zero_snr": False},
+    {"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2, 0.4], "prediction_type": "v_prediction"},
+    {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0},
+)
 
 
 def mutated_safetensors(rng, content):
@@ -111,10 +119,24 @@ def mutate_config_and_find_shapes(directory, count, seed):
     return counts
 
 
-MUTATE = {"config": mutate_config, "safetensors": mutate_safetensors, "index": mutate_index}
+def mutate_schedule(directory, count, seed):
+    """A schedule that is accepted has a time for each level of noise: its entries were numbers, in their ranges."""
+    rng, file, counts = np.random.default_rng(seed), directory / "scheduler_config.json", Counter()
+    originals = [json.dumps(config).encode() for config in SCHEDULES]
+    for _ in range(count):
+        mutate = mutated_bytes if rng.integers(2) else mutated_json
+        file.write_bytes(mutate(rng, originals[rng.integers(len(originals))]))
+        found = outcome((str(file),), lambda: load_schedule(directory))
+        counts["refused" if found is None else "read"] += 1
+        assert found is None or np.isfinite(found.schedule.time(1.0))
+    return counts
 
 
-@pytest.mark.parametrize("kind, count", [("safetensors", 700), ("index", 300), ("config", 400)])
+MUTATE = {"config": mutate_config, "schedule": mutate_schedule, "safetensors": mutate_safetensors,
+          "index": mutate_index}
+
+
+@pytest.mark.parametrize("kind, count", [("safetensors", 700), ("index", 300), ("config", 400), ("schedule", 60)])
 def test_mutated_files_are_read_as_they_are_or_refused_by_name(tmp_path, kind, count):
     counts = MUTATE[kind](tmp_path, count, seed=0)
     assert counts["read"] and counts["refused"] > count / 2

@@ -206,7 +206,8 @@ def test_entries_of_conditional_models_that_cannot_be_honoured_are_named(entries
     ({"dropout": 1.5}, "dropout=1.5, but dropout must be a number from 0 to below 1"),
     ({"flip_sin_to_cos": "false"}, "flip_sin_to_cos='false', but flip_sin_to_cos must be true or false"),
     ({"num_class_embeds": "10"}, "num_class_embeds='10', but"), ({"class_embed_type": [None]}, "class_embed_type="),
-    ({"mid_block_scale_factor": 0}, "mid_block_scale_factor=0, but"), ({"_class_name": ["UNet2DModel"]}, "_class_name"),
+    ({"mid_block_scale_factor": 0}, "mid_block_scale_factor=0, but"),
+    ({"_class_name": ["UNet2DModel"]}, r"_class_name=\['UNet2DModel'\], but _class_name must be a name"),
 ])
 def test_entries_of_another_type_are_named_when_the_file_is_read(entries, message, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config_of(UNet(**TINY)), **entries}))
