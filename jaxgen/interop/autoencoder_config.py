@@ -56,7 +56,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         raise unsupported(name, "out_channels", config["out_channels"], "autoencoder",
                           f"in_channels = {config['in_channels']}")
     groups = config["norm_num_groups"]
-    if not isinstance(groups, int) or groups < 1 or any(features % groups for features in channels):
+    if groups is None or any(features % groups for features in channels):
         raise unsupported(name, "norm_num_groups", groups, "autoencoder", f"a divisor of all channels {channels}")
     if not isinstance(config["layers_per_block"], int):
         raise unsupported(name, "layers_per_block", config["layers_per_block"], "autoencoder", "one number")

@@ -15,10 +15,10 @@ from jaxgen import diffusion
 from jaxgen.errors import unknown_name
 from jaxgen.interop.diffusers_config import complete, unet_arguments
 from jaxgen.interop.diffusers_export import unet_config
-from jaxgen.interop.diffusers_files import CONFIG, WEIGHTS, find, read_config
-from jaxgen.interop.diffusers_schedule import from_scheduler_config, network_steps, read_scheduler_config
+from jaxgen.interop.diffusers_files import CONFIG, WEIGHTS, find, naming, read_config, read_weights
+from jaxgen.interop.diffusers_schedule import load_schedule, network_steps, read_scheduler_config
 from jaxgen.interop.diffusers_weights import LAYOUT, expected_params, inputs_of
-from jaxgen.interop.safetensors import read_safetensors, write_safetensors
+from jaxgen.interop.safetensors import write_safetensors
 from jaxgen.interop.state_dict import to_params, to_tensors
 from jaxgen.models.unet import UNet
 
@@ -42,7 +42,7 @@ class LoadedDenoiser(NamedTuple):
     unet: LoadedUNet
 
 
-def load_unet(directory: str | Path, *, dtype: Any = None) -> LoadedUNet:
+def load_unet(directory: str | Path, *, dtype: Any = None, variant: str | None = None) -> LoadedUNet:
     """A UNet2DModel or UNet2DConditionModel of diffusers.
 
         model, params, config = load_unet("ddpm-cifar10-32")
@@ -56,6 +56,7 @@ def load_unet(directory: str | Path, *, dtype: Any = None) -> LoadedUNet:
         dtype: of parameters and computation, for example bfloat16; None for float32, to which weights in half
             precision are widened. Fourier frequencies stay float32. (`model.clone(dtype=...)` changes the computation
             alone.)
+        variant: of the weights' files, for example "fp16" for `diffusion_pytorch_model.fp16.safetensors`.
 
     Returns:
         `LoadedUNet(model, params, config)`; the parameters are on the default device.
@@ -66,13 +67,15 @@ def load_unet(directory: str | Path, *, dtype: Any = None) -> LoadedUNet:
             the entry or the tensors.
     """
     file = find(directory, CONFIG, "unet")
-    config = complete(read_config(file))
-    arguments, inputs = unet_arguments(config)
     param_dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
-    model = UNet(**arguments, dtype=None if dtype is None else param_dtype, param_dtype=param_dtype)
-    tensors = read_safetensors(file.with_name(WEIGHTS), dtype=None)
-    params = to_params(tensors, expected_params(model, inputs), str(file.with_name(WEIGHTS)), LAYOUT)
-    return LoadedUNet(model, params, config)
+    config = read_config(file)
+    with naming(file):
+        config = complete(config)
+        arguments, inputs = unet_arguments(config)
+        model = UNet(**arguments, dtype=None if dtype is None else param_dtype, param_dtype=param_dtype)
+        expected = expected_params(model, inputs)
+    tensors, source = read_weights(file, variant)
+    return LoadedUNet(model, to_params(tensors, expected, source, LAYOUT), config)
 
 
 def save_unet(directory: str | Path, model: UNet, params: PyTree, *, sample_size: Any = None) -> None:
@@ -99,7 +102,7 @@ def save_unet(directory: str | Path, model: UNet, params: PyTree, *, sample_size
     (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def load_denoiser(directory: str | Path, *, dtype: Any = None) -> LoadedDenoiser:
+def load_denoiser(directory: str | Path, *, dtype: Any = None, variant: str | None = None) -> LoadedDenoiser:
     """A pipeline's U-Net and schedule as a denoiser for `jaxgen.diffusion.sample`.
 
         denoiser, schedule, unet = load_denoiser("stable-diffusion-v1-5")
@@ -112,7 +115,7 @@ def load_denoiser(directory: str | Path, *, dtype: Any = None) -> LoadedDenoiser
 
     Args:
         directory: of the pipeline; see `load_unet` and `load_schedule`.
-        dtype: see `load_unet`.
+        dtype, variant: see `load_unet`.
 
     Returns:
         `LoadedDenoiser(denoiser, schedule, unet)`.
@@ -122,8 +125,8 @@ def load_denoiser(directory: str | Path, *, dtype: Any = None) -> LoadedDenoiser
             not have the channels of its input (variances beside it, or a masked picture's as further input).
     """
     config = read_scheduler_config(directory)
-    schedule, kind = from_scheduler_config(config)
-    unet = load_unet(directory, dtype=dtype)
+    schedule, kind = load_schedule(directory)
+    unet = load_unet(directory, dtype=dtype, variant=variant)
     channels = unet.config["in_channels"], unet.config["out_channels"]
     if channels[0] != channels[1]:
         raise ValueError(

@@ -16,8 +16,8 @@ from jaxgen.interop.autoencoder_config import (
     with_convolutions,
 )
 from jaxgen.interop.autoencoder_names import diffusers_layout
-from jaxgen.interop.diffusers_files import CONFIG, WEIGHTS, find, read_config
-from jaxgen.interop.safetensors import read_safetensors, write_safetensors
+from jaxgen.interop.diffusers_files import CONFIG, WEIGHTS, find, naming, read_config, read_weights
+from jaxgen.interop.safetensors import write_safetensors
 from jaxgen.interop.state_dict import to_params, to_tensors
 from jaxgen.interop.vqgan_quantizer import published_vq
 from jaxgen.models.autoencoder import Decoder, Encoder
@@ -37,7 +37,7 @@ class LoadedAutoencoder(NamedTuple):
 
 
 def load_autoencoder(
-    directory: str | Path, *, dtype: Any = None, beta: float = 0.25, legacy: bool = True
+    directory: str | Path, *, dtype: Any = None, beta: float = 0.25, legacy: bool = True, variant: str | None = None
 ) -> LoadedAutoencoder:
     """A VQModel or AutoencoderKL of diffusers.
 
@@ -58,6 +58,7 @@ def load_autoencoder(
             precision are widened. A codebook stays float32.
         beta: of a VQModel's loss, where it goes on training; its configuration does not tell.
         legacy: weigh the codebook's term by beta and not the commitment, see `published_vq`, as VQModel does.
+        variant: of the weights' files, for example "fp16" for `diffusion_pytorch_model.fp16.safetensors`.
 
     Returns:
         `LoadedAutoencoder(model, variables, config)`; the parameters are on the default device.
@@ -68,18 +69,20 @@ def load_autoencoder(
             entry, or the tensors and both shapes.
     """
     file = find(directory, CONFIG, "vae", "vqvae")
-    config = complete(read_config(file))
     types = computing_types(dtype)
-    encoder = Encoder(**encoder_arguments(config), **types)
-    decoder = Decoder(**decoder_arguments(config), **types)
-    if config["_class_name"] == KL:
-        model = kl_autoencoder(encoder, decoder, scale=config["scaling_factor"], shift=config["shift_factor"] or 0.0)
-    else:
-        model = vqvae(encoder, decoder, published_vq(config["num_vq_embeddings"], beta=beta, legacy=legacy))
-    layout = diffusers_layout(len(encoder.multipliers))
-    tensors = read_safetensors(file.with_name(WEIGHTS), dtype=None)
-    expected = expected_params(model, config["in_channels"])
-    params = to_params(tensors, expected, str(file.with_name(WEIGHTS)), layout)
+    config = read_config(file)
+    with naming(file):
+        config = complete(config)
+        encoder = Encoder(**encoder_arguments(config), **types)
+        decoder = Decoder(**decoder_arguments(config), **types)
+        if config["_class_name"] == KL:
+            scale, shift = config["scaling_factor"], config["shift_factor"] or 0.0
+            model = kl_autoencoder(encoder, decoder, scale=scale, shift=shift)
+        else:
+            model = vqvae(encoder, decoder, published_vq(config["num_vq_embeddings"], beta=beta, legacy=legacy))
+        expected = expected_params(model, config["in_channels"])
+    tensors, source = read_weights(file, variant)
+    params = to_params(tensors, expected, source, diffusers_layout(len(encoder.multipliers)))
     return LoadedAutoencoder(model, Variables(params, {}), config)
 
 

@@ -100,8 +100,8 @@ def unet_arguments(config: Mapping[str, Any]) -> tuple[dict[str, Any], Inputs]:
             f"block_out_channels {channels}, down_block_types {down} and up_block_types {up} must have the same length"
         )
     groups, shift = config["norm_num_groups"], config["resnet_time_scale_shift"]
-    if groups is None:
-        raise _unsupported(name, "norm_num_groups", groups, "a number")
+    if groups is None or any(features % groups for features in channels):
+        raise _unsupported(name, "norm_num_groups", groups, f"a divisor of all channels {channels}")
     if config["time_embedding_dim"] not in (None, 4 * channels[0]):
         wanted = f"None or 4 * block_out_channels[0] = {4 * channels[0]}"
         raise _unsupported(name, "time_embedding_dim", config["time_embedding_dim"], wanted)

@@ -4,16 +4,24 @@ A configuration lies in a model's directory, or in a sub-folder of a pipeline's.
 on inference, or is an error: none is passed over.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxgen.errors import unknown_name
+from jaxgen.interop.diffusers_entries import check_kinds
+from jaxgen.interop.safetensors import read_safetensors
+from jaxgen.json_file import parse_object
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 # What diffusers' training notes beside a moving average of the weights.
 NOTES = {"decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"}
+
+# Of the entries with few values that can be honoured, those that may be a list of one per level.
+PER_LEVEL = {"only_cross_attention"}
 
 # The function of jaxgen.interop that loads each class.
 LOADERS = {"UNet2DModel": "load_unet", "UNet2DConditionModel": "load_unet",
@@ -39,15 +47,30 @@ def read_config(file: Path) -> dict[str, Any]:
     """The content of a JSON file.
 
     Raises:
+        OSError: it cannot be read.
         ValueError: it holds no object.
     """
+    return parse_object(file.read_bytes(), file)
+
+
+@contextmanager
+def naming(file: str | Path) -> Iterator[None]:
+    """Errors of what is made from a file's content, which begin with its path."""
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        yield
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} must hold an object {{...}}, got {type(config).__name__}")
-    return config
+        raise ValueError(f"{file}: {error}") from error
+
+
+def read_weights(config: Path, variant: str | None) -> tuple[dict[str, np.ndarray], str]:
+    """The tensors beside a `config.json`, as they are stored, and what errors call them.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: see `jaxgen.interop.read_safetensors`.
+    """
+    path = config.with_name(WEIGHTS)
+    source = str(path) if variant is None else f"{path} (variant {variant})"
+    return read_safetensors(path, dtype=None, variant=variant), source
 
 
 def complete_entries(
@@ -65,9 +88,11 @@ def complete_entries(
         ours: the network here that would have to, for the error.
 
     Raises:
-        ValueError: it is of another class, or has an entry that is unknown or cannot be honoured.
+        ValueError: it is of another class, or has an entry that is unknown, of another type than such entries are, or
+            cannot be honoured.
     """
     name = config.get("_class_name")
+    check_kinds(config)
     if name not in defaults and name in LOADERS:
         raise ValueError(f"_class_name {name!r} is not one of {', '.join(map(repr, defaults))}: load it with "
                          f"jaxgen.interop.{LOADERS[name]}")
@@ -80,7 +105,7 @@ def complete_entries(
     result = {**defaults[name], **config}
     for entry, allowed in values[name].items():
         given = result[entry]
-        if isinstance(given, list | tuple) and given and all(value == given[0] for value in given):
+        if entry in PER_LEVEL and isinstance(given, list) and given and all(value == given[0] for value in given):
             given = given[0]
         if given not in allowed:
             raise unsupported(name, entry, result[entry], ours, " or ".join(map(repr, allowed)))

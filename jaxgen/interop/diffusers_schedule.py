@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from jaxgen import diffusion
 from jaxgen.diffusion import Schedule
 from jaxgen.errors import unknown_name
-from jaxgen.interop.diffusers_files import find, read_config
+from jaxgen.interop.diffusers_entries import SCHEDULER_KINDS, check_kinds
+from jaxgen.interop.diffusers_files import find, naming, read_config
 
 FILE = "scheduler_config.json"
 DDPM_BETAS, SMALL_BETAS = (1e-4, 0.02, "linear"), (0.00085, 0.012, "linear")
@@ -60,12 +61,18 @@ def load_schedule(directory: str | Path) -> LoadedSchedule:
         FileNotFoundError: there is no such file; says what was looked for.
         ValueError: a class or an entry that is not supported; names it.
     """
-    return from_scheduler_config(read_scheduler_config(directory))
+    config = read_scheduler_config(directory)
+    with naming(find(directory, FILE, "scheduler")):
+        return from_scheduler_config(config)
 
 
 def read_scheduler_config(directory: str | Path) -> dict[str, Any]:
-    """The content of the file; see `load_schedule`."""
-    return read_config(find(directory, FILE, "scheduler"))
+    """The content of the file, each entry of the type that it has there; see `load_schedule`."""
+    file = find(directory, FILE, "scheduler")
+    config = read_config(file)
+    with naming(file):
+        check_kinds(config, SCHEDULER_KINDS)
+    return config
 
 
 def from_scheduler_config(config: Mapping[str, Any]) -> LoadedSchedule:

@@ -17,11 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import safe_open
 
 from jaxgen.errors import unknown_name
 from jaxgen.interop.lpips_published import ARCHIVE, ARCHIVES, read_published
-from jaxgen.interop.safetensors import PICKLED, SUFFIX, read_safetensors, write_safetensors
+from jaxgen.interop.safetensors import PICKLED, read_safetensors, write_safetensors
+from jaxgen.interop.safetensors_file import SUFFIX, read_header
 from jaxgen.interop.state_dict import check_fit
 from jaxgen.losses.perceptual import ConvParams, LpipsParams
 
@@ -151,8 +151,7 @@ def _read(path: Path, net: str) -> LpipsParams:
                          f"inside. {_advice(net)}")
     tensors = read_safetensors(path, dtype=None)
     if path.suffix == SUFFIX and path.is_file():
-        with safe_open(path, framework="np") as opened:
-            expected = (opened.metadata() or {}).get(DIGEST)
+        expected = read_header(path).metadata.get(DIGEST)
         if expected is not None and expected != _digest(tensors):
             raise ValueError(f"{path} is damaged: its tensors are not those that were written. Delete it, and fetch or "
                              f"convert the weights again. {_advice(net)}")

@@ -42,7 +42,7 @@ def to_params(tensors: Mapping[str, np.ndarray], expected: PyTree, source: str, 
         jax arrays of the expected dtypes, on the default device.
 
     Raises:
-        ValueError: tensors are missing, left over or of the wrong shape; names them.
+        ValueError: tensors are missing, left over, of the wrong shape or not of floating point; names them.
     """
     flat = traverse_util.flatten_dict(expected)
     wanted = {layout.name(path): path for path in flat}
@@ -72,7 +72,7 @@ def to_tensors(params: PyTree, expected: PyTree, source: str, layout: Layout) ->
 def check_fit(
     tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int]], source: str, network: str
 ) -> None:
-    """Compares names and shapes.
+    """Compares names, shapes and kinds of numbers.
 
     Args:
         tensors: {name: array}.
@@ -81,7 +81,7 @@ def check_fit(
         network: what they are for, for the error.
 
     Raises:
-        ValueError: tensors are missing, left over or of the wrong shape; names them, with both shapes.
+        ValueError: tensors are missing, left over, of the wrong shape (with both) or not of floating point; names them.
     """
     missing = [f"{name} {list(shapes[name])}" for name in sorted(set(shapes) - set(tensors))]
     left_over = [f"{name} {list(tensors[name].shape)}" for name in sorted(set(tensors) - set(shapes))]
@@ -89,9 +89,12 @@ def check_fit(
         f"{name} (found {list(tensors[name].shape)}, wanted {list(shapes[name])})"
         for name in sorted(set(tensors) & set(shapes)) if list(tensors[name].shape) != list(shapes[name])
     ]
+    other = [f"{name} ({tensor.dtype})" for name, tensor in sorted(tensors.items())
+             if name in shapes and not jnp.issubdtype(tensor.dtype, jnp.floating)]
     problems = [
         f"{what}: {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        for what, names in (("missing", missing), ("unexpected", left_over), ("wrong shape", wrong)) if names
+        for what, names in (("missing", missing), ("unexpected", left_over), ("wrong shape", wrong),
+                            ("not floating point", other)) if names
     ]
     if problems:
         raise ValueError(f"{source} does not fit {network}: {'; '.join(problems)}")

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 from jaxgen.interop.autoencoder_config import split_widths
 from jaxgen.interop.autoencoder_names import taming_layout
 from jaxgen.interop.diffusers_autoencoder import computing_types, expected_params
+from jaxgen.interop.diffusers_files import naming
 from jaxgen.interop.safetensors import read_safetensors
 from jaxgen.interop.state_dict import SHOWN, to_params
 from jaxgen.interop.vqgan_quantizer import published_vq
@@ -58,32 +59,33 @@ def load_taming_vqgan(
     source = str(path)
     tensors = {n: t for n, t in read_safetensors(path, dtype=None).items() if not n.startswith("loss.")}
     used = tensors.pop(USED, None)
-    shape = _shapes(tensors, source)
-    num_codes, dim = shape("quantize.embedding.weight", 2)
+    shape = _shapes(tensors)
     types = computing_types(dtype)
-    encoder = Encoder(latent_channels=dim, z_channels=shape("encoder.conv_out.weight", 4)[0],
-                      **_network(tensors, shape, "encoder.mid", "encoder.down"), **types)
-    decoder = Decoder(image_channels=shape("decoder.conv_out.weight", 4)[0],
-                      z_channels=shape("post_quant_conv.weight", 4)[0],
-                      **_network(tensors, shape, "decoder.mid", "decoder.up"), **types)
-    model = vqvae(encoder, decoder, published_vq(num_codes, beta=beta, legacy=legacy))
-    expected = expected_params(model, decoder.image_channels)
+    with naming(source):
+        num_codes, dim = shape("quantize.embedding.weight", 2)
+        encoder = Encoder(latent_channels=dim, z_channels=shape("encoder.conv_out.weight", 4)[0],
+                          **_network(tensors, shape, "encoder.mid", "encoder.down"), **types)
+        decoder = Decoder(image_channels=shape("decoder.conv_out.weight", 4)[0],
+                          z_channels=shape("post_quant_conv.weight", 4)[0],
+                          **_network(tensors, shape, "decoder.mid", "decoder.up"), **types)
+        model = vqvae(encoder, decoder, published_vq(num_codes, beta=beta, legacy=legacy))
+        expected = expected_params(model, decoder.image_channels)
     params = to_params(tensors, expected, source, taming_layout())
     return LoadedVQGAN(model, Variables(params, {}), None if used is None else _checked(used, num_codes, source))
 
 
-def _shapes(tensors: Mapping[str, np.ndarray], source: str) -> Callable[[str, int], tuple[int, ...]]:
-    """A function (name, rank) -> shape that refuses a tensor that is missing or of another rank."""
+def _shapes(tensors: Mapping[str, np.ndarray]) -> Callable[[str, int], tuple[int, ...]]:
+    """A function (name, rank) -> shape that refuses a tensor that is missing, empty or of another rank."""
 
     def shape(name: str, rank: int) -> tuple[int, ...]:
         if name not in tensors:
             beginning = name.split(".")[0]
             near = [other for other in sorted(tensors) if other.split(".")[0] == beginning][:SHOWN]
-            raise ValueError(f"{source} is no VQGAN of taming-transformers: it has no {name}; of the names that begin "
+            raise ValueError(f"no VQGAN of taming-transformers: it has no {name}; of the names that begin "
                              f"with {beginning!r} it has {near or 'none'}")
-        if tensors[name].ndim != rank:
-            raise ValueError(f"{source} is no VQGAN of taming-transformers: {name} must have {rank} axes, got shape "
-                             f"{list(tensors[name].shape)}")
+        if tensors[name].ndim != rank or not tensors[name].size:
+            raise ValueError(f"no VQGAN of taming-transformers: {name} must have {rank} axes, got shape "
+                             f"{list(tensors[name].shape)}, and none may have length 0")
         return tensors[name].shape
 
     return shape
@@ -92,14 +94,14 @@ def _shapes(tensors: Mapping[str, np.ndarray], source: str) -> Callable[[str, in
 def _network(tensors: Mapping[str, np.ndarray], shape: Callable, middle: str, levels: str) -> dict[str, Any]:
     """Arguments of `Encoder` or `Decoder`, from the names and shapes of the tensors under these two beginnings."""
 
-    def highest(beginning: str) -> int:
+    def numbers(beginning: str) -> int:
         found = (re.match(rf"{re.escape(beginning)}\.(\d+)\.", name) for name in tensors)
-        return max((int(match[1]) for match in found if match), default=0)
+        return len({match[1] for match in found if match}) or 1
 
-    count = 1 + highest(levels)
+    count = numbers(levels)
     channels, multipliers = split_widths(shape(f"{levels}.{i}.block.0.conv1.weight", 4)[0] for i in range(count))
     return {
-        "channels": channels, "multipliers": multipliers, "num_res_blocks": 1 + highest(f"{levels}.0.block"),
+        "channels": channels, "multipliers": multipliers, "num_res_blocks": numbers(f"{levels}.0.block"),
         "attention_levels": tuple(i for i in range(count) if f"{levels}.{i}.attn.0.q.weight" in tensors),
         "middle_attention": f"{middle}.attn_1.q.weight" in tensors,
     }

@@ -20,6 +20,7 @@ from jaxgen.models.blocks import (
     depth_to_space,
     space_to_depth,
 )
+from jaxgen.models.checks import check_attributes
 from jaxgen.models.conv_layer import Conv
 
 
@@ -78,6 +79,10 @@ class Encoder(nn.Module):
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
+    def __post_init__(self):
+        check_attributes(self, num_res_blocks=0, attention_levels=0)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w latent_channels"]:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -125,6 +130,10 @@ class Decoder(nn.Module):
     z_channels: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self, num_res_blocks=0, attention_levels=0)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, z: Float[Array, "B h w D"]) -> Float[Array, "B H W image_channels"]:

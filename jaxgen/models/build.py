@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen import diffusion, quantize
+from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
 from jaxgen.models.autoencoder import Decoder, Encoder
+from jaxgen.models.checks import check_counts, check_description
 from jaxgen.models.classifier import Classifier, ConvClassifier, classifier
 from jaxgen.models.diffusion import DiffusionModel, diffusion_model
 from jaxgen.models.discriminator import PatchDiscriminator, StyleDiscriminator
@@ -59,10 +61,7 @@ def build_quantizer(name: str, *, axis_name: str | None = None, **kwargs: Any) -
         raise unknown_name("quantizer", name, QUANTIZERS)
     function = QUANTIZERS[name]
     if "quantizer" in kwargs:
-        if not isinstance(kwargs["quantizer"], Mapping):
-            raise ValueError(f"quantizer {name!r} takes the description of one quantizer under 'quantizer', got "
-                             f"{kwargs['quantizer']!r}: levels that differ are for jaxgen.quantize.residual in Python")
-        kwargs["quantizer"] = build_quantizer(axis_name=axis_name, **kwargs["quantizer"])
+        kwargs["quantizer"] = _build_part("quantizer", kwargs["quantizer"], axis_name)
     if axis_name is not None and "axis_name" in inspect.signature(function).parameters:
         kwargs["axis_name"] = axis_name
     return _call(f"quantizer {name!r}", function, kwargs)
@@ -124,9 +123,22 @@ def _call(what: str, function: Callable, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _network(module: Callable, defaults: Mapping[str, Any], own: Mapping[str, Any] | None, dtype: str | None):
+    if own is not None and not isinstance(own, Mapping):
+        raise ValueError(f"arguments of {module.__name__} must be a mapping {{name: value}}, got {own!r}")
     kwargs = {"dtype": dtype, **defaults, **(own or {})}
-    types = {name: jnp.dtype(kwargs[name]) for name in ("dtype", "param_dtype") if kwargs.get(name) is not None}
+    types = {name: _dtype(name, kwargs[name]) for name in ("dtype", "param_dtype") if kwargs.get(name) is not None}
     return _call(module.__name__, module, {**kwargs, **types})
+
+
+def _dtype(argument: str, value: Any):
+    try:
+        return jnp.dtype(value)
+    except TypeError as error:
+        raise ValueError(f"{argument} must name a type such as 'bfloat16', got {value!r}") from error
+
+
+def _build_part(argument: str, description: Any, axis_name: str | None) -> Quantizer:
+    return build_quantizer(axis_name=axis_name, **check_description(argument, description))
 
 
 def _build_vqvae(
@@ -136,7 +148,7 @@ def _build_vqvae(
     return vqvae(
         _network(Encoder, {"latent_channels": latent_channels}, encoder, dtype),
         _network(Decoder, {"image_channels": image_channels}, decoder, dtype),
-        build_quantizer(axis_name=axis_name, **quantizer),
+        _build_part("quantizer", quantizer, axis_name),
     )
 
 
@@ -144,6 +156,7 @@ def _build_kl_autoencoder(
     *, latent_channels: int, image_channels: int, encoder: Mapping | None = None, decoder: Mapping | None = None,
     scale: float = 1.0, shift: float = 0.0, dtype: str | None = None, axis_name: str | None = None,
 ) -> KLAutoencoder:
+    latent_channels = check_count("latent_channels", latent_channels)
     return kl_autoencoder(
         _network(Encoder, {"latent_channels": 2 * latent_channels}, encoder, dtype),
         _network(Decoder, {"image_channels": image_channels}, decoder, dtype),
@@ -162,10 +175,10 @@ def _build_vqvae2(
         _network(Encoder, {"latent_channels": latent_channels}, top_encoder, dtype),
         _network(Decoder, {"image_channels": features}, top_decoder, dtype),
         _network(Decoder, {"image_channels": image_channels}, decoder, dtype),
-        build_quantizer(axis_name=axis_name, **top_quantizer),
-        build_quantizer(axis_name=axis_name, **bottom_quantizer),
+        _build_part("top_quantizer", top_quantizer, axis_name),
+        _build_part("bottom_quantizer", bottom_quantizer, axis_name),
         latent_channels=latent_channels,
-        dtype=None if dtype is None else jnp.dtype(dtype),
+        dtype=None if dtype is None else _dtype("dtype", dtype),
     )
 
 
@@ -186,18 +199,22 @@ def build_schedule(name: str, *, zero_terminal_snr: bool = False, **kwargs: Any)
     return diffusion.rescale_zero_terminal_snr(schedule) if zero_terminal_snr else schedule
 
 
+def _schedule(description: Mapping | None) -> diffusion.Schedule | None:
+    return build_schedule(**check_description("schedule", description)) if description else None
+
+
 def _build_diffusion(
     *, network: Mapping, image_channels: int, kind: str = "edm", schedule: Mapping | None = None,
     sigma_data: float = 0.5, num_classes: int = 0, text: Mapping | None = None, dtype: str | None = None,
     axis_name: str | None = None,
 ) -> DiffusionModel:
-    own = dict(network)
-    name = own.pop("name", None)
+    own = check_description("network", network)
+    name = own.pop("name")
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
     return diffusion_model(
         _network(NETWORKS[name], {"out_channels": image_channels, "num_classes": num_classes}, own, dtype),
-        kind=kind, schedule=build_schedule(**schedule) if schedule else None, sigma_data=sigma_data,
+        kind=kind, schedule=_schedule(schedule), sigma_data=sigma_data,
         num_classes=num_classes, **_text(text, dtype),
     )
 
@@ -206,10 +223,11 @@ def _text(text: Mapping | None, dtype: str | None) -> dict[str, Any]:
     """The text's encoder and length as a model takes them; empty without text."""
     if not text:
         return {}
-    if text.get("length", 0) < 1:
-        raise ValueError(f"text needs a length of at least 1, the bytes that are read, got {dict(text)}")
-    own = {name: value for name, value in text.items() if name != "length"}
-    return {"text_encoder": _network(TextEncoder, {}, own, dtype), "text_length": text["length"]}
+    if not isinstance(text, Mapping):
+        raise ValueError(f"text must be a mapping {{'length': ..., arguments of TextEncoder}}, got {text!r}")
+    own = dict(text)
+    length = check_count("length of text, the bytes that are read,", own.pop("length", None))
+    return {"text_encoder": _network(TextEncoder, {}, own, dtype), "text_length": length}
 
 
 def _build_latent_diffusion(
@@ -217,9 +235,10 @@ def _build_latent_diffusion(
     schedule: Mapping | None = None, sigma_data: float = 1.0, num_classes: int = 0, text: Mapping | None = None,
     dtype: str | None = None, axis_name: str | None = None,
 ) -> LatentDiffusion:
-    if autoencoder.get("name") not in ("vqvae", "kl_autoencoder"):
+    autoencoder, shape = check_description("autoencoder", autoencoder), check_counts("shape", shape, length=3)
+    if autoencoder["name"] not in ("vqvae", "kl_autoencoder"):
         raise ValueError("latent diffusion needs an autoencoder of the kind 'vqvae' or 'kl_autoencoder', got "
-                         f"{autoencoder.get('name')!r}")
+                         f"{autoencoder['name']!r}")
     model = _build_diffusion(network=network, image_channels=shape[-1], kind=kind, schedule=schedule,
                              sigma_data=sigma_data, num_classes=num_classes, text=text, dtype=dtype)
     return latent_diffusion(model, build(**autoencoder), shape=shape)
@@ -229,12 +248,13 @@ def _build_token_prior(
     *, network: Mapping, tokenizer: Mapping, shape: tuple[int, ...], kind: str = "masked", num_classes: int = 0,
     text: Mapping | None = None, dtype: str | None = None, axis_name: str | None = None,
 ) -> TokenPrior:
-    if tokenizer.get("name") != "vqvae":
-        raise ValueError(f"a token prior needs a tokenizer of the kind 'vqvae', got {tokenizer.get('name')!r}")
+    description, shape = check_description("tokenizer", tokenizer), check_counts("shape", shape)
+    if description["name"] != "vqvae":
+        raise ValueError(f"a token prior needs a tokenizer of the kind 'vqvae', got {description['name']!r}")
     if len(shape) not in (2, 3):
         raise ValueError(f"a token prior takes index maps [h, w] or [h, w, levels], got {tuple(shape)}: a residual or "
                          "grouped quantizer of another one of these has no prior")
-    tokenizer, levels = build(**tokenizer), prod(shape[2:])
+    tokenizer, levels = build(**description), prod(shape[2:])
     codes, described = tokenizer.num_codes, _text(text, dtype)
     sizes = {"num_outputs": codes, "num_classes": num_classes, "context": bool(described)}
     if kind == "autoregressive":

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxgen.checks import check_floating
+from jaxgen.models.checks import check_attributes
 from jaxgen.models.conv_layer import Conv
 from jaxgen.quantize import Variables
 
@@ -43,6 +44,10 @@ class ConvClassifier(nn.Module):
     convs: int = 1
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self)
+        super().__post_init__()
 
     def setup(self):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.checks import check_count
 from jaxgen.models.text import TextEncoder
 
 
@@ -34,6 +35,7 @@ def conditioning(num_classes: int, text_encoder: TextEncoder | None, text_length
         ValueError: both classes and text, or an encoder without a length. `encode` raises it for a condition that the
             model has not and for a class out of range, as far as the class is known while tracing.
     """
+    num_classes, text_length = check_count("num_classes", num_classes, 0), check_count("text_length", text_length, 0)
     if num_classes and text_encoder is not None:
         raise ValueError(f"a model is conditioned on classes or on text: num_classes={num_classes} and a text_encoder")
     if (text_encoder is None) != (text_length < 1):

@@ -17,6 +17,7 @@ from jaxgen.checks import check_floating
 from jaxgen.conv import conv
 from jaxgen.errors import unknown_name
 from jaxgen.models.blocks import Norm
+from jaxgen.models.checks import check_attributes
 from jaxgen.models.conv_layer import Conv
 from jaxgen.quantize.mapped import AxisName, first_position, psum
 
@@ -84,6 +85,10 @@ class PatchDiscriminator(nn.Module):
     axis_name: AxisName = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self, layers=0)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w 1"]:
@@ -219,6 +224,10 @@ class StyleDiscriminator(nn.Module):
     axis_name: AxisName = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self, group_size=0)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B"]:

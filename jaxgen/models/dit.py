@@ -7,6 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.models.blocks import depth_to_space, space_to_depth
+from jaxgen.models.checks import check_attributes
 from jaxgen.models.embeddings import Condition, grid_positions
 from jaxgen.models.transformer import OutputLayer, TransformerBlock
 
@@ -45,6 +46,10 @@ class DiT(nn.Module):
     remat: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self, num_classes=0)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.checks import check_floating
+from jaxgen.checks import check_finite, check_floating
 from jaxgen.diffusion.checks import numbered
 from jaxgen.losses import Gaussian
 from jaxgen.models.vqvae import check_reconstruction
@@ -56,9 +56,11 @@ def kl_autoencoder(
         compute in. Its functions raise ValueError for images that are bytes and for latents that are whole numbers.
 
     Raises:
-        ValueError: `scale` is not above 0; at init, an encoder with an odd number of channels, or pictures that the
-            decoder does not give back in their shape.
+        ValueError: `scale` is not above 0, or it or `shift` is not finite; at init, an encoder with an odd number of
+            channels, or pictures that the decoder does not give back in their shape.
     """
+    check_finite("scale", scale)
+    check_finite("shift", shift)
     if not scale > 0:
         raise ValueError(f"scale must be above 0, got {scale}: it is one over the latents' deviation")
 

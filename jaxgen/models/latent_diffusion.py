@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxgen.checks import check_floating
 from jaxgen.diffusion import Schedule
+from jaxgen.models.checks import check_counts
 from jaxgen.models.diffusion import DiffusionModel
 from jaxgen.models.kl_autoencoder import KLAutoencoder
 from jaxgen.models.vqvae import VQVAE
@@ -55,7 +56,7 @@ def latent_diffusion(
         A `LatentDiffusion`. `latents` raises ValueError for images that are bytes or whose latents have another shape,
         `pictures` for latents that are whole numbers.
     """
-    shape = tuple(shape)
+    shape = check_counts("shape", shape, length=3)
 
     def init(key, image_shape):
         state = {"autoencoder": autoencoder.init(key, image_shape), "deviation": jnp.ones(())}

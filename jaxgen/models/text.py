@@ -8,6 +8,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgen.checks import check_count
+from jaxgen.models.checks import check_attributes
 from jaxgen.models.transformer import TransformerBlock, small_init
 
 NUM_TEXT_TOKENS = 257
@@ -32,8 +34,7 @@ def encode_text(strings: Sequence[str], length: int) -> Int[np.ndarray, "B lengt
     """
     if isinstance(strings, str):
         raise TypeError(f"strings must be a sequence of texts, got the one text {strings!r}: use [text]")
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}")
+    length = check_count("length", length)
     tokens = np.zeros((len(strings), length), np.int32)
     for row, string in zip(tokens, strings):
         # Only the end can be incomplete, so that is all that "ignore" leaves out. Where the locale is not UTF-8,
@@ -69,6 +70,10 @@ class TextEncoder(nn.Module):
     mlp_ratio: float = 4.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "B L"]) -> tuple[Float[Array, "B L features"], Bool[Array, "B L"]]:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
+from jaxgen.models.checks import check_counts
 from jaxgen.models.conditioning import conditioning
 from jaxgen.models.text import TextEncoder
 from jaxgen.models.transformer import Transformer
@@ -73,6 +75,7 @@ def token_prior(network: Transformer, tokenizer: VQVAE, *, shape: tuple[int, int
     """
     if kind not in KINDS:
         raise unknown_name("kind of a token prior", kind, KINDS)
+    shape, levels = check_counts("shape", shape, length=2), check_count("levels", levels)
     codes, causal, masked = tokenizer.num_codes, kind == "autoregressive", kind == "masked"
     inputs, each = (codes + 1, levels) if masked else (levels * codes, 1)
     if (network.num_tokens, network.num_outputs) != (inputs, codes):

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
 from jaxgen.models.attention import Attention, KVCache
+from jaxgen.models.checks import check_attributes
 from jaxgen.models.embeddings import Condition
 
 POSITIONS = ("learned", "rope", "rope2d")
@@ -167,6 +168,10 @@ class Transformer(nn.Module):
     remat: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self, num_classes=0)
+        super().__post_init__()
 
     def init_cache(self, batch: int, length: int | None = None) -> tuple[KVCache, ...]:
         """An empty cache for `batch` sequences of up to `length` tokens (default: max_length).

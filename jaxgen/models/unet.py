@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.errors import unknown_name
 from jaxgen.models.blocks import Downsample, depth_to_space, space_to_depth
+from jaxgen.models.checks import check_attributes
 from jaxgen.models.conv_layer import Conv
 from jaxgen.models.embeddings import GaussianFourier, sinusoidal_embedding
 from jaxgen.models.unet_blocks import PixelAttention, SpatialTransformer, TimeResBlock, UpsampleTo, group_norm
@@ -108,6 +109,10 @@ class UNet(nn.Module):
     remat: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_attributes(self, layers=0, num_classes=0)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

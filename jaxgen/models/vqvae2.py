@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.checks import check_floating
+from jaxgen.checks import check_count, check_floating
 from jaxgen.models.blocks import Upsample
 from jaxgen.models.conv_layer import Conv
 from jaxgen.models.vqvae import check_reconstruction
@@ -60,6 +60,7 @@ def vqvae2(
     Returns:
         A `VQVAE2`. Its functions raise ValueError for images that are bytes and for latents that are whole numbers.
     """
+    latent_channels = check_count("latent_channels", latent_channels)
     quantizers = {"top": top_quantizer, "bottom": bottom_quantizer}
     modules = {
         "bottom_encoder": bottom_encoder, "top_encoder": top_encoder, "top_decoder": top_decoder, "decoder": decoder,

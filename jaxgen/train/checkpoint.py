@@ -5,7 +5,6 @@ directory and renamed when complete, so that what carries a step's number is who
 since is an error, never silently passed over: training that quietly goes back is worse than a message.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxgen.checks import check_count
 from jaxgen.train import manifest
+from jaxgen.train.run_directory import read_config
 
 PyTree = Any
 TEMPORARY = ".orbax-checkpoint-tmp"
@@ -53,12 +54,10 @@ class Checkpointer:
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 3, asynchronous: bool = True):
-        if keep < 1:
-            raise ValueError(f"keep must be at least 1, got {keep}")
+        self.keep = check_count("keep", keep)
         self.directory = Path(directory).absolute()
         if self.directory.exists() and not self.directory.is_dir():
             raise ValueError(f"checkpoint directory {self.directory} is a file: give another directory")
-        self.keep = keep
         self._asynchronous = asynchronous
         self._manifest: dict = {}
         self._saved: int | None = None
@@ -96,10 +95,10 @@ class Checkpointer:
             False if this checkpointer saved that step last, else True.
 
         Raises:
-            ValueError: there is a checkpoint of this step from before.
+            ValueError: there is a checkpoint of this step from before, or `step` is no whole number from 0.
             TypeError: JSON cannot hold `data`.
         """
-        step = int(step)
+        step = check_count("step", step, 0)
         if step == self._saved:
             return False
         self.wait()
@@ -200,7 +199,7 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
 
     Raises:
         FileNotFoundError: it is no run's directory, or has no checkpoint.
-        ValueError: the configuration has no "model" or no "image_shape", or does not fit the checkpoint.
+        ValueError: the configuration is damaged, has no "model" or no "image_shape", or does not fit the checkpoint.
         DamagedCheckpointError: files are missing or changed.
     """
     directory = Path(directory)
@@ -208,7 +207,7 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
     if not file.is_file():
         reason = "it has no config.json" if directory.is_dir() else "it does not exist"
         raise FileNotFoundError(f"{directory} is not a run's directory: {reason}")
-    config = json.loads(file.read_text(encoding="utf-8"))
+    config = read_config(file)
     for name in ("model", "image_shape"):
         if name not in config:
             raise ValueError(f"{file} has no {name!r}, which load needs to build the model: it has {sorted(config)}")

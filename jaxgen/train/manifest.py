@@ -1,10 +1,12 @@
 """What makes a directory a checkpoint of jaxgen, and whether it is still what was written.
 
-`<step>/jaxgen.json` holds the step, the data iterator's state, the path, shape and dtype of each array, and the size
-and CRC-32 of each file. It is the last thing written before the directory gets its name.
+`<step>/jaxgen.json` holds the step, the data iterator's state, the path, shape and dtype of each array, the size and
+CRC-32 of each file, and a checksum of all that. It is the last thing written before the directory gets its name.
 """
 
 import json
+import operator
+import re
 import shutil
 import zlib
 from pathlib import Path
@@ -13,10 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgen.json_file import parse_object, sealed, unsealed
+
 PyTree = Any
 MANIFEST = "jaxgen.json"
 FORMAT = "jaxgen-checkpoint"
-VERSION = 1
+VERSION = 2
 DELETING = ".deleting-"
 REWRITTEN = {"_CHECKPOINT_METADATA", "commit_success.txt", MANIFEST}  # Orbax touches these after the list is made
 
@@ -31,7 +35,7 @@ def describe(step: int, state: PyTree, data: Any) -> dict:
     Args:
         step: number of updates done.
         state: a tree of arrays.
-        data: the data iterator's state.
+        data: the data iterator's state; whole numbers may be NumPy's.
 
     Returns:
         What JSON holds.
@@ -40,7 +44,7 @@ def describe(step: int, state: PyTree, data: Any) -> dict:
         TypeError: JSON cannot hold `data`.
     """
     try:
-        data = json.loads(json.dumps(data))
+        data = json.loads(json.dumps(data, default=operator.index))
     except TypeError as error:
         raise TypeError(f"data={data!r} cannot be saved: {error}. An iterator's state must be plain JSON") from error
     return {"format": FORMAT, "version": VERSION, "step": step, "data": data, "arrays": arrays(state)}
@@ -53,7 +57,7 @@ def write(directory: Path, manifest: dict) -> None:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name not in REWRITTEN
     }
-    (directory / MANIFEST).write_text(json.dumps({**manifest, "files": files}), encoding="utf-8")
+    (directory / MANIFEST).write_text(json.dumps(sealed({**manifest, "files": files})), encoding="utf-8")
 
 
 def find_steps(directory: Path, *, foreign_ok: bool = False) -> list[int]:
@@ -64,7 +68,8 @@ def find_steps(directory: Path, *, foreign_ok: bool = False) -> list[int]:
     """
     if not directory.is_dir():
         return []
-    numbered = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit() and path.is_dir())
+    names = (path.name for path in directory.iterdir() if path.is_dir())
+    numbered = sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
     steps = [step for step in numbered if (directory / str(step) / MANIFEST).is_file()]
     for step in numbered:
         if step not in steps and not foreign_ok:
@@ -94,7 +99,8 @@ def verify(directory: str | Path, step: int | None = None) -> tuple[Path, dict]:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        DamagedCheckpointError: a file is missing or has changed.
+        DamagedCheckpointError: a file is missing or has changed, the manifest too, or the directory has another
+            step's name.
         ValueError: it was written by another program or version.
     """
     directory = Path(directory).absolute()
@@ -103,14 +109,10 @@ def verify(directory: str | Path, step: int | None = None) -> tuple[Path, dict]:
         has = f"it has steps {', '.join(map(str, steps))}" if steps else "it has none"
         raise FileNotFoundError(f"no checkpoint {'' if step is None else f'of step {step} '}in {directory}: {has}")
     path = directory / str(max(steps) if step is None else step)
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        problem = None
-    except ValueError:
-        manifest, problem = {}, f"{MANIFEST} cannot be read"
+    manifest, problem = _manifest(path)
+    if not problem and manifest["step"] != int(path.name):
+        problem = f"it is the checkpoint of step {manifest['step']} by its {MANIFEST}"
     if not problem:
-        if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
-            raise ValueError(f"{path} is not a {FORMAT} of version {VERSION}: another program or version wrote it")
         problem = next(filter(None, (_problem(path, *entry) for entry in manifest["files"].items())), None)
     if problem:
         older = max((s for s in steps if s < int(path.name)), default=None)
@@ -154,6 +156,21 @@ def check_arrays(path: Path, stored: dict, wanted: dict, *, partial: bool) -> No
 def dtype_of(leaf: Any) -> np.dtype:
     """The dtype of an array, of a shape-and-dtype struct, or of a number."""
     return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+
+
+def _manifest(path: Path) -> tuple[dict, str | None]:
+    """What the manifest says, and what is wrong with it."""
+    try:
+        found = parse_object((path / MANIFEST).read_bytes(), MANIFEST)
+    except ValueError as error:
+        return {}, f"{MANIFEST} cannot be read ({error})"
+    if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
+        raise ValueError(f"{path} is not a {FORMAT} of version {VERSION}: another program or version wrote it, or its "
+                         f"{MANIFEST} is damaged. Move it away, or give another directory")
+    try:
+        return unsealed(found), None
+    except ValueError as error:
+        return {}, f"{MANIFEST} has changed: {error}"
 
 
 def _problem(path: Path, name: str, size_and_crc: list[int]) -> str | None:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import operator
 import platform
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
+
+from jaxgen.json_file import parse_object, sealed, unsealed
 
 PACKAGES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 MISSING = "nothing"
@@ -34,7 +37,8 @@ def open_run(
 
     Args:
         directory: the working directory; made if need be.
-        config: the run's configuration, plain JSON. Written on the first start, compared on the next ones.
+        config: the run's configuration, plain JSON (whole numbers may be NumPy's). Written on the first start with a
+            checksum, compared on the next ones. The file is not for editing: what may change is changed here.
         may_change: keys that may differ from before, with dots for nesting: "optimizer.learning_rate", or
             "optimizer" for all below it. The file then gets the new values.
         added: keys, with dots, that configurations did not have once, and the values that were meant then.
@@ -44,14 +48,15 @@ def open_run(
 
     Raises:
         ValueError: the configuration is not the one the run was started with (each differing key is named with both
-            values), or the directory is not empty and holds no run.
+            values), a file of the run is damaged, or the directory is not empty and holds no run.
         TypeError: JSON cannot hold the configuration.
     """
     path = Path(directory)
     if path.exists() and not path.is_dir():
         raise ValueError(f"working directory {path} is a file: give another directory")
     try:
-        config = json.loads(json.dumps(config))
+        config = json.loads(json.dumps(config, default=operator.index))
+        written = sealed(config)
     except TypeError as error:
         raise TypeError(f"the configuration cannot be written to config.json: {error}") from error
     file = path / "config.json"
@@ -62,15 +67,30 @@ def open_run(
         raise ValueError(
             f"working directory {path} is not empty and holds no run (no config.json): give a new or empty directory"
         )
+    environments = path / "environment.json"
+    starts = _read_starts(environments)
     run = RunDirectory(path, path / "checkpoints", path / "images", started_before)
     multihost_utils.sync_global_devices("all processes have found the directory as it was")
     if jax.process_index() == 0:
         path.mkdir(parents=True, exist_ok=True)
-        _write_json(file, config)  # first: it is what makes the directory a run's, should the process die here
+        _write_json(file, written)  # first: it is what makes the directory a run's, should the process die here
         run.images.mkdir(exist_ok=True)
-        starts = _read_json(path / "environment.json", []) if started_before else []
-        _write_json(path / "environment.json", [*starts, environment()])
+        _write_json(environments, [*starts, environment()])
     return run
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A run's configuration, from the `config.json` that `open_run` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged or was edited; says what to do.
+    """
+    try:
+        return unsealed(parse_object(file.read_bytes(), "it"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged or was edited: {error}. Restore it from a copy, or give another working "
+                         "directory. What may change in a run is changed where it is started, not here") from error
 
 
 def check_config(file: Path, config: Mapping[str, Any], may_change: Iterable[str] = (),
@@ -83,12 +103,9 @@ def check_config(file: Path, config: Mapping[str, Any], may_change: Iterable[str
         may_change, added: see `open_run`.
 
     Raises:
-        ValueError: they differ in keys that may not change, or the file is no JSON object.
+        OSError, ValueError: see `read_config`; or they differ in keys that may not change.
     """
-    before = _read_json(file, None)
-    if not isinstance(before, dict):
-        raise ValueError(f"{file} is damaged: it is not a JSON object. Restore it, or give another working directory")
-    old, new, allowed = dict(_flat(before)), dict(_flat(config)), tuple(may_change)
+    old, new, allowed = dict(_flat(read_config(file))), dict(_flat(config)), tuple(may_change)
     old = {key: value for key, value in (added or {}).items() if key in new} | old
     differing = [
         key
@@ -150,11 +167,16 @@ def _show(value: Any) -> str:
     return value if value is MISSING else json.dumps(value)
 
 
-def _read_json(path: Path, default: Any) -> Any:
+def _read_starts(file: Path) -> list:
+    """What `environment.json` has of earlier starts."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return default
+        starts = json.loads(file.read_bytes()) if file.is_file() else []
+    except (ValueError, RecursionError):
+        starts = None
+    if not isinstance(starts, list):
+        raise ValueError(f"{file} is damaged: it is no JSON list of the run's starts. Restore it from a copy, or "
+                         "delete it and the run goes on without those notes")
+    return starts
 
 
 def _write_json(path: Path, value: Any) -> None:

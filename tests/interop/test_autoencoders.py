@@ -1,3 +1,5 @@
+"""Autoencoders in the format of diffusers: round trips, every entry of their configuration, what does not fit."""
+
 import json
 
 import chex
@@ -136,6 +138,12 @@ def test_dtypes_and_pipelines_sub_folders(tmp_path):
     (vq_model, {"norm_num_groups": 3}, r"norm_num_groups=3.* needs a divisor of all channels \(4, 8\)"),
     (vq_model, {"layers_per_block": [1, 1]}, r"layers_per_block=\[1, 1\].* needs one number"),
     (vq_model, {"block_out_channels": [4]}, "the lists of VQModel must have the same length"),
+    (vq_model, {"num_vq_embeddings": "7"}, "config.json: VQModel has num_vq_embeddings='7', but .* a whole number"),
+    (vq_model, {"mid_block_add_attention": 1}, "mid_block_add_attention=1, but .* must be true or false"),
+    (kl_model, {"scaling_factor": "0.2"}, "scaling_factor='0.2', but scaling_factor must be a number above 0"),
+    (kl_model, {"scaling_factor": 0}, "scaling_factor=0, but"),
+    (kl_model, {"shift_factor": float("inf")}, "shift_factor=inf, but"),
+    (kl_model, {"block_out_channels": [4, None]}, r"block_out_channels=\[4, None\], but .* each entry a whole number"),
     (kl_model, {"latents_mean": [0.1, 0.2]}, r"AutoencoderKL with latents_mean=\[0.1, 0.2\] cannot be loaded"),
     (kl_model, {"latents_std": [1.5, 2.0]}, "latents_std="),
     (kl_model, {"down_block_types": ["DownEncoderBlock2D", "DownBlock2D"]},
@@ -157,7 +165,7 @@ def test_a_directory_of_another_kind_names_the_function_that_loads_it(tmp_path):
         save_autoencoder(tmp_path / directory, *model(middle_attention=False))
         with pytest.raises(ValueError, match="is not one of 'UNet2DModel', 'UNet2DConditionModel'.*load_autoencoder$"):
             load_unet(tmp_path / directory)
-    with pytest.raises(ValueError, match="kl/.* is no VQGAN of taming-transformers: it has no quantize.embedding"):
+    with pytest.raises(ValueError, match="kl/.*: no VQGAN of taming-transformers: it has no quantize.embedding"):
         load_taming_vqgan(tmp_path / "kl" / WEIGHTS)
 
 

@@ -1,3 +1,5 @@
+"""U-Nets in the format of diffusers: round trips, every entry of their configuration, what does not fit."""
+
 import json
 
 import chex
@@ -187,6 +189,41 @@ def test_entries_of_conditional_models_that_cannot_be_honoured_are_named(entries
         load_unet(tmp_path)
 
 
+@pytest.mark.parametrize(("entries", "message"), [
+    ({"norm_eps": "1e-5"}, "norm_eps='1e-5', but norm_eps must be a number above 0"),
+    ({"norm_eps": float("nan")}, "norm_eps=nan, but norm_eps must be a number above 0"),
+    ({"norm_eps": 0}, "norm_eps=0, but"), ({"norm_eps": True}, "norm_eps=True, but"),
+    ({"in_channels": "3"}, "in_channels='3', but in_channels must be a whole number from 1"),
+    ({"out_channels": 3.0}, "out_channels=3.0, but"), ({"out_channels": None}, "out_channels=None, but"),
+    ({"block_out_channels": []}, r"block_out_channels=\[\], but .* a list, each entry a whole number from 1"),
+    ({"block_out_channels": [8, 0]}, r"block_out_channels=\[8, 0\], but"),
+    ({"block_out_channels": 8}, "block_out_channels=8, but"), ({"layers_per_block": -1}, "layers_per_block=-1, but"),
+    ({"layers_per_block": 10**9}, "layers_per_block=1000000000, but .* to 1000"),
+    ({"down_block_types": "DownBlock2D"}, "down_block_types='DownBlock2D', but"),
+    ({"down_block_types": [None, "AttnDownBlock2D"]}, r"down_block_types=\[None, .* each entry a name"),
+    ({"norm_num_groups": "4"}, "norm_num_groups='4', but"),
+    ({"norm_num_groups": 3}, r"norm_num_groups=3.* needs a divisor of all channels \(8, 16\)"),
+    ({"dropout": 1.5}, "dropout=1.5, but dropout must be a number from 0 to below 1"),
+    ({"flip_sin_to_cos": "false"}, "flip_sin_to_cos='false', but flip_sin_to_cos must be true or false"),
+    ({"num_class_embeds": "10"}, "num_class_embeds='10', but"), ({"class_embed_type": [None]}, "class_embed_type="),
+    ({"mid_block_scale_factor": 0}, "mid_block_scale_factor=0, but"),
+    ({"_class_name": ["UNet2DModel"]}, r"_class_name=\['UNet2DModel'\], but _class_name must be a name"),
+])
+def test_entries_of_another_type_are_named_when_the_file_is_read(entries, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**config_of(UNet(**TINY)), **entries}))
+    with pytest.raises(ValueError, match=rf"config\.json: .*{message}"):
+        load_unet(tmp_path)
+
+
+def test_variants_of_the_weights_are_loaded_by_name(tmp_path):
+    model, params = make(SINGLE)
+    save_unet(tmp_path, model, params)
+    (tmp_path / WEIGHTS).rename(tmp_path / "diffusion_pytorch_model.fp16.safetensors")
+    with pytest.raises(FileNotFoundError, match="it has diffusion_pytorch_model.fp16.safetensors; give variant='fp16'"):
+        load_unet(tmp_path)
+    chex.assert_trees_all_equal(load_unet(tmp_path, variant="fp16").params, params)
+
+
 def test_one_value_per_level_may_be_a_list(tmp_path):
     save_unet(tmp_path, *make(CROSSED))
     edit(tmp_path, layers_per_block=[1, 1], cross_attention_dim=[6, 6], transformer_layers_per_block=[1, 1],
@@ -209,6 +246,9 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
     wrong = np.zeros((8, 4, 3, 3))
     fails({**tensors, "conv_in.weight": wrong},
           r"wrong shape: conv_in\.weight \(found \[8, 4, 3, 3\], wanted \[8, 3, 3, 3\]\)")
+    for dtype in (np.int64, np.complex64, bool):
+        fails({**tensors, "conv_in.bias": np.zeros(8, dtype)},
+              rf"not floating point: conv_in\.bias \({np.dtype(dtype)}\)")
     fails({f"module.{n}": t for n, t in tensors.items()},
           r"missing: conv_in\.bias \[8\],.* and \d+ more; unexpected: module\.conv_in.* and \d+ more")
 

@@ -1,3 +1,5 @@
+"""safetensors files: written and read again, by hand-made bytes and by the package; indices; variants."""
+
 import json
 import struct
 import subprocess
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxgen.interop import read_safetensors, write_safetensors
 
@@ -106,12 +109,39 @@ def test_an_index_that_does_not_fit_its_files_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"names p2\.safetensors, which is not in"):
         read_safetensors(path)
     index.write_text(json.dumps({"weight_map": {"a": "../p1.safetensors"}}))
-    with pytest.raises(ValueError, match="outside its own directory"):
-        read_safetensors(path)
-    for content in ("{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'):
+    for name in ("../p1.safetensors", "/p1.safetensors", "a/p1.safetensors", "..\\p1.safetensors", "..", "", "p1.bin"):
+        index.write_text(json.dumps({"weight_map": {"a": name}}))
+        with pytest.raises(ValueError, match="'a' is in .* may only name .safetensors files of its own directory"):
+            read_safetensors(path)
+    for content in ("{}", '{"weight_map": 3}', '{"weight_map": {}}', '{"weight_map": {"a": 3}}'):
         index.write_text(content)
         with pytest.raises(ValueError, match=r"is no index of safetensors files"):
             read_safetensors(path)
+    for content, message in (("{", "is no JSON"), ("[]", "must hold an object"),
+                             ('{"weight_map": {"a": "p1.safetensors", "a": "p2.safetensors"}}', "'a' stands twice")):
+        index.write_text(content)
+        with pytest.raises(ValueError, match=rf"w\.safetensors\.index\.json .*{message}"):
+            read_safetensors(path)
+
+
+def test_the_index_decides_which_file_a_tensor_is_in(tmp_path):
+    """Two files that both have it, one that has another's, and one with more than the index names: each is named."""
+    path, index = tmp_path / "w.safetensors", tmp_path / "w.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "p1.safetensors", "b": "p2.safetensors"}}))
+    a, b = np.zeros(2), np.ones(3)
+    for first, second, message in (
+        ({"a": a}, {"a": a + 1, "b": b}, r"p2\.safetensors has the tensor 'a', which .* says is in p1\.safetensors"),
+        ({"a": a, "b": b}, {}, r"p1\.safetensors has the tensor 'b', which .* says is in p2\.safetensors"),
+        ({"b": b}, {"a": a}, r"p1\.safetensors has the tensor 'b', which .* says is in p2\.safetensors"),
+        ({"a": a}, {"b": b, "c": b}, r"p2\.safetensors has the tensor 'c', which .*index\.json does not name"),
+        ({"a": a}, {}, r"promises 'b' in p2\.safetensors, which does not have it"),
+    ):
+        write_safetensors(tmp_path / "p1.safetensors", first)
+        write_safetensors(tmp_path / "p2.safetensors", second)
+        with pytest.raises(ValueError, match=message):
+            read_safetensors(path)
+    write_safetensors(tmp_path / "p2.safetensors", {"b": b})
+    assert_same(read_safetensors(path, dtype=None), {"a": a, "b": b})
 
 
 def test_missing_and_damaged_files_are_named(tmp_path):
@@ -124,16 +154,144 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"it has w\.bin, pickled weights.*Convert.*python -c \"import torch"):
         read_safetensors(path)
     write_safetensors(tmp_path / "w.fp16.safetensors", {"a": np.zeros(3)})
-    with pytest.raises(FileNotFoundError, match=r"it has w\.fp16\.safetensors; rename that file"):
+    with pytest.raises(FileNotFoundError, match=r"it has w\.fp16\.safetensors; give variant='fp16'$"):
         read_safetensors(path)
-    (tmp_path / "w.fp16.safetensors").rename(path)
+    (tmp_path / "w.fp16.safetensors").rename(tmp_path / "v.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"it has v\.safetensors; give the path of that file, or rename it"):
+        read_safetensors(path)
+    (tmp_path / "v.safetensors").rename(path)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ValueError, match=r"w\.safetensors is damaged or is no safetensors file"):
         read_safetensors(path)
     with pytest.raises(ValueError, match=r"path must end in \.safetensors, got .*w\.bin"):
         write_safetensors(tmp_path / "w.bin", {})
-    with pytest.raises(ValueError, match="shard_bytes must be at least 1"):
+    with pytest.raises(ValueError, match="shard_bytes .* must be an integer of at least 1, got 0"):
         write_safetensors(path, {}, shard_bytes=0)
+
+
+def damaged_file(header, content=b"", length=None):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(header) if length is None else length) + header + content
+
+
+def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "0 bytes"), (b"\1\0\0", "3 bytes"), (damaged_file({}, length=2**63), "end at byte"),
+    (damaged_file(b"{"), "header is no JSON"), (damaged_file(b"[]"), "must hold an object"),
+    (damaged_file(b"\xff{}"), "header is no JSON"), (damaged_file({"a": 3}), "tensor 'a' must have dtype, shape"),
+    (damaged_file({"a": entry()}, bytes(4)), "end at byte"), (damaged_file({"a": entry()}, bytes(9)), "end at byte"),
+    (damaged_file({"a": entry(shape=(3,))}, bytes(8)), r"'a' of dtype F32 and shape \[3\] needs 12 bytes"),
+    (damaged_file({"a": entry(shape=(-2,))}, bytes(8)), "shape of tensor 'a' must be a list of whole numbers"),
+    (damaged_file({"a": entry(shape=(2.0,))}, bytes(8)), "shape of tensor 'a' must be a list of whole numbers"),
+    (damaged_file({"a": entry(shape=(2**62, 2**62))}, bytes(8)), "needs [0-9]+ bytes"),
+    (damaged_file({"a": entry(shape=(0, 2**70), offsets=(0, 0))}), "tensor 'a' of shape"),
+    (damaged_file({"a": entry(shape=(1,) * 70, offsets=(0, 4))}, bytes(4)), "tensor 'a' of shape"),
+    (damaged_file({"a": entry(offsets=(8, 0))}, bytes(8)), "those from 8 to 0"),
+    (damaged_file({"a": entry(offsets=(0,))}, bytes(8)), r"must be \[begin, end\]"),
+    (damaged_file({"a": entry(), "b": entry(offsets=(4, 12))}, bytes(12)), "tensor 'b' overlaps"),
+    (damaged_file({"a": entry(), "b": entry(offsets=(12, 20))}, bytes(20)), "tensor 'b' does not follow"),
+    (damaged_file(b'{"a": %b, "a": %b}' % ((json.dumps(entry()).encode(),) * 2), bytes(8)), "'a' stands twice"),
+    (damaged_file({"__metadata__": {"format": 1}}), "__metadata__ must hold strings"),
+    (damaged_file({"a": entry("BOOL", (8,))}, bytes(7) + b"\2"), "tensor 'a' is of dtype BOOL and holds the byte 2"),
+])
+def test_each_kind_of_damage_is_an_error_that_names_the_file_and_the_tensor(content, message, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"w\.safetensors is damaged or is no safetensors file \(.*{message}"):
+        read_safetensors(tmp_path / "w.safetensors")
+
+
+def test_types_that_are_not_read_are_named(tmp_path):
+    for dtype in ("F4", "F6_E2M3", "F6_E3M2"):
+        (tmp_path / "w.safetensors").write_bytes(damaged_file({"a": entry(dtype)}, bytes(8)))
+        with pytest.raises(ValueError, match=rf"w\.safetensors: tensor 'a' has dtype {dtype}, of less than a byte"):
+            read_safetensors(tmp_path / "w.safetensors")
+    for dtype in ("F128", None, ["F32"]):
+        (tmp_path / "w.safetensors").write_bytes(damaged_file({"a": entry(dtype)}, bytes(8)))
+        with pytest.raises(ValueError, match=r"w\.safetensors: unknown dtype of tensor 'a' .*'F32'"):
+            read_safetensors(tmp_path / "w.safetensors")
+
+
+def test_float8_has_the_values_of_its_definition(tmp_path):
+    """(-1)^s 2^(e - bias) (1 + m), without the 1 and one power higher where e = 0 (Micikevicius et al., 2022)."""
+    codes = np.arange(256)
+    for dtype, exponent, bias, finite in (("F8_E4M3", 4, 7, codes % 128 < 127), ("F8_E5M2", 5, 15, codes % 128 < 124)):
+        e, m = codes % 128 >> 7 - exponent, codes % 2 ** (7 - exponent) / 2 ** (7 - exponent)
+        wanted = np.where(codes < 128, 1, -1) * 2.0 ** (np.maximum(e, 1) - bias) * (m + (e > 0))
+        content = damaged_file({"a": entry(dtype, (256,), (0, 256))}, codes.astype(np.uint8).tobytes())
+        (tmp_path / "w.safetensors").write_bytes(content)
+        found = read_safetensors(tmp_path / "w.safetensors")["a"]
+        assert found.dtype == np.float32 and not np.any(np.isfinite(found[~finite]))
+        np.testing.assert_array_equal(found[finite], wanted[finite])
+
+
+EVERY_DTYPE = [bool, *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8", "c8", ">f4", ">i8",
+               *(getattr(ml_dtypes, name) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu",
+                                                       "float8_e4m3fnuz", "float8_e5m2fnuz"))]
+LAYOUTS = {"rows": lambda x: x, "columns": np.asfortranarray, "turned": lambda x: x.T, "backwards": lambda x: x[::-1],
+           "steps": lambda x: x[::2, 1::2], "repeated": lambda x: np.broadcast_to(x[:1], (2, *x.shape))}
+
+
+def test_every_dtype_and_layout_in_memory_comes_back_and_is_what_the_package_reads(tmp_path):
+    x = 1 + np.arange(12).reshape(3, 4)
+    wanted = {f"{np.dtype(dtype)} {layout}": change(x.astype(dtype)) for dtype in EVERY_DTYPE
+              for layout, change in LAYOUTS.items()}
+    write_safetensors(tmp_path / "w.safetensors", wanted)
+    assert_same(read_safetensors(tmp_path / "w.safetensors", dtype=None),
+                {name: tensor.astype(tensor.dtype.newbyteorder("<")) for name, tensor in wanted.items()})
+    by_the_package = dict(safetensors.deserialize((tmp_path / "w.safetensors").read_bytes()))
+    for name, tensor in wanted.items():
+        if ">" not in name:
+            assert bytes(by_the_package[name]["data"]) == tensor.tobytes()
+    safetensors.numpy.save_file({"x": x}, tmp_path / "p.safetensors", metadata={"a": "b"})
+    assert_same(read_safetensors(tmp_path / "p.safetensors"), {"x": x})
+
+
+def test_what_the_format_cannot_hold_is_named_before_anything_is_written(tmp_path):
+    x, path = np.zeros(3), tmp_path / "new" / "w.safetensors"
+    for dtype in (complex, "O", "U3", "M8[s]", ml_dtypes.int4, ml_dtypes.float8_e3m4):
+        with pytest.raises(ValueError, match=r"tensor 'b' has dtype .*cannot hold: cast it"):
+            write_safetensors(path, {"a": x, "b": x.astype(dtype)})
+    for name in (3, "__metadata__"):
+        with pytest.raises(ValueError, match="a tensor's name must be a string"):
+            write_safetensors(path, {name: x})
+    with pytest.raises(ValueError, match="metadata must hold strings"):
+        write_safetensors(path, {"a": x}, metadata={"steps": 3})
+    assert not path.parent.exists()
+    write_safetensors(path, {"a": x, "b": x}, shard_bytes=np.int64(24))
+    assert len(list(path.parent.iterdir())) == 3
+
+
+def test_variants_are_read_by_their_name(tmp_path):
+    """The names of diffusers and transformers, of one file and of several."""
+    path, x = tmp_path / "w.safetensors", np.arange(3.0)
+    write_safetensors(tmp_path / "w.fp16.safetensors", {"a": x})
+    assert_same(read_safetensors(path, dtype=None, variant="fp16"), {"a": x})
+    write_safetensors(path, {"a": x + 1})
+    assert_same(read_safetensors(path, dtype=None, variant="fp16"), {"a": x})
+    for index in ("w.safetensors.index.ema.json", "w.safetensors.ema.index.json"):
+        write_safetensors(tmp_path / "w.ema-00001-of-00001.safetensors", {"a": x + 2})
+        (tmp_path / index).write_text(json.dumps({"weight_map": {"a": "w.ema-00001-of-00001.safetensors"}}))
+        assert_same(read_safetensors(path, dtype=None, variant="ema"), {"a": x + 2})
+        path.unlink(missing_ok=True)
+        (tmp_path / "w.fp16.safetensors").unlink(missing_ok=True)
+        with pytest.raises(FileNotFoundError, match=rf"it has {index}; give variant='ema'"):
+            read_safetensors(path)
+        (tmp_path / index).unlink()
+    with pytest.raises(FileNotFoundError, match="one of several files whose index .* fetch that too"):
+        read_safetensors(path)
+    write_safetensors(tmp_path / "m.safetensors", {"a": x, "b": x}, shard_bytes=24)
+    with pytest.raises(FileNotFoundError, match=r"it has the index m\.safetensors\.index\.json; give the path of that"):
+        read_safetensors(path)
+    with pytest.raises(FileNotFoundError, match=r"no w\.bf16\.safetensors or w\.safetensors\.index\.bf16\.json or"):
+        read_safetensors(path, variant="bf16")
+    for variant in ("../x", "", 16):
+        with pytest.raises(ValueError, match="variant must be a part of a file's name"):
+            read_safetensors(path, variant=variant)
+    with pytest.raises(ValueError, match="path must end in .safetensors where a variant"):
+        read_safetensors(tmp_path / "m.safetensors.index.json", variant="fp16")
 
 
 def test_importing_loads_no_other_framework():

@@ -1,3 +1,5 @@
+"""Schedules in the format of diffusers: what each entry means, and what is refused."""
+
 import json
 
 import numpy as np
@@ -78,6 +80,18 @@ def test_a_pipelines_schedule_is_in_its_sub_folder(tmp_path):
 def test_what_is_not_supported_is_named(config, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         load(tmp_path, config)
+
+
+@pytest.mark.parametrize(("entries", "message"), [
+    ({"num_train_timesteps": "1000"}, "num_train_timesteps='1000', but"), ({"beta_start": "x"}, "beta_start='x', but"),
+    ({"beta_end": float("nan")}, "beta_end=nan, but beta_end must be a number above 0"),
+    ({"prediction_type": ["epsilon"]}, r"prediction_type=\['epsilon'\], but prediction_type must be a name"),
+    ({"_class_name": ["DDIMScheduler"]}, "_class_name must be a name"), ({"trained_betas": []}, "trained_betas="),
+    ({"num_train_timesteps": None}, "steps=None, but"),
+])
+def test_entries_of_another_type_are_named_with_their_file(entries, message, tmp_path):
+    with pytest.raises(ValueError, match=rf"scheduler_config\.json: .*{message}"):
+        load(tmp_path, {**DDIM, **entries})
 
 
 def test_a_file_that_is_no_configuration_is_named(tmp_path):

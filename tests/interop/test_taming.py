@@ -1,3 +1,5 @@
+"""VQGANs of taming-transformers: names, sizes read off the tensors, what does not fit, renumbered codes, the loss."""
+
 import pickle
 import re
 
@@ -81,12 +83,15 @@ def test_a_model_without_attention_at_another_depth(tmp_path):
     ({"quant_conv.weight": np.zeros((4, 2, 1, 1)), "quant_conv.bias": np.zeros(4)},
      r"quant_conv\.weight \(found \[4, 2, 1, 1\], wanted \[3, 2, 1, 1\]\)"),
     ({"post_quant_conv.weight": np.zeros(2)}, r"post_quant_conv\.weight must have 4 axes, got shape \[2\]"),
+    ({"encoder.down.0.block.0.conv1.weight": np.zeros((0, 3, 3, 3))}, r"shape \[0, 3, 3, 3\], and none may have"),
+    ({"encoder.down.0.block.999999999.x": np.zeros(1)}, r"missing: encoder\.down\.0\.block\.1.*unexpected: .*9999\.x"),
+    ({"decoder.up.2.block.0.conv1.weight": np.zeros((8, 8, 3, 3))}, "the decoder"),
     ({"quantize.used": np.array([0, 7])}, r"quantize\.used must hold codes from 0 to 6, got 0 to 7"),
     ({"quantize.used": np.array([0.5])}, r"quantize\.used must hold a list of codes, got float64 \[1\]"),
 ])
 def test_tensors_that_do_not_fit_are_named(saved, change, message, tmp_path):
     tensors = {name: tensor for name, tensor in {**saved[2], **change}.items() if tensor is not None}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"vqgan\.safetensors.*{message}"):
         load(tmp_path, tensors)
 
 

@@ -177,7 +177,7 @@ def test_a_discriminator_on_many_devices_is_that_on_one(name, kwargs):
     ("patch", {"norm": "bach"}, "unknown norm 'bach'.*Did you mean 'batch'"),
     ("patch", {"layers": 3}, "pictures of 16x16 have no patch for layers=3: they need 24x24"),
     ("style", {**STYLE, "group_size": 3}, "group_size=3 must be a positive divisor of the global batch of 4 examples"),
-    ("style", {**STYLE, "group_size": -1}, "group_size=-1 must be a positive divisor"),
+    ("style", {**STYLE, "group_size": -1}, "group_size of StyleDiscriminator must be an integer of at least 0, got -1"),
 ])
 def test_bad_arguments_are_named(name, kwargs, message):
     with pytest.raises(ValueError, match=message):

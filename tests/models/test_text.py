@@ -80,7 +80,7 @@ def test_bfloat16_agrees_with_float32():
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match=r"the one text 'cat': use \[text\]"):
         encode_text("cat", 4)
-    with pytest.raises(ValueError, match="length must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="length must be an integer of at least 1, got 0"):
         encode_text(["cat"], 0)
     with pytest.raises(ValueError, match=r"shape \[B, L\], got \(4,\)"):
         MODULE.init(KEY, encode_text(["cat"], 4)[0])

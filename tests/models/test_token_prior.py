@@ -145,7 +145,7 @@ def test_a_network_without_context_takes_no_text():
     with pytest.raises(ValueError, match="belong together: got a text_encoder and text_length=0"):
         models.token_prior(network.clone(context=True), models.build(**TOKENIZER), shape=(4, 4),
                            text_encoder=text["text_encoder"])
-    with pytest.raises(ValueError, match="text needs a length of at least 1"):
+    with pytest.raises(ValueError, match="length of text, .* must be an integer of at least 1, got None"):
         models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), network=NETWORK, text={"features": 8})
     with pytest.raises(ValueError, match="classes or on text"):
         models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), network=NETWORK, text=TEXT, num_classes=2)

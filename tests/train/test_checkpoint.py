@@ -1,3 +1,5 @@
+"""Checkpoints: what is restored is what was saved, on any devices, and what was damaged since is named."""
+
 import json
 import shutil
 import time
@@ -10,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen.train import Checkpointer, DamagedCheckpointError, init_state, load, make_mesh, shard_state
+from jaxgen.train import Checkpointer, DamagedCheckpointError, init_state, load, make_mesh, open_run, shard_state
 from jaxgen.train.checkpoint import read
 from tests.train import toy
 
@@ -160,6 +162,54 @@ def test_a_missing_file_and_a_broken_manifest_are_damage(copy):
     damaged(copy, "jaxgen.json cannot be read.*starts again at step 0", 10)
 
 
+def change(copy, step, edit):
+    """Writes the manifest of a step again after `edit`, which also sees what is in it."""
+    file = copy / str(step) / "jaxgen.json"
+    manifest = json.loads(file.read_text())
+    edit(manifest)
+    file.write_text(json.dumps(manifest))
+
+
+def test_a_changed_manifest_is_damage(copy):
+    """Where the data goes on, the step, what is compared: nothing of it is taken on trust."""
+    original = (copy / "30" / "jaxgen.json").read_text()
+    for edit in (
+        lambda manifest: manifest["data"].update(position=90),
+        lambda manifest: manifest.update(step=31),
+        lambda manifest: manifest.update(dta=manifest.pop("data")),
+        lambda manifest: manifest["files"].clear(),
+        lambda manifest: manifest["arrays"].popitem(),
+        lambda manifest: manifest.pop("checksum"),
+    ):
+        (copy / "30" / "jaxgen.json").write_text(original)
+        change(copy, 30, edit)
+        damaged(copy, r"30 is damaged: jaxgen\.json has changed: .*continues from step 20")
+    (copy / "30" / "jaxgen.json").write_text("")
+    damaged(copy, r"30 is damaged: jaxgen\.json cannot be read .*is no JSON")
+
+
+def test_a_checkpoint_under_another_step_s_name_is_damage(copy):
+    (copy / "30").rename(copy / "40")
+    damaged(copy, r"40 is damaged: it is the checkpoint of step 30 by its jaxgen\.json\. .*continues from step 20")
+    shutil.copy(copy / "10" / "jaxgen.json", copy / "20" / "jaxgen.json")
+    damaged(copy, "20 is damaged: it is the checkpoint of step 10", 20)
+
+
+def test_files_of_another_checkpoint_of_the_same_run_are_damage(copy):
+    for file in [path for path in (copy / "10").iterdir() if path.name != "jaxgen.json"]:
+        other = copy / "20" / file.name
+        shutil.rmtree(other) if other.is_dir() else other.unlink()
+        file.rename(other)
+    damaged(copy, "20 is damaged: ", 20)
+
+
+def test_names_that_only_look_like_steps_are_left_alone(copy):
+    for name in ("²", "٣", "010", "-5", "20a"):
+        (copy / name).mkdir()
+    with Checkpointer(copy) as checkpointer:
+        assert checkpointer.steps() == [10, 20, 30]
+
+
 def test_a_foreign_directory_is_an_error_that_says_so(copy):
     (copy / "40").mkdir()
     (copy / "40" / "weights.npz").write_bytes(b"x")
@@ -190,10 +240,20 @@ def test_arrays_of_another_shape_dtype_or_name_are_named(saved):
 
 
 def test_bad_arguments_are_named(tmp_path):
-    with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
-        Checkpointer(tmp_path, keep=0)
+    for keep in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match=f"keep must be an integer of at least 1, got {keep}"):
+            Checkpointer(tmp_path, keep=keep)
     with Checkpointer(tmp_path / "c") as checkpointer, pytest.raises(TypeError, match="must be plain JSON"):
         checkpointer.save(1, {"w": jnp.ones(1)}, {"position": object()})
+
+
+def test_numpy_s_whole_numbers_are_whole_numbers(tmp_path):
+    with Checkpointer(tmp_path / "c", keep=np.int64(2)) as checkpointer:
+        checkpointer.save(np.int32(3), {"w": jnp.ones(1)}, {"seed": np.int64(7), "at": [np.uint8(1)]})
+        restored = checkpointer.restore({"w": jnp.ones(1)}, np.int64(3))
+        with pytest.raises(ValueError, match="step must be an integer of at least 0, got 2.5"):
+            checkpointer.save(2.5, {"w": jnp.ones(1)})
+    assert (restored.step, restored.data) == (3, {"seed": 7, "at": [1]})
 
 
 Model = namedtuple("Model", "init scale")
@@ -206,9 +266,9 @@ def build(name, scale):
 
 
 def write_run(directory, state, config):
+    open_run(directory, config)
     with Checkpointer(directory / "checkpoints") as checkpointer:
         checkpointer.save(int(state.step), state, {"position": 4})
-    (directory / "config.json").write_text(json.dumps(config))
 
 
 def test_load_gives_config_model_and_weights_without_the_optimizer_or_the_devices(tmp_path):
@@ -235,12 +295,28 @@ def test_load_knows_a_run_without_moving_average(tmp_path):
 def test_load_says_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no config.json"):
         load(tmp_path)
-    (tmp_path / "config.json").write_text('{"image_shape": [3]}')
+    open_run(tmp_path / "no_model", {"image_shape": [3]})
     with pytest.raises(ValueError, match="has no 'model', which load needs"):
-        load(tmp_path)
-    (tmp_path / "config.json").write_text('{"image_shape": [3], "model": {"name": "toy", "scale": 1}}')
+        load(tmp_path / "no_model")
+    open_run(tmp_path / "new", {"image_shape": [3], "model": {"name": "toy", "scale": 1}})
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
-        load(tmp_path, build=build)
+        load(tmp_path / "new", build=build)
+
+
+def test_load_names_a_configuration_that_is_damaged_or_edited(tmp_path):
+    config = {"model": {"name": "toy", "scale": 1}, "image_shape": [12]}
+    write_run(tmp_path, state_at(9), config)
+    file, written = tmp_path / "config.json", (tmp_path / "config.json").read_text()
+    for content, message in (
+        (written[:-9], "is no JSON: .*Restore it from a copy"), ("", "is no JSON"), ("[]", "must hold an object"),
+        (written.replace('"scale": 1', '"scale": 2'), "its values are not those that were written"),
+        (json.dumps(config), "it has no 'checksum', so an earlier version or another program wrote it"),
+    ):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=rf"config\.json is damaged or was edited: .*{message}"):
+            load(tmp_path, build=build)
+    file.write_text(json.dumps(json.loads(written), indent=None))  # the same values in another layout
+    assert load(tmp_path, build=build).config == config
 
 
 def test_a_checkpoint_from_before_a_part_that_holds_no_arrays_is_read(tmp_path):

@@ -1,6 +1,9 @@
+"""A run's directory: configuration and environment, and what is refused there."""
+
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from jaxgen.train import open_run
@@ -11,7 +14,9 @@ CONFIG = {"num_steps": 10, "optimizer": {"name": "adam", "learning_rate": 0.1}, 
 def test_a_new_run_writes_its_configuration_and_environment(tmp_path):
     run = open_run(tmp_path / "a" / "b", CONFIG)
     assert not run.started_before and run.images.is_dir()
-    assert json.loads((run.path / "config.json").read_text()) == json.loads(json.dumps(CONFIG))
+    written = json.loads((run.path / "config.json").read_text())
+    assert {name: written[name] for name in CONFIG} == json.loads(json.dumps(CONFIG))
+    assert set(written) == {*CONFIG, "checksum"}
     (environment,) = json.loads((run.path / "environment.json").read_text())
     assert environment["packages"]["jax"] == jax.__version__
     assert len(environment["devices"]) == 8
@@ -72,10 +77,38 @@ def test_a_start_that_died_before_it_wrote_its_configuration_can_start_again(tmp
     assert not open_run(tmp_path, CONFIG).started_before
 
 
-def test_a_damaged_configuration_is_an_error(tmp_path):
-    (tmp_path / "config.json").write_text('{"num_steps":')
-    with pytest.raises(ValueError, match="config.json is damaged"):
-        open_run(tmp_path, CONFIG)
+def test_a_damaged_or_edited_configuration_is_an_error(tmp_path):
+    """Keys that may change too: they are changed where the run is started."""
+    open_run(tmp_path, CONFIG)
+    written = (tmp_path / "config.json").read_text()
+    for content in ('{"num_steps":', "", "[1]", written.replace('"num_steps": 10', '"num_steps": 20'),
+                    json.dumps({"num_steps": 10}), written.replace("{", '{"num_steps": 9, ', 1)):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=r"config\.json is damaged or was edited: .*Restore it from a copy"):
+            open_run(tmp_path, CONFIG)
+    assert (tmp_path / "config.json").read_text() == content
+
+
+def test_damaged_notes_of_earlier_starts_are_not_written_over(tmp_path):
+    open_run(tmp_path, CONFIG)
+    for content in ("[{", "", '{"time": 1}', "3"):
+        (tmp_path / "environment.json").write_text(content)
+        with pytest.raises(ValueError, match=r"environment\.json is damaged: .*or delete it and the run goes on"):
+            open_run(tmp_path, CONFIG)
+        assert (tmp_path / "environment.json").read_text() == content
+    (tmp_path / "environment.json").unlink()
+    assert open_run(tmp_path, CONFIG).started_before
+
+
+def test_numpy_s_whole_numbers_are_whole_numbers(tmp_path):
+    open_run(tmp_path, {**CONFIG, "num_steps": np.int64(10), "shape": (np.int32(2), 3)})
+    assert open_run(tmp_path, CONFIG, may_change=[]).started_before
+
+
+def test_a_key_that_the_file_needs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the key 'checksum' is taken"):
+        open_run(tmp_path / "new", {**CONFIG, "checksum": 1})
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_json_cannot_hold_is_an_error(tmp_path):
