@@ -52,18 +52,19 @@ def compile_step(
     def run(state, batch):
         batch = shard_batch(batch, mesh)
         state = _each_its_own(state) if donate else state
-        signature = (jax.tree.structure(state), tuple(np.shape(leaf) for leaf in jax.tree.leaves(state)))
+        leaves, structure = jax.tree.flatten(state)
+        signature = structure, tuple(map(np.shape, leaves))
         if signature not in compiled:
             targets = state_sharding(state, mesh, min_size=min_size)
-            compiled[signature] = targets, jax.jit(
+            compiled[signature] = targets, jax.tree.leaves(targets), jax.jit(
                 step,
                 in_shardings=(targets, batch_sharding(mesh)),
                 out_shardings=(targets, NamedSharding(mesh, PartitionSpec())),
                 donate_argnums=(0,) if donate else (),
                 compiler_options=compiler_options(mesh.devices.flat[0].platform),
             )
-        targets, function = compiled[signature]
-        if not all(map(_is_at, jax.tree.leaves(state), jax.tree.leaves(targets))):
+        targets, flat_targets, function = compiled[signature]
+        if not all(map(_is_at, leaves, flat_targets)):
             state = place(state, targets)
         return _one_at_a_time(function(state, batch), list(mesh.devices.flat))
 
