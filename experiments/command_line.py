@@ -1,5 +1,6 @@
 """What every script's command line shares: the configuration flag and errors without a traceback."""
 
+import io
 import json
 import runpy
 import socket
@@ -101,6 +102,9 @@ def run(main: Callable[..., None], *, actions: Sequence[str] = ()) -> None:
     """
 
     def checked(arguments):
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a name or a caption may hold what the locale cannot print
+                stream.reconfigure(errors="backslashreplace")
         logging.set_verbosity(logging.WARNING)  # the libraries' notes on each checkpoint are not the user's
         words = arguments[1:]
         if actions and not words:

@@ -14,6 +14,7 @@ such as `pip install 'jaxgen[models]'`, and say so where it is missing; `jaxgen[
     jaxgen.train       state, steps, loop, sharding, checkpoints (train)
     jaxgen.checks      checks of arguments that every part shares
     jaxgen.extras      the extras and their packages
+    jaxgen.mapped      mapped axes of devices: sums, positions, types
     jaxgen.cpu         compiler options for CPU
 """
 

@@ -8,10 +8,11 @@ which makes (M + 2)^2 matrix products (Lavin & Gray 2016, "Fast Algorithms for C
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+from jaxgen.mapped import vary_like
 
 TILE = 4
 WINDOW = TILE + 2
@@ -30,12 +31,6 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 AT, G, BT = _matrices()
 KERNEL_TRANSFORM = np.kron(G, G).astype(np.float32)
-
-
-def vary_like(x: Array, *others: Array) -> Array:
-    """`x`, marked inside shard_map as varying over the mesh axes that `others` vary over."""
-    axes = frozenset().union(*(jax.typeof(o).mat.varying for o in others)) - jax.typeof(x).mat.varying
-    return lax.pcast(x, tuple(axes), to="varying") if axes else x
 
 
 def zeros(shape: tuple[int, ...], like: Array) -> Array:

@@ -22,9 +22,9 @@ from jaxgen.checks import check_count
 from jaxgen.diffusion.checks import check_batch, check_positive, check_sigmas, numbered
 from jaxgen.diffusion.contract import bind
 from jaxgen.diffusion.grids import positive_levels
-from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sample import sample_noise
+from jaxgen.mapped import vary_like
 
 
 class Bound(NamedTuple):
@@ -82,7 +82,7 @@ def variational_bound(
     x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
     sigmas = positive_levels(jnp.asarray(sigmas, x.dtype))
     ids = numbered(sample_ids, x.shape[0])
-    x = vary_as(x, cond, key, ids)
+    x = vary_like(x, cond, key, ids)
     axes = tuple(range(1, x.ndim))
     dims = int(np.prod(x.shape[1:]))
 
@@ -94,7 +94,7 @@ def variational_bound(
 
     steps = sigmas.shape[0] - 1
     diffusion, _ = jax.lax.scan(
-        term, vary_as(jnp.zeros(x.shape[:1], x.dtype), x), (jnp.arange(steps), sigmas[:-1], sigmas[1:])
+        term, vary_like(jnp.zeros(x.shape[:1], x.dtype), x), (jnp.arange(steps), sigmas[:-1], sigmas[1:])
     )
     variance = jnp.asarray(sigmas[0] ** 2 if prior_variance is None else prior_variance)
     share = sigmas[0] ** 2 / variance

@@ -4,17 +4,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxgen.checks import check_finite, check_floating
-
-
-def concrete(value) -> np.ndarray | None:
-    """The value as a NumPy array, or None when it is traced by `jit`, `grad` or `vmap`."""
-    if isinstance(value, jax.core.Tracer):
-        return None
-    try:
-        return np.asarray(value)
-    except jax.errors.TracerArrayConversionError:
-        return None
+from jaxgen.checks import check_finite, check_floating, check_integers, concrete
 
 
 def is_zero(value) -> bool:
@@ -111,19 +101,6 @@ def sample_keys(key: Array, sample_ids, batch: int) -> Array:
     """[B] the key of each sample, fold_in(key, its id), which neither the batch nor the devices change."""
     check_key(key)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbered(sample_ids, batch))
-
-
-def check_integers(argument: str, values, count: int | None = None) -> None:
-    """Refuses what are no whole numbers, and those outside 0 .. count - 1 where a count is given."""
-    dtype = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
-    if not jax.numpy.issubdtype(dtype, jax.numpy.integer):
-        raise ValueError(f"{argument} must be whole numbers, got dtype {dtype}")
-    numbers = concrete(values)
-    if count is None or numbers is None:
-        return
-    wrong = numbers[(numbers < 0) | (numbers >= count)]
-    if wrong.size:
-        raise ValueError(f"{argument} must lie within 0 .. {count - 1}, got {wrong[0]}")
 
 
 def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:

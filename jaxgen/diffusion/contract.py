@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgen.checks import check_floating
-from jaxgen.diffusion.checks import concrete
+from jaxgen.checks import check_floating, concrete
 from jaxgen.diffusion.solvers.base import BoundDenoiser
 
 CONTRACT = "a denoiser is (x [B, ...], sigma [] or [B], cond) -> x0_hat [B, ...]; see help(jaxgen.diffusion)"

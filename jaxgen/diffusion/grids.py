@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgen.checks import check_count, check_finite
-from jaxgen.diffusion.checks import check_positive, check_sigmas, concrete
+from jaxgen.checks import check_count, check_finite, concrete
+from jaxgen.diffusion.checks import check_positive, check_sigmas
 from jaxgen.diffusion.schedules import MAX_RATIO, Schedule, check_schedule
 from jaxgen.diffusion.tables import Discrete
 from jaxgen.errors import unknown_name

@@ -13,16 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgen.checks import check_finite
-from jaxgen.diffusion.checks import (
-    check_batch,
-    check_fraction,
-    check_positive,
-    check_same,
-    concrete,
-    expand_to,
-    is_zero,
-)
+from jaxgen.checks import check_finite, concrete
+from jaxgen.diffusion.checks import check_batch, check_fraction, check_positive, check_same, expand_to, is_zero
 from jaxgen.diffusion.contract import checked
 from jaxgen.diffusion.precondition import Denoiser
 

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.diffusion.checks import check_batch, check_sigmas, concrete
+from jaxgen.checks import concrete
+from jaxgen.diffusion.checks import check_batch, check_sigmas
 from jaxgen.diffusion.contract import check_solver
-from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sample import integrate
 from jaxgen.diffusion.solvers.base import Solver
+from jaxgen.mapped import vary_like
 
 
 def invert(
@@ -61,4 +62,4 @@ def invert(
         return jax.lax.cond(sigma > 0, move, lambda carry: carry, carry)
 
     passing = solver if values is not None else solver._replace(step=step)
-    return integrate(denoiser, passing, upward, vary_as(jnp.asarray(x0), cond), no_noise, cond=cond)
+    return integrate(denoiser, passing, upward, vary_like(jnp.asarray(x0), cond), no_noise, cond=cond)

@@ -20,8 +20,8 @@ from jaxgen.checks import check_count
 from jaxgen.diffusion.checks import check_batch, check_positive, check_sigmas, sample_keys
 from jaxgen.diffusion.contract import bind
 from jaxgen.diffusion.grids import positive_levels
-from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.precondition import Denoiser
+from jaxgen.mapped import vary_like
 
 BITS_OFFSET_256 = 7.0
 """log2 of the density's scale for x = (v + u) / 256 * 2 - 1, u ~ U[0, 1)."""
@@ -79,7 +79,7 @@ def log_prob(
         check_positive("prior_variance", prior_variance)
     bound = bind(denoiser, cond)
     x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
-    x = vary_as(x, cond, key, sample_ids)
+    x = vary_like(x, cond, key, sample_ids)
     sigmas = positive_levels(jnp.asarray(sigmas, x.dtype))
     levels = jnp.log(jnp.flip(sigmas))
     dims = int(np.prod(x.shape[1:]))
@@ -96,7 +96,7 @@ def log_prob(
         denoised, jvp = jax.linearize(lambda x: bound(x, jnp.exp(u)), x)
 
         def along(vector):
-            vector = vary_as(jnp.broadcast_to(vector, x.shape), x)
+            vector = vary_like(jnp.broadcast_to(vector, x.shape), x)
             return jnp.sum(vector * jvp(vector), axis=axes)
 
         trace = jax.lax.map(along, basis)
@@ -116,7 +116,7 @@ def log_prob(
         k4 = shifted(k3, 1.0)
         return jax.tree.map(lambda s, a, b, c, d: s + h / 6 * (a + 2 * b + 2 * c + d), state, k1, k2, k3, k4), None
 
-    start = (x, vary_as(jnp.zeros(x.shape[:1], x.dtype), x))
+    start = (x, vary_like(jnp.zeros(x.shape[:1], x.dtype), x))
     (end, integral), _ = jax.lax.scan(step, start, (levels[:-1], levels[1:]))
     variance = jnp.asarray(sigmas[0] ** 2 if prior_variance is None else prior_variance)
     prior = -0.5 * (jnp.sum(end**2, axis=axes) / variance + dims * jnp.log(2 * jnp.pi * variance))

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgen.checks import check_floating
-from jaxgen.diffusion.checks import check_integers, check_keep_mask, check_key, check_positive, expand_to, sample_keys
+from jaxgen.checks import check_floating, check_integers
+from jaxgen.diffusion.checks import check_keep_mask, check_key, check_positive, expand_to, sample_keys
 
 LogitsFn = Callable[[Array, Array, Any], Array]
 """(tokens [B, N] with mask_id where unknown, t [B], cond) -> logits [B, N, K] over clean tokens."""

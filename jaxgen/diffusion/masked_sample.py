@@ -7,20 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgen.checks import check_count
+from jaxgen.checks import check_count, check_integers, concrete
 from jaxgen.diffusion.categorical import draw_categorical
 from jaxgen.diffusion.checks import (
     check_fraction,
-    check_integers,
     check_keep_mask,
     check_key,
     check_not_negative,
     check_positive,
-    concrete,
     numbered,
 )
-from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.masked import LogitsFn, MaskSchedule, clean_log_probs, polynomial_masking
+from jaxgen.mapped import vary_like
 
 
 def mask_times(n: int) -> Float[Array, "n+1"]:
@@ -120,7 +118,7 @@ def masked_sample(
     schedule = schedule or polynomial_masking()
     tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = numbered(sample_ids, shape[0])
-    tokens = vary_as(tokens, known, mask, cond, key, ids)
+    tokens = vary_like(tokens, known, mask, cond, key, ids)
     times = jnp.asarray(times)
 
     def advance(tokens, inputs):
@@ -174,7 +172,7 @@ def confidence_sample(
     schedule = schedule or polynomial_masking()
     tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = numbered(sample_ids, shape[0])
-    tokens = vary_as(tokens, known, mask, cond, key, ids)
+    tokens = vary_like(tokens, known, mask, cond, key, ids)
     unknown = jnp.sum(~keep, axis=-1)
     times = jnp.asarray(times)
 

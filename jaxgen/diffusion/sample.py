@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxgen.checks import check_count
 from jaxgen.diffusion.checks import check_batch, check_key, check_not_negative, check_sigmas, numbered
 from jaxgen.diffusion.contract import bind, check_solver, check_start
-from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.solvers.base import NoiseFn, Solver
+from jaxgen.mapped import vary_like
 
 PostStep = Callable[[Array, Array, NoiseFn], Array]
 """(x [B, ...], sigma_next [], noise_fn) -> x, applied after every step."""
@@ -167,7 +167,7 @@ def sample(
     check_key(key)
     check_start(x, sigmas[0])
     ids = numbered(sample_ids, x.shape[0])
-    x = vary_as(jnp.asarray(x), cond, key, ids)
+    x = vary_like(jnp.asarray(x), cond, key, ids)
     wide = jnp.promote_types(x.dtype, jnp.float32)
     noise = partial(_keyed_noise, key, x.shape[1:], ids, wide)
     return integrate(

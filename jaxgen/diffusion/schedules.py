@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgen.checks import check_finite
-from jaxgen.diffusion.checks import check_positive, concrete
+from jaxgen.checks import check_finite, concrete
+from jaxgen.diffusion.checks import check_positive
 
 MAX_RATIO = 1e6
 """Stands for an infinite noise-to-signal ratio: at 1e6 the signal is below float32's resolution of the noise."""

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgen.checks import check_count
-from jaxgen.diffusion.checks import check_fraction, check_not_negative, check_positive, concrete
+from jaxgen.checks import check_count, concrete
+from jaxgen.diffusion.checks import check_fraction, check_not_negative, check_positive
 from jaxgen.diffusion.schedules import MAX_RATIO, Schedule, VariancePreserving, check_schedule, pytree
 
 

@@ -137,8 +137,19 @@ def lpips_from_tensors(
 
 
 def cache_directory() -> Path:
-    """Where `load_lpips` looks by itself: `$JAXGEN_CACHE`/lpips, or ~/.cache/jaxgen/lpips."""
-    return Path(os.environ.get("JAXGEN_CACHE") or Path.home() / ".cache" / "jaxgen") / "lpips"
+    """Where `load_lpips` looks by itself: `$JAXGEN_CACHE`/lpips, or ~/.cache/jaxgen/lpips.
+
+    Raises:
+        FileNotFoundError: no variable, and the user has no home directory.
+    """
+    chosen = os.environ.get("JAXGEN_CACHE")
+    if chosen:
+        return Path(os.path.expanduser(chosen)) / "lpips"
+    try:
+        return Path.home() / ".cache" / "jaxgen" / "lpips"
+    except RuntimeError as error:
+        raise FileNotFoundError("this user has no home directory in which LPIPS's weights could lie (HOME is not set): "
+                                "set the environment variable JAXGEN_CACHE to a directory, or pass path=") from error
 
 
 def _read(path: Path, net: str) -> LpipsParams:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.quantize.mapped import AxisName, psum
+from jaxgen.mapped import AxisName, psum
 
 PyTree = Any
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxgen.checks import check_floating
+from jaxgen.checks import check_floating, check_integers
 
 
 def check_alike(**arrays: Array) -> None:
@@ -52,12 +52,5 @@ def get_whole(batch: Mapping[str, Array], name: str) -> Array:
         ValueError: there is none, or it is of another dtype.
     """
     x = get_entry(batch, name)
-    check_whole(f"batch[{name!r}]", x)
+    check_integers(f"batch[{name!r}]", x)
     return x
-
-
-def check_whole(argument: str, x: Array) -> None:
-    """Raises ValueError unless `x` is an array of integers."""
-    if not jnp.issubdtype(jnp.result_type(x), jnp.integer):
-        raise ValueError(f"{argument} must hold integers, got dtype {jnp.result_type(x)}: cast it, "
-                         f"{argument}.astype('int32')")

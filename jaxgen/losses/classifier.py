@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.losses.batch import check_alike, check_whole, get_entry, get_example
+from jaxgen.checks import check_integers
+from jaxgen.losses.batch import check_alike, get_entry, get_example
 from jaxgen.quantize import Variables
 
 PyTree = Any
@@ -32,7 +33,7 @@ def cross_entropy(
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits must be [B, K] and labels [B], got {logits.shape} and {labels.shape}")
     check_alike(logits=logits)
-    check_whole("labels", labels)
+    check_integers("labels", labels)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from jaxgen.diffusion.checks import check_fraction
 from jaxgen.losses.batch import get_entry
-from jaxgen.quantize.mapped import AxisName, first_position, psum
+from jaxgen.mapped import AxisName, first_position, psum
 
 
 def global_positions(count: int, axis_name: AxisName) -> tuple[Int[Array, "B"], int]:

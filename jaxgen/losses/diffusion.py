@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxgen.diffusion import Weighting, denoising_loss
 from jaxgen.losses.batch import get_example
 from jaxgen.losses.conditions import drop_conditions, global_positions
-from jaxgen.quantize.mapped import AxisName
+from jaxgen.mapped import AxisName
 
 PyTree = Any
 

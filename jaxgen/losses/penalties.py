@@ -11,7 +11,7 @@ from jaxgen.checks import check_count
 from jaxgen.diffusion.checks import sample_keys
 from jaxgen.losses.adversarial import check_counts, per_example, wide
 from jaxgen.losses.batch import check_alike
-from jaxgen.quantize.mapped import AxisName, psum, vary_like
+from jaxgen.mapped import AxisName, psum, vary_like
 
 PyTree = Any
 Discriminator = Callable[[Array], Array]

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 from jaxgen.diffusion import MaskSchedule, masked_diffusion_loss, stratified_times
 from jaxgen.losses.batch import get_whole
 from jaxgen.losses.conditions import drop_conditions, global_positions
+from jaxgen.mapped import AxisName
 from jaxgen.priors import autoregressive_loss, masked_loss, timed_by_masks
-from jaxgen.quantize.mapped import AxisName
 
 PyTree = Any
 

@@ -17,8 +17,8 @@ from jaxgen.losses.conditions import global_positions
 from jaxgen.losses.penalties import LecamState, compute_if, gradient_penalty, lazy, lecam, r1
 from jaxgen.losses.reconstruction import l1
 from jaxgen.losses.vqvae import quantizer_loss
+from jaxgen.mapped import AxisName, vary_like
 from jaxgen.quantize import Variables
-from jaxgen.quantize.mapped import AxisName, vary_like
 
 PyTree = Any
 HINGE = hinge()

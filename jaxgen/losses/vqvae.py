@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from jaxgen.losses.batch import get_example
 from jaxgen.losses.reconstruction import l2
+from jaxgen.mapped import AxisName
 from jaxgen.quantize import QuantizeOutput, Variables, usage
-from jaxgen.quantize.mapped import AxisName
 
 PyTree = Any
 

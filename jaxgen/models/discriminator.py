@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 from jaxgen.checks import check_floating
 from jaxgen.conv import conv
 from jaxgen.errors import unknown_name
+from jaxgen.mapped import AxisName, first_position, psum
 from jaxgen.models.blocks import Norm
 from jaxgen.models.checks import check_attributes
 from jaxgen.models.conv_layer import Conv
-from jaxgen.quantize.mapped import AxisName, first_position, psum
 
 PATCH_NORMS = ("group", "batch", "none")
 SLOPE = 0.2

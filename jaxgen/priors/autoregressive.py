@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_finite, check_floating
-from jaxgen.diffusion.checks import check_integers, check_keep_mask, check_key, numbered
+from jaxgen.checks import check_finite, check_floating, check_integers
+from jaxgen.diffusion.checks import check_keep_mask, check_key, numbered
 from jaxgen.diffusion.guidance import null_like
-from jaxgen.diffusion.mapped import vary_as
 from jaxgen.diffusion.masked import entries
+from jaxgen.mapped import vary_like
 from jaxgen.priors.draw import draw_tokens
 
 PyTree = Any
@@ -147,6 +147,6 @@ def autoregressive_sample(
         return (token, cache), token
 
     first = jnp.zeros((shape[0], *shape[2:]), jnp.int32)
-    start = vary_as((first, cache), cache, known, mask, cond, key, ids)
+    start = vary_like((first, cache), cache, known, mask, cond, key, ids)
     _, tokens = jax.lax.scan(advance, start, (jnp.arange(shape[1]), *columns))
     return jnp.moveaxis(tokens, 0, 1)

@@ -6,17 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.checks import check_floating
+from jaxgen.checks import check_floating, check_integers, concrete
 from jaxgen.diffusion.categorical import draw_categorical
-from jaxgen.diffusion.checks import (
-    check_batch,
-    check_fraction,
-    check_integers,
-    check_key,
-    check_positive,
-    concrete,
-    numbered,
-)
+from jaxgen.diffusion.checks import check_batch, check_fraction, check_key, check_positive, numbered
 
 
 def filter_logits(

@@ -16,19 +16,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.diffusion.checks import (
-    check_fraction,
-    check_integers,
-    check_key,
-    check_not_negative,
-    numbered,
-    sample_keys,
-)
-from jaxgen.diffusion.mapped import vary_as
+from jaxgen.checks import check_count, check_integers
+from jaxgen.diffusion.checks import check_fraction, check_key, check_not_negative, numbered, sample_keys
 from jaxgen.diffusion.masked import LogitsFn, clean_log_probs
 from jaxgen.diffusion.masked_sample import start_tokens
 from jaxgen.errors import unknown_name
+from jaxgen.mapped import vary_like
 from jaxgen.priors.autoregressive import token_nats
 from jaxgen.priors.draw import draw_tokens
 
@@ -166,7 +159,7 @@ def masked_decode(
     check_not_negative("choice_temperature", choice_temperature)
     tokens, keep = start_tokens(shape, known, mask, mask_id)
     ids = numbered(sample_ids, shape[0])
-    tokens = vary_as(tokens, known, mask, cond, key, ids)
+    tokens = vary_like(tokens, known, mask, cond, key, ids)
     left = masked_counts(jnp.sum(~keep, axis=1), shape[1], steps, schedule)
 
     def noise(step):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgen.quantize.mapped import AxisName, psum, sum_before
+from jaxgen.mapped import AxisName, psum, sum_before
 from jaxgen.quantize.nearest import nearest, unit
 
 EPSILON = 1e-5

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.errors import unknown_name
-from jaxgen.quantize.mapped import vary_like
+from jaxgen.mapped import vary_like
 
 Estimator = Callable[[Float[Array, "... D"], Float[Array, "... D"]], Float[Array, "... D"]]
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.checks import check_count
+from jaxgen.mapped import AxisName, first_position
 from jaxgen.quantize.checks import check_indices, check_range, gather, need_key
 from jaxgen.quantize.estimators import straight_through
-from jaxgen.quantize.mapped import AxisName, first_position
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
 from jaxgen.quantize.vectors import prepared
 

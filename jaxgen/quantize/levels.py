@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxgen.checks import check_count
-from jaxgen.quantize.mapped import vary_like
+from jaxgen.mapped import vary_like
 from jaxgen.quantize.types import Quantizer, Variables
 
 PyTree = Any

@@ -23,9 +23,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
+from jaxgen.mapped import AxisName, psum
 from jaxgen.quantize.checks import check_indices, check_range
 from jaxgen.quantize.estimators import straight_through
-from jaxgen.quantize.mapped import AxisName, psum
 from jaxgen.quantize.nearest import unit
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
 from jaxgen.quantize.vectors import along_last, prepared

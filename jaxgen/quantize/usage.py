@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.checks import check_count
+from jaxgen.mapped import AxisName, psum
 from jaxgen.quantize.checks import check_indices
-from jaxgen.quantize.mapped import AxisName, psum
 from jaxgen.quantize.vectors import checked_mask
 
 

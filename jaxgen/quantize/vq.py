@@ -18,10 +18,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.checks import check_count
 from jaxgen.errors import unknown_name
+from jaxgen.mapped import AxisName, agreed, change_if
 from jaxgen.quantize.checks import check_indices, check_range, gather, need_key
 from jaxgen.quantize.codebook import Batch, draw_vectors, kmeans, smoothed
 from jaxgen.quantize.estimators import ESTIMATORS, check_estimator
-from jaxgen.quantize.mapped import AxisName, agreed, change_if
 from jaxgen.quantize.nearest import METRICS, nearest, unit
 from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
 from jaxgen.quantize.vectors import prepared

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from jaxgen.mapped import vary
 from jaxgen.train.ema import update_ema
 from jaxgen.train.state import TrainState
 
@@ -153,9 +154,4 @@ def varying(tree: PyTree, axis_name: str) -> PyTree:
     `shard_map` sums the gradients of what is equal on all devices; the steps here take the mean, once.
     """
 
-    def mark(leaf):
-        if axis_name in jax.typeof(leaf).mat.varying:
-            return leaf
-        return jax.lax.pcast(leaf, axis_name, to="varying")
-
-    return jax.tree.map(mark, tree)
+    return vary(tree, frozenset({axis_name}))

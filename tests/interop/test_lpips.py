@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import pwd
 import tarfile
 from functools import partial
 
@@ -246,3 +247,14 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
         save_lpips(tmp_path / "a.safetensors", alex._replace(convs=alex.convs[:4]))
     with pytest.raises(ValueError, match=r"path must end in \.safetensors"):
         save_lpips(tmp_path / "a.npz", alex)
+
+
+def test_a_user_without_a_home_is_told_the_variable_to_set(monkeypatch):
+    def unknown(user):
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    monkeypatch.delenv("JAXGEN_CACHE")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # as in a container whose user has no entry
+    with pytest.raises(FileNotFoundError, match="no home directory.*JAXGEN_CACHE"):
+        load_lpips(net="alex")

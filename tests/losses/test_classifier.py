@@ -46,7 +46,7 @@ def test_a_label_that_is_no_class_is_nan_for_its_example_only():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match=r"labels must hold integers, got dtype float32"):
+    with pytest.raises(ValueError, match=r"labels must be whole numbers, got dtype float32"):
         losses.cross_entropy(jnp.zeros((4, 3)), jnp.zeros(4))
     with pytest.raises(ValueError, match=r"\[B, K\] and labels \[B\], got \(5, 4\) and \(4,\)"):
         losses.cross_entropy(LOGITS, LABELS[:4])

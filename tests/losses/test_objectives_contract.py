@@ -157,5 +157,5 @@ def test_bytes_are_refused_by_name_with_the_way_to_convert_them(name):
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_tokens_that_are_no_integers_are_refused_by_name(name):
-    with pytest.raises(ValueError, match=r"batch\['tokens'\] must hold integers, got dtype float32"):
+    with pytest.raises(ValueError, match=r"batch\['tokens'\] must be whole numbers, got dtype float32"):
         CASES[name](W, draw() | {"tokens": np.zeros((B, 6), np.float32)}, None)

@@ -12,16 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen.train import Checkpointer, DamagedCheckpointError, init_state, load, make_mesh, open_run, shard_state
+from jaxgen.train import Checkpointer, DamagedCheckpointError, make_mesh, shard_state
 from jaxgen.train.checkpoint import read
 from tests.train import toy
 
 OPTIMIZER = optax.adam(1e-2)
-
-
-def state_at(step):
-    state = toy.make_state(OPTIMIZER)
-    return state._replace(step=jnp.int32(step), params=jax.tree.map(lambda x: x + step, state.params))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +25,7 @@ def saved(tmp_path_factory):
     directory = tmp_path_factory.mktemp("saved") / "checkpoints"
     with Checkpointer(directory, keep=3) as checkpointer:
         for step in (5, 10, 20, 30):
-            checkpointer.save(step, state_at(step), {"position": step})
+            checkpointer.save(step, toy.state_at(step, OPTIMIZER), {"position": step})
     return directory
 
 
@@ -47,10 +42,10 @@ def test_what_is_restored_is_what_was_saved(saved):
         assert checkpointer.latest_step() == 30
         newest = checkpointer.restore(toy.make_state(OPTIMIZER))
         assert (newest.step, newest.data) == (30, {"position": 30})
-        toy.assert_same_bits(newest.state, state_at(30))
+        toy.assert_same_bits(newest.state, toy.state_at(30, OPTIMIZER))
         older = checkpointer.restore(toy.make_state(OPTIMIZER), 10)
         assert older.step == 10
-        toy.assert_same_bits(older.state, state_at(10))
+        toy.assert_same_bits(older.state, toy.state_at(10, OPTIMIZER))
 
 
 def test_every_dtype_and_kind_of_tree_survives(tmp_path):
@@ -84,8 +79,8 @@ def test_the_state_may_be_overwritten_as_soon_as_save_returns(tmp_path):
 
 @pytest.mark.parametrize("fsdp_before, fsdp_after", [(4, 2), (1, 4)])
 def test_a_checkpoint_moves_to_another_mesh(tmp_path, fsdp_before, fsdp_after):
-    state = shard_state(state_at(3), make_mesh(fsdp=fsdp_before), min_size=0)
-    template = shard_state(state_at(0), make_mesh(fsdp=fsdp_after), min_size=0)
+    state = shard_state(toy.state_at(3, OPTIMIZER), make_mesh(fsdp=fsdp_before), min_size=0)
+    template = shard_state(toy.state_at(0, OPTIMIZER), make_mesh(fsdp=fsdp_after), min_size=0)
     with Checkpointer(tmp_path / "c") as checkpointer:
         checkpointer.save(3, state)
         restored = checkpointer.restore(template).state
@@ -107,7 +102,7 @@ def test_a_run_can_go_back(copy):
         checkpointer.restore(toy.make_state(OPTIMIZER), 10)
         checkpointer.drop_after(10)
         assert checkpointer.steps() == [10]
-        checkpointer.save(20, state_at(21))
+        checkpointer.save(20, toy.state_at(21, OPTIMIZER))
         checkpointer.wait()
         assert int(checkpointer.restore(toy.make_state(OPTIMIZER)).state.step) == 21
 
@@ -152,7 +147,7 @@ def test_one_flipped_bit_is_damage(copy):
     file.write_bytes(bytes(content))
     damaged(copy, "have changed")
     with Checkpointer(copy) as checkpointer:
-        toy.assert_same_bits(checkpointer.restore(toy.make_state(OPTIMIZER), 20).state, state_at(20))
+        toy.assert_same_bits(checkpointer.restore(toy.make_state(OPTIMIZER), 20).state, toy.state_at(20, OPTIMIZER))
 
 
 def test_a_missing_file_and_a_broken_manifest_are_damage(copy):
@@ -254,69 +249,6 @@ def test_numpy_s_whole_numbers_are_whole_numbers(tmp_path):
         with pytest.raises(ValueError, match="step must be an integer of at least 0, got 2.5"):
             checkpointer.save(2.5, {"w": jnp.ones(1)})
     assert (restored.step, restored.data) == (3, {"seed": 7, "at": [1]})
-
-
-Model = namedtuple("Model", "init scale")
-Variables = namedtuple("Variables", "params state")
-
-
-def build(name, scale):
-    assert name == "toy"
-    return Model(lambda key, image_shape: Variables(toy.make_params(), {"mean": jnp.zeros(toy.CODE)}), scale)
-
-
-def write_run(directory, state, config):
-    open_run(directory, config)
-    with Checkpointer(directory / "checkpoints") as checkpointer:
-        checkpointer.save(int(state.step), state, {"position": 4})
-
-
-def test_load_gives_config_model_and_weights_without_the_optimizer_or_the_devices(tmp_path):
-    config = {"model": {"name": "toy", "scale": 2}, "image_shape": [12], "other": 1}
-    sharded = shard_state(state_at(9), make_mesh(fsdp=4), min_size=0)
-    write_run(tmp_path, sharded, config)
-    loaded = load(tmp_path, build=build)
-    assert (loaded.config, loaded.model.scale, loaded.step) == (config, 2, 9)
-    toy.assert_same_bits(
-        (loaded.params, loaded.model_state, loaded.ema_params),
-        (sharded.params, sharded.model_state, sharded.ema_params),
-    )
-    assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(loaded.params))
-
-
-def test_load_knows_a_run_without_moving_average(tmp_path):
-    write_run(tmp_path, init_state(toy.make_params(), {"mean": jnp.ones(toy.CODE)}, OPTIMIZER),
-              {"model": {"name": "toy", "scale": 1}, "image_shape": [12]})
-    loaded = load(tmp_path, build=build)
-    assert loaded.ema_params is None
-    np.testing.assert_array_equal(loaded.model_state["mean"], np.ones(toy.CODE))
-
-
-def test_load_says_what_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has no config.json"):
-        load(tmp_path)
-    open_run(tmp_path / "no_model", {"image_shape": [3]})
-    with pytest.raises(ValueError, match="has no 'model', which load needs"):
-        load(tmp_path / "no_model")
-    open_run(tmp_path / "new", {"image_shape": [3], "model": {"name": "toy", "scale": 1}})
-    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
-        load(tmp_path / "new", build=build)
-
-
-def test_load_names_a_configuration_that_is_damaged_or_edited(tmp_path):
-    config = {"model": {"name": "toy", "scale": 1}, "image_shape": [12]}
-    write_run(tmp_path, state_at(9), config)
-    file, written = tmp_path / "config.json", (tmp_path / "config.json").read_text()
-    for content, message in (
-        (written[:-9], "is no JSON: .*Restore it from a copy"), ("", "is no JSON"), ("[]", "must hold an object"),
-        (written.replace('"scale": 1', '"scale": 2'), "its values are not those that were written"),
-        (json.dumps(config), "it has no 'checksum', so an earlier version or another program wrote it"),
-    ):
-        file.write_text(content)
-        with pytest.raises(ValueError, match=rf"config\.json is damaged or was edited: .*{message}"):
-            load(tmp_path, build=build)
-    file.write_text(json.dumps(json.loads(written), indent=None))  # the same values in another layout
-    assert load(tmp_path, build=build).config == config
 
 
 def test_a_checkpoint_from_before_a_part_that_holds_no_arrays_is_read(tmp_path):

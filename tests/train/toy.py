@@ -92,3 +92,9 @@ def assert_close(a, b, rtol=1e-5):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         np.testing.assert_allclose(x, y, rtol=0, atol=rtol * max(np.abs(y).max(), 1e-6))
+
+
+def state_at(step, optimizer):
+    """A state whose parameters tell its step."""
+    state = make_state(optimizer)
+    return state._replace(step=jnp.int32(step), params=jax.tree.map(lambda x: x + step, state.params))

@@ -4,7 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxgen.diffusion.checks import check_not_negative, concrete, is_zero
+from jaxgen.checks import concrete
+from jaxgen.diffusion.checks import check_not_negative, is_zero
 from jaxgen.diffusion.solvers.base import Carry, Solver, check_order, positive_next
 from jaxgen.diffusion.solvers.dpm import damped_first_order, empty_history, push, reach, sde_noise
 from jaxgen.diffusion.solvers.interpolate import combine, exponential_moments, select_by_count, weights

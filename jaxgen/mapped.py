@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+PyTree = Any
 AxisName = str | tuple[str, ...] | None
 
 
@@ -44,21 +45,35 @@ def sum_before(x: Array, axis_name: AxisName) -> Array | int:
     return jnp.sum(jnp.where(devices < number, each, 0))
 
 
-def vary(x: Array, axes: frozenset[Hashable]) -> Array:
-    """`x`, marked inside `shard_map` as varying over these mesh axes as well."""
-    new = tuple(axes - jax.typeof(x).mat.varying)
-    return jax.lax.pcast(x, new, to="varying") if new else x
+def varying_axes(*trees: PyTree) -> frozenset[Hashable]:
+    """The mesh axes over which an array of the trees varies inside `shard_map`; none outside of it."""
+    leaves = (leaf for leaf in jax.tree.leaves(trees) if hasattr(leaf, "dtype"))
+    return frozenset().union(*(jax.typeof(leaf).mat.varying for leaf in leaves))
 
 
-def vary_like(x: Array, other: Array) -> Array:
-    """`x`, marked inside `shard_map` as varying over the mesh axes that `other` varies over."""
-    return vary(x, jax.typeof(other).mat.varying)
+def vary(tree: PyTree, axes: frozenset[Hashable]) -> PyTree:
+    """The arrays of `tree`, marked inside `shard_map` as varying over these mesh axes as well."""
+
+    def mark(leaf):
+        new = tuple(sorted(axes - varying_axes(leaf), key=str))
+        return jax.lax.pcast(leaf, new, to="varying") if new else leaf
+
+    return jax.tree.map(mark, tree)
+
+
+def vary_like(tree: PyTree, *others: PyTree) -> PyTree:
+    """The arrays of `tree`, marked as varying over every mesh axis over which an array of `others` varies.
+
+    `shard_map` types what a loop starts from and what it ends in, and wants the same type: a start that all devices
+    share (zeros, masks everywhere) must be said to vary where what is added to it does. Outside of it nothing changes.
+    """
+    return vary(tree, varying_axes(others))
 
 
 def agreed(x: Array, axis_name: AxisName) -> Array:
     """`x`, which is the same on every device though it may be marked as varying over `axis_name`, without the mark."""
     names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
-    axes = tuple(name for name in names if name in jax.typeof(x).mat.varying)
+    axes = tuple(name for name in names if name in varying_axes(x))
     return jax.lax.pmax(x, axes) if axes else x
 
 
@@ -67,11 +82,9 @@ def change_if(condition: Array, change: Callable[[Any], Any], state: Any) -> Any
 
     Under `shard_map` both branches must say over which axes they vary as well.
     """
-    shapes = jax.tree.leaves(jax.eval_shape(change, state))
-    axes = frozenset().union(*(jax.typeof(leaf).mat.varying for leaf in (*shapes, *jax.tree.leaves(state))))
+    axes = varying_axes(jax.eval_shape(change, state), state)
 
     def changed(state):
-        return jax.tree.map(lambda new, old: vary(new.astype(old.dtype), axes), change(state), state)
+        return vary(jax.tree.map(lambda new, old: new.astype(old.dtype), change(state), state), axes)
 
-    state = jax.tree.map(lambda leaf: vary(leaf, axes), state)
-    return jax.lax.cond(condition, changed, lambda kept: kept, state)
+    return jax.lax.cond(condition, changed, lambda kept: kept, vary(state, axes))
