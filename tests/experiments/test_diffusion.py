@@ -171,7 +171,7 @@ def test_codes_filled_in_know_nothing_of_the_removed_pixels(prior):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["sample", "--solver=heunn"], "Did you mean 'heun'"),
-    (["sample", "--classes=3,12"], "class 12 is out of range: this model has classes 0 to 9"),
+    (["sample", "--classes=3,12"], "unknown class '12': expected one of '0', '1'"),
     (["sample", "--prompt=cat"], "cannot be asked for text"),
     (["edit", "paint"], "Did you mean 'inpaint'"),
     (["edit", "image", "--strength=1.5"], "strength must be in (0, 1], got 1.5"),

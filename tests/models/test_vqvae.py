@@ -79,7 +79,7 @@ def test_combinators_are_built_from_nested_descriptions():
     variables = quantizer.init(KEY, 8)
     output, _ = quantizer.apply(variables, jnp.ones((2, 8)))
     assert output.indices.shape == (2, 2) and quantizer.num_codes == 64
-    with pytest.raises(ValueError, match="takes the description of one quantizer"):
+    with pytest.raises(ValueError, match="quantizer must be a description"):
         build_quantizer("residual", quantizer=[{"name": "vq", "num_codes": 4}, {"name": "vq", "num_codes": 8}])
 
 
