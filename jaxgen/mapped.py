@@ -47,7 +47,8 @@ def sum_before(x: Array, axis_name: AxisName) -> Array | int:
 
 def varying_axes(*trees: PyTree) -> frozenset[Hashable]:
     """The mesh axes over which an array of the trees varies inside `shard_map`; none outside of it."""
-    leaves = (leaf for leaf in jax.tree.leaves(trees) if hasattr(leaf, "dtype"))
+    # Traced arrays are a jax.Array too; nothing else varies, and not all of it (text, say) has a type of JAX's.
+    leaves = (leaf for leaf in jax.tree.leaves(trees) if isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)))
     return frozenset().union(*(jax.typeof(leaf).mat.varying for leaf in leaves))
 
 

@@ -120,11 +120,12 @@ def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
 
 
 def expand_to(values: Array, like: Array, *, name: str) -> Array:
-    """A scalar as it is, or [B] as [B, 1, ..., 1], so that it multiplies `like` [B, ...]; refuses another shape."""
+    """A scalar or a map over `like` [B, ...] as it is, [B] as [B, 1, ..., 1]; refuses what does not fit `like`."""
     values = jax.numpy.asarray(values)
-    if values.ndim == 0:
+    of_a_map = values.ndim == like.ndim > 1 and all(n in (1, m) for n, m in zip(values.shape, like.shape))
+    if values.ndim == 0 or of_a_map:
         return values
     if values.shape not in (like.shape[:1], (1,)):
-        raise ValueError(f"{name} must be one number or one per sample, shape () or {like.shape[:1]}; got "
-                         f"{values.shape}")
+        raise ValueError(f"{name} must be one number or one per sample, shape () or {like.shape[:1]}, or a map of "
+                         f"{like.ndim} axes that fits {like.shape}; got {values.shape}")
     return values.reshape(values.shape + (1,) * (like.ndim - 1))

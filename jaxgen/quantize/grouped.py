@@ -56,6 +56,7 @@ class _Grouped:
         self, variables: Variables, z: Float[Array, "... D"], *,
         train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
     ) -> tuple[QuantizeOutput, Any]:
+        z = jnp.asarray(z)
         if z.ndim == 0:
             raise ValueError("z has shape (): pass vectors [..., D].")
         check_floating("z", z)

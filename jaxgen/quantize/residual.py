@@ -101,6 +101,7 @@ class _Residual:
         self, variables: Variables, z: Float[Array, "... D"], *, train: bool = False, key: Array | None = None,
         valid: Bool[Array, "..."] | None = None,
     ) -> tuple[QuantizeOutput, PyTree]:
+        z = jnp.asarray(z)
         z = z.astype(jnp.float32) if jnp.issubdtype(z.dtype, jnp.floating) else z
         in_use = None
         if train and self.dropout:

@@ -27,6 +27,24 @@ def test_cfg_combines_the_two_predictions(joint):
             np.testing.assert_allclose(out, wanted, rtol=2e-5, atol=2e-6)
 
 
+def test_scales_may_differ_from_place_to_place():
+    with_cond, without = conditional(X, 0.7, COND), conditional(X, 0.7, 0 * COND)
+    for scale in (np.linspace(0, 2, 24).reshape(4, 3, 2), np.linspace(1, 3, 3).reshape(1, 3, 1)):
+        out = d.cfg(scale, jnp.zeros(()))(conditional)(X, 0.7, COND)
+        np.testing.assert_allclose(out, without + scale * (with_cond - without), rtol=2e-5, atol=2e-6)
+
+
+def test_text_may_stand_beside_what_is_computed_with():
+    def denoiser(x, sigma, cond):
+        assert cond["names"][0] == "one"
+        return conditional(x, sigma, cond["mean"])
+
+    sigmas = jnp.array([2.0, 0.5, 0.0])
+    cond = {"mean": COND, "names": np.array(["one", "two", "three", "four"])}
+    named = d.sample(denoiser, d.euler(), sigmas, 2 * X, KEY, cond=cond)
+    np.testing.assert_array_equal(named, d.sample(conditional, d.euler(), sigmas, 2 * X, KEY, cond=COND))
+
+
 def test_cfg_takes_conditions_that_are_pytrees():
     denoiser = lambda x, s, c: conditional(x, s, c["a"] + c["b"].sum(-1))  # noqa: E731
     cond = {"a": COND, "b": jnp.ones((4, 2))}

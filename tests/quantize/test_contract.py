@@ -69,6 +69,12 @@ def test_vmap_over_the_batch_equals_the_batch(name):
     )
 
 
+def test_vectors_may_be_lists(name):
+    quantizer, variables, z, _, _ = prepared(name)
+    shapes = [jax.eval_shape(lambda v, z=z: quantizer.apply(v, z), variables) for z in (z.tolist(), z)]
+    assert jax.tree.leaves(shapes[0]) == jax.tree.leaves(shapes[1])
+
+
 def test_a_split_batch_gives_the_same_codes(name):
     _, variables, z, evaluate, _ = prepared(name)
     whole, _ = evaluate(variables, z)
