@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 # Each extra's packages, by the names they are imported under.
 EXTRAS = {
-    "models": ("flax", "safetensors"),
+    "models": ("flax",),
     "data": ("grain", "tensorflow_datasets", "importlib_resources", "PIL"),
     "train": ("optax", "orbax", "PIL"),
 }

@@ -17,8 +17,8 @@ MATHS = ("conv", "quantize", "losses", "metrics", "diffusion", "priors")
 # What asks for a package that is not there, and the extra that has it.
 LACKING = [
     ("import jaxgen.models", "flax", "models"), ("import jaxgen.interop", "flax", "models"),
-    ("import jaxgen.interop", "safetensors", "models"), ("import jaxgen.train", "optax", "train"),
-    ("import jaxgen.train", "orbax", "train"), ("import jaxgen.train", "PIL", "train"),
+    ("import jaxgen.train", "optax", "train"), ("import jaxgen.train", "orbax", "train"),
+    ("import jaxgen.train", "PIL", "train"),
     ("import jaxgen.data as d; d.load('mnist_5k', 'train')", "tensorflow_datasets", "data"),
     ("import jaxgen.data as d; d.load('mnist', 'train')", "tensorflow_datasets", "data"),
     ("import jaxgen.data as d, numpy as n; d.batches(d.Dataset.from_arrays(n.zeros((2, 2, 2, 1), n.uint8)), "

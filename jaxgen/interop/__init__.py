@@ -15,7 +15,6 @@ from jaxgen.extras import extra
 
 with extra("models"):
     import flax  # noqa: F401
-    import safetensors  # noqa: F401
 
 from jaxgen.interop.diffusers import LoadedDenoiser, LoadedUNet, load_denoiser, load_unet, save_unet
 from jaxgen.interop.diffusers_autoencoder import LoadedAutoencoder, load_autoencoder, save_autoencoder
