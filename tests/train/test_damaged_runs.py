@@ -77,6 +77,7 @@ def test_a_damaged_run_goes_on_bit_for_bit_or_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_2000_damaged_runs_go_on_bit_for_bit_or_are_refused_by_name(tmp_path):
     counts = mutate_runs(tmp_path, 2000, seed=1)
     print("runs", dict(counts))
