@@ -16,8 +16,8 @@ import numpy as np
 # photographs.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 # Tags of TIFF, of which EXIF has the last, and some of their values.
-BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANAR, ORIENTATION = 258, 259, 262, 284, 274
-UNCOMPRESSED, WHITE_IS_ZERO, SEPARATE_PLANES = 1, 0, 2
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANAR, ORIENTATION, SAMPLE_FORMAT = 258, 259, 262, 284, 274, 339
+UNCOMPRESSED, WHITE_IS_ZERO, SEPARATE_PLANES, SIGNED = 1, 0, 2, 2
 EXIF_START = b"Exif\0\0"
 # No photograph of so many pixels has so few bytes; a damaged header claims them, and memory would be spent on them.
 MANY_PIXELS, PIXELS_PER_BYTE = 2**24, 10_000
@@ -168,14 +168,15 @@ def _grey_of_integers(image: Any, values: np.ndarray) -> np.ndarray:
     """uint8 `[H, W]` of grey with more than 8 bits."""
     bits = max(_tag(image, BITS_PER_SAMPLE, (16,)))
     lowest, highest = int(values.min()), int(values.max())
+    if bits <= 16 and SIGNED in np.ravel(_tag(image, SAMPLE_FORMAT, 1)):
+        raise ValueError(f"its whole numbers of {bits} bits are signed, {lowest} to {highest}, on no known scale: save "
+                         "it with 8 bits, or with unsigned 16 bits from 0 to 65535")
     if bits > 16:
         # Numbers this small may as well be 8 bits in a large box: neither scale is safe.
         if lowest < 0 or highest >= 2**16 or 0 < highest < 2**8:
             raise ValueError(f"its whole numbers of {bits} bits, {lowest} to {highest}, are on no known scale: save it "
                              "with 8 bits, or with 16 bits from 0 to 65535")
         bits = 16
-    if lowest < 0:
-        raise ValueError(f"its values begin at {lowest}: save it with 16 bits from 0 for black to 65535 for white")
     table = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
     grey = table[values]
     return 255 - grey if _tag(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO else grey

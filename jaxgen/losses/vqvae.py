@@ -72,7 +72,10 @@ def quantizer_loss(
             codes = num_codes[level] if isinstance(num_codes, Mapping) else num_codes
             # Residual and grouped quantizers append axes, each of whose indices belong to codebooks of their own.
             appended = max(output.indices.ndim - output.quantized.ndim + 1, 0)
-            perplexity = usage(output.indices, codes, levels=appended, axis_name=axis_name).perplexity.reshape(-1)
+            # A vector that is not finite is NaN and has index 0, which it does not use.
+            valid = ~jnp.isnan(output.quantized[..., 0])
+            counted = usage(output.indices, codes, levels=appended, valid=valid, axis_name=axis_name)
+            perplexity = counted.perplexity.reshape(-1)
             names = [f"{i}_" for i in range(perplexity.size)] if perplexity.size > 1 else [""]
             metrics |= {f"{prefix}{name}perplexity": value for name, value in zip(names, perplexity, strict=True)}
     return loss, metrics

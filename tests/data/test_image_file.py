@@ -171,15 +171,16 @@ def test_lab_colours_are_those_of_its_formula(tmp_path):
     (saved(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "32 bits, 0 to 255, are on no known scale"),
     (saved(Image.fromarray(-GREY.astype(np.int32)), "TIFF"), "32 bits, -255 to 0, are on no known scale"),
     (tiff(RAMP.astype(np.uint32) * 65537, 32, 1), "are on no known scale"),
-    (tiff(RAMP.astype(np.int16), 16, 1, kind=2), "its values begin at -32"),
+    (tiff(RAMP.astype(np.int16), 16, 1, kind=2), "16 bits are signed, -32"),
+    (tiff((RAMP // 2).astype(np.int16), 16, 1, kind=2), "16 bits are signed, 0 to 32"),
     (tiff(DEEP, 16, 2, samples=3, planar=True), "separate planes of 16 bits"),
     (tiff((DEEP / 65535).astype(np.float32), 32, 2, samples=3, kind=3), "of a kind that Pillow does not read"),
     (b"hello world", "it is none of BMP, GIF, JPEG, PNG"),
     (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is none of BMP, GIF, JPEG, PNG"),
     (b"", "it is empty"),
     (saved(Image.fromarray(COLOUR), "PNG")[:60], "truncated"),
-], ids=["float to 255", "float with NaN", "32 bits of 8", "below 0", "32 bits", "signed 16", "planes of 16",
-        "float colour", "text", "EPS", "empty", "cut"])  # fmt: skip
+], ids=["float to 255", "float with NaN", "32 bits of 8", "below 0", "32 bits", "signed 16", "signed 16 above 0",
+        "planes of 16", "float colour", "text", "EPS", "empty", "cut"])  # fmt: skip
 def test_values_on_an_unknown_scale_and_files_of_another_kind_are_refused_by_name(tmp_path, data, reason):
     (tmp_path / "odd.png").write_bytes(data)
     with pytest.raises(ValueError, match=rf"odd\.png: .*{reason}"):

@@ -10,7 +10,7 @@ from jaxgen.quantize import QuantizeOutput
 def forward(variables, x, *, train, key):
     """A model simple enough to know by hand: reconstruction w * x, one loss per vector, all indices on code 1 or 3."""
     indices = jnp.where(x[:, :, 0, 0] > 0, 1, 3).astype(jnp.int32)
-    output = QuantizeOutput(x, indices, {"commitment": 0.25 * jnp.abs(x[:, :, 0, 0])})
+    output = QuantizeOutput(x[:, :, 0], indices, {"commitment": 0.25 * jnp.abs(x[:, :, 0, 0])})
     return variables.params * x, output, variables.state + jnp.where(train, 1, 0)
 
 
@@ -74,3 +74,15 @@ def test_perplexity_counts_the_whole_batch_of_all_devices():
 def test_a_batch_without_images_is_refused():
     with pytest.raises(ValueError, match=r"'image', got \['pixels'\]"):
         vqvae_loss(jnp.float32(1), 0, {"pixels": BATCH["image"]}, None, forward=forward)
+
+
+def test_a_vector_that_is_not_finite_uses_no_code():
+    def spoiled(variables, x, *, train, key):
+        x_r, output, state = forward(variables, x, train=train, key=key)
+        lost = jnp.zeros((2, 2), bool).at[0, 0].set(True)
+        return x_r, output._replace(quantized=jnp.where(lost[..., None], jnp.nan, output.quantized),
+                                    indices=jnp.where(lost, 0, output.indices)), state
+
+    _, (metrics, _) = vqvae_loss(jnp.float32(1), 0, BATCH, None, forward=spoiled, num_codes=4)
+    p = np.array([1, 2]) / 3  # one vector is left on code 1, two on code 3
+    assert metrics["perplexity"] == pytest.approx(np.exp(-np.sum(p * np.log(p))))
