@@ -9,9 +9,9 @@ from jax.tree_util import Partial
 
 from experiments.runs import load_run
 from jaxgen import data, losses
-from jaxgen.cpu import compiler_options
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.types import Variables
 from jaxgen.models import Classifier
-from jaxgen.quantize import Variables
 
 
 class Examiner:

@@ -16,7 +16,7 @@ from experiments import command_line
 from experiments.classification import Examiner
 from experiments.runs import load_split
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
-from jaxgen import losses, models, train
+from jaxgen import models, objectives, train
 
 
 def train_classifier(config: ConfigDict, workdir: str | Path) -> train.FitResult:
@@ -30,7 +30,7 @@ def train_classifier(config: ConfigDict, workdir: str | Path) -> train.FitResult
     # 2. The model, as pure functions, and the objective made of them.
     sizes = {"num_classes": train_set.num_classes}
     model = models.build(**config.model.to_dict(), **sizes, axis_name=axis_name(config))
-    loss_fn = partial(losses.classifier_loss, logits=model.logits, label_smoothing=config.label_smoothing)
+    loss_fn = partial(objectives.classifier_loss, logits=model.logits, label_smoothing=config.label_smoothing)
 
     # 3. What is measured along the way.
     examiner = Examiner(model)

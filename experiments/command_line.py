@@ -17,9 +17,10 @@ from absl import app, flags, logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
-from jaxgen.checks import check_count
-from jaxgen.errors import unknown_name
-from jaxgen.train import DamagedCheckpointError, NonFiniteError
+from jaxgen.core.checks import check_count
+from jaxgen.core.errors import unknown_name
+from jaxgen.runs import DamagedCheckpointError
+from jaxgen.train import NonFiniteError
 
 PROCESS_OPTIONS = {"coordinator": "coordinator_address", "process_count": "num_processes",
                    "process_index": "process_id"}  # of config.parallel, and what JAX calls them

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import data
-from jaxgen.errors import unknown_name
-from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior, encode_text
+from jaxgen.core.errors import unknown_name
+from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
 from jaxgen.models.conditioning import check_condition
+from jaxgen.nn import encode_text
 
 Conditioned = DiffusionModel | LatentDiffusion | TokenPrior
 CONDITIONS = {"classes": {"classes": "label"}, "text": {"text": "text"}, "none": None}

@@ -25,7 +25,7 @@ from experiments.runs import load_run, load_split
 from experiments.sampling import load_sampler
 from experiments.token_prior import train_token_prior
 from experiments.vqvae import train_vqvae
-from jaxgen import data, train
+from jaxgen import data, runs, show
 from jaxgen.metrics import usage
 
 matplotlib.use("Agg")
@@ -83,14 +83,14 @@ def main(config, prior_config, workdir: str) -> None:
     prior_seconds = time.monotonic() - started - seconds
     loaded, variables = load_run(directory)
     test_set = load_split(loaded.config)
-    records = train.read_records(directory / "metrics.jsonl")
+    records = show.read_records(directory / "metrics.jsonl")
     last = next(record for record in reversed(records) if record["step"] == loaded.step and "eval/psnr" in record)
     metrics = {name.removeprefix("eval/"): value for name, value in last.items() if name.startswith("eval/")}
     (directory / "evaluation-test.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
     count = min(SHOWN, len(test_set)) // 2 * 2
     pairs, columns = Reconstructor(loaded.model).pairs(variables, test_set, count)
-    train.save_grid(directory / "reconstructions.png", pairs, columns=columns, scale=3)
+    show.save_grid(directory / "reconstructions.png", pairs, columns=columns, scale=3)
     indices = loaded.model.indices(variables, data.to_float(test_set.images()))
     codes = usage(indices, loaded.model.num_codes, levels=indices.ndim - 3)  # residual levels have codes of their own
     plot_codebook(directory / "codebook.png", np.asarray(codes.histogram).reshape(-1))
@@ -105,13 +105,13 @@ def main(config, prior_config, workdir: str) -> None:
     print(f"open {directory / 'index.html'}")
 
 
-def sample_classes(directory: Path) -> train.Loaded:
+def sample_classes(directory: Path) -> runs.Loaded:
     """samples.png, a column for each class, from the prior's run, which is returned."""
     sampler, loaded, variables = load_sampler(directory / "prior")
     labels = np.tile(np.arange(loaded.model.num_classes, dtype=np.int32), PER_CLASS)
     pictures = sampler.all(variables, jax.random.key(0), {"classes": labels}, len(labels), batch=len(labels))
     check_all(finite_images(pictures), "samples", "nothing was written of them")
-    train.save_grid(directory / "samples.png", pictures, columns=loaded.model.num_classes, scale=3)
+    show.save_grid(directory / "samples.png", pictures, columns=loaded.model.num_classes, scale=3)
     return loaded
 
 
@@ -148,7 +148,7 @@ def save(figure, path: Path) -> None:
     plt.close(figure)
 
 
-def write_page(directory: Path, loaded: train.Loaded, metrics: dict, prior: train.Loaded) -> None:
+def write_page(directory: Path, loaded: runs.Loaded, metrics: dict, prior: runs.Loaded) -> None:
     """index.html with its pictures inside, so that the file can be passed on alone."""
     names = {
         "psnr": "PSNR [dB]", "ssim": "SSIM", "mse": "MSE (pixels in [0, 1])", "perplexity": "codebook perplexity",

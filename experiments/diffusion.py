@@ -20,8 +20,8 @@ from experiments.progress import make_evaluate
 from experiments.runs import load_split
 from experiments.sampling import DiffusionSampler
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
-from jaxgen import diffusion, losses, models, train
-from jaxgen.errors import unknown_name
+from jaxgen import diffusion, models, objectives, train
+from jaxgen.core.errors import unknown_name
 
 WEIGHTINGS = {"edm": diffusion.edm_weighting, "min_snr": diffusion.min_snr, "p2": diffusion.p2,
               "sigmoid": diffusion.sigmoid_weighting, "uniform": diffusion.uniform}
@@ -67,7 +67,7 @@ def train_diffusion(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     check_text(config.condition, model)
     train_set, test_set = (with_text(dataset, model.text_length) for dataset in (train_set, test_set))
     loss_fn = partial(
-        losses.diffusion_loss, denoise=model.denoise, draw_sigmas=noise_levels(model.schedule, **config.noise),
+        objectives.diffusion_loss, denoise=model.denoise, draw_sigmas=noise_levels(model.schedule, **config.noise),
         weighting=make_weighting(**config.weighting), condition=CONDITIONS[config.condition], null=model.null,
         drop_condition=config.drop_condition,
     )

@@ -31,10 +31,10 @@ from experiments.masks import hide, kept_positions
 from experiments.runs import load_split, read_folder, spread
 from experiments.sampling import DiffusionSampler, guided, load_sampler
 from experiments.token_sampling import TokenSampler
-from jaxgen import data, diffusion, train
-from jaxgen.cpu import compiler_options
+from jaxgen import data, diffusion, show
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.errors import unknown_name
 from jaxgen.data.image_file import read_image
-from jaxgen.errors import unknown_name
 
 ACTIONS = ("inpaint", "image", "invert", "interpolate")
 BETWEEN = 8  # pictures from one end of an interpolation to the other
@@ -160,9 +160,9 @@ def main(action: str, *, workdir: str, step: int | None, images: str | None, mas
     rows = [np.asarray(row) for row in rows]
     finite = np.concatenate([finite_images(row) for row in rows if row.dtype != np.uint8])
     check_any(finite, "images")
-    sheet = np.concatenate([train.to_uint8(blank(row, finite_images(row))) for row in rows])
+    sheet = np.concatenate([show.to_uint8(blank(row, finite_images(row))) for row in rows])
     path = Path(output) if output else Path(workdir) / f"edit-{action}.png"
-    train.save_grid(path, sheet, columns=len(rows[0]), scale=scale)
+    show.save_grid(path, sheet, columns=len(rows[0]), scale=scale)
     print(f"wrote {path}: {len(rows)} rows of {len(rows[0])} pictures, step {loaded.step}")
     check_all(finite, "images", f"they are blank in {path}")
 

@@ -24,8 +24,8 @@ from experiments.conditions import Conditioned, with_text
 from experiments.likelihood import bits_per_dim, bits_per_token, latent_errors
 from experiments.reconstruction import Reconstructor, find_lpips
 from experiments.runs import load_run, load_split
+from jaxgen.core.types import Variables
 from jaxgen.models import Classifier, DiffusionModel, LatentDiffusion, TokenPrior
-from jaxgen.quantize import Variables
 
 
 def main(

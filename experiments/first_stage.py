@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 
 from experiments.runs import load_run
 from jaxgen import data
-from jaxgen.cpu import compiler_options
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.types import Variables
 from jaxgen.models import LatentDiffusion
-from jaxgen.quantize import Variables
-from jaxgen.train import checkpoint, manifest
+from jaxgen.runs import checkpoint, manifest
 
 
 class FirstStage(NamedTuple):

@@ -27,7 +27,7 @@ from experiments.conditions import to_condition
 from experiments.finite import check_all, finite_images
 from experiments.runs import load_split
 from experiments.sampling import load_sampler
-from jaxgen import train
+from jaxgen import show
 
 SHOWN = 20
 
@@ -42,7 +42,7 @@ def main(*, workdir: str, step: int | None, count: int, seed: int, classes, prom
     asked = to_condition(loaded.model, count, classes=classes, prompts=prompt, names=config["class_names"])
     samples = sampler.all(variables, jax.random.key(seed), asked, count, bar=True)
     check_all(finite_images(samples), "samples", "they cannot be judged")
-    pictures = train.to_uint8(samples)
+    pictures = show.to_uint8(samples)
     train_set, test_set = load_split(config, config["data"]["train_split"]), load_split(config)
 
     # MNIST's own pictures are centred by their mass, and a classifier of pixels knows nothing of shifts.
@@ -68,7 +68,7 @@ def main(*, workdir: str, step: int | None, count: int, seed: int, classes, prom
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     shown = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
     sheet = np.concatenate([pictures[shown], train_set.images()[nearest[shown, 0]]])
-    train.save_grid(path.with_suffix(".png"), sheet, columns=len(shown), scale=2)
+    show.save_grid(path.with_suffix(".png"), sheet, columns=len(shown), scale=2)
     for name, value in result.items():
         print(f"{name:38} {value:.5g}" if isinstance(value, float) else f"{name:38} {value}")
     print(f"wrote {path} and {path.with_suffix('.png')}")

@@ -24,7 +24,7 @@ from experiments.progress import make_evaluate
 from experiments.runs import load_split
 from experiments.sampling import LatentSampler
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
-from jaxgen import losses, models, train
+from jaxgen import models, objectives, train
 
 KINDS = ("vqvae", "kl_autoencoder")
 
@@ -52,7 +52,7 @@ def train_latent_diffusion(config: ConfigDict, workdir: str | Path) -> train.Fit
         state["deviation"] = measure_deviation(model, state, train_set)
     train_set, test_set = (with_text(dataset, model.text_length) for dataset in (train_set, test_set))
     loss_fn = partial(
-        losses.latent_diffusion_loss, latents=model.latents, denoise=model.denoise,
+        objectives.latent_diffusion_loss, latents=model.latents, denoise=model.denoise,
         draw_sigmas=noise_levels(model.schedule, **config.noise), weighting=make_weighting(**config.weighting),
         condition=CONDITIONS[config.condition], null=model.null, drop_condition=config.drop_condition,
     )

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from experiments.conditions import Conditioned, batch_condition
 from jaxgen import data, diffusion
-from jaxgen.cpu import compiler_options
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.types import Variables
 from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
-from jaxgen.priors import autoregressive_loss
-from jaxgen.quantize import Variables
+from jaxgen.tokens import autoregressive_loss, masked_diffusion_loss
 
 LATENT_LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -61,7 +61,7 @@ def bits_per_token(model: TokenPrior, variables: Variables, dataset: data.Datase
             # Each picture's times are equally far apart, from a start of its own: a better mean than of draws.
             starts = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(key, k)))(ids)
             t = jnp.clip((i + starts) / times, 1e-4, 1.0)
-            return diffusion.masked_diffusion_loss(
+            return masked_diffusion_loss(
                 jax.random.fold_in(key, i), partial(model.logits, params), tokens, t, mask_id=model.mask_id, cond=cond,
                 sample_ids=ids)
 

@@ -11,9 +11,9 @@ from experiments.conditions import to_condition
 from experiments.finite import blank, finite_images
 from experiments.runs import spread
 from experiments.sampler import Sampler
-from jaxgen import data, train
-from jaxgen.cpu import compiler_options
-from jaxgen.quantize import Variables
+from jaxgen import data, show
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.types import Variables
 
 SHOWN = 64  # samples in the image log
 CHECKED = 512  # held-out pictures whose loss is measured
@@ -21,7 +21,7 @@ CHECKED = 512  # held-out pictures whose loss is measured
 
 def make_evaluate(
     loss_fn: Callable, sampler: Sampler, held_out: data.Dataset
-) -> Callable[[train.Logger, Variables, int], Mapping[str, Any]]:
+) -> Callable[[show.Logger, Variables, int], Mapping[str, Any]]:
     """`evaluate(logger, variables, step) -> metrics` for `train_model`; the samples go to the logger.
 
     Args:

@@ -16,9 +16,9 @@ from experiments import command_line
 from experiments.finite import blank, check_all, check_any, finite_images
 from experiments.reconstruction import Reconstructor
 from experiments.runs import load_run, load_split, read_folder
-from jaxgen import train
+from jaxgen import show
+from jaxgen.core.types import Variables
 from jaxgen.models import Classifier, DiffusionModel, LatentDiffusion, TokenPrior
-from jaxgen.quantize import Variables
 
 DEFAULT_COUNT = 32
 
@@ -46,7 +46,7 @@ def main(
     restored = finite.reshape(-1, 2, columns)[:, 1].ravel()  # below each row of originals
     check_any(restored, "reconstructions")
     path = Path(output) if output else Path(workdir) / f"reconstructions-{dataset.split}.png"
-    train.save_grid(path, blank(pairs, finite), columns=columns, scale=scale)
+    show.save_grid(path, blank(pairs, finite), columns=columns, scale=scale)
     print(f"wrote {path}: {count} pictures of {dataset.name}/{dataset.split} at step {loaded.step}")
     check_all(restored, "reconstructions", f"they are blank in {path}")
 

@@ -10,12 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.runs import spread
-from jaxgen import data, losses, metrics, train
-from jaxgen.cpu import compiler_options
-from jaxgen.errors import unknown_name
+from jaxgen import data, losses, metrics, show
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.types import Variables
 from jaxgen.interop import load_lpips
 from jaxgen.losses import Gaussian, LpipsParams
-from jaxgen.quantize import Variables, usage, usage_of
+from jaxgen.quantize import usage, usage_of
 
 EXACT = 100.0  # dB
 SHOWN = 16  # held-out pictures in the image log
@@ -136,7 +137,7 @@ class Reconstructor:
 
 def make_evaluate(
     model, held_out: data.Dataset
-) -> Callable[[train.Logger, Variables, int], Mapping[str, float]]:
+) -> Callable[[show.Logger, Variables, int], Mapping[str, float]]:
     """`evaluate(logger, variables, step) -> metrics` for `train_model`; some reconstructions go to the logger."""
     reconstructor = Reconstructor(model)
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxgen import data
+from jaxgen.core.types import Variables
 from jaxgen.data.builders.image_folder import find_pictures, read_picture
-from jaxgen.quantize import Variables
-from jaxgen.train import checkpoint
+from jaxgen.runs import checkpoint
 
 MODES = {1: "L", 3: "RGB"}
 

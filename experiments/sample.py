@@ -20,7 +20,7 @@ from experiments import command_line
 from experiments.conditions import to_condition
 from experiments.finite import blank, check_all, check_any, finite_images
 from experiments.sampling import DiffusionSampler, load_sampler
-from jaxgen import train
+from jaxgen import show
 
 FRAME_SECONDS = 0.1
 
@@ -43,12 +43,12 @@ def main(*, workdir: str, step: int | None, count: int, batch: int, seed: int, c
     check_any(finite, "samples")
     path = Path(output) if output else Path(workdir) / "samples.png"
     columns = columns or columns_of(len(classes or prompt or range(loaded.model.num_classes)), count)
-    train.save_grid(path, blank(pictures, finite), columns=columns, scale=scale)
+    show.save_grid(path, blank(pictures, finite), columns=columns, scale=scale)
     print(f"wrote {path}: {count} samples of step {loaded.step}; {sampler.evaluations} network evaluations each "
           f"(twice that where guided); {count / seconds:.1f} samples/s with compilation")
     if npz:
         cond = {name: value[finite] for name, value in cond.items()}
-        np.savez_compressed(npz, images=train.to_uint8(pictures[finite]), **cond)
+        np.savez_compressed(npz, images=show.to_uint8(pictures[finite]), **cond)
         shape = [int(finite.sum()), *pictures.shape[1:]]
         print(f"wrote {npz}: images {shape} uint8{''.join(f', {name}' for name in cond)}")
     if gif:
@@ -68,7 +68,7 @@ def save_gif(path: Path, trajectory: np.ndarray, columns: int | None, scale: int
     frames = []
     for pictures in trajectory:
         size = np.maximum(1.0, np.quantile(np.abs(pictures), 0.99, axis=(1, 2, 3), keepdims=True))
-        sheet = train.make_grid(pictures / size, columns=columns).repeat(scale, 0).repeat(scale, 1)
+        sheet = show.make_grid(pictures / size, columns=columns).repeat(scale, 0).repeat(scale, 1)
         frames.append(Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet))
     frames += [frames[-1]] * 10
     path.parent.mkdir(parents=True, exist_ok=True)

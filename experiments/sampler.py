@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jaxgen.checks import check_finite
-from jaxgen.quantize import Variables
+from jaxgen.core.checks import check_finite
+from jaxgen.core.types import Variables
 
 BATCH = 64
 

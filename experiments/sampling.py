@@ -12,12 +12,12 @@ from experiments.runs import load_run
 from experiments.sampler import Sampler
 from experiments.token_sampling import TOKEN_SAMPLERS, TokenSampler
 from jaxgen import diffusion
-from jaxgen.cpu import compiler_options
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.types import Variables
 from jaxgen.diffusion import Denoiser
-from jaxgen.errors import unknown_name
 from jaxgen.models import DiffusionModel, LatentDiffusion, TokenPrior
-from jaxgen.quantize import Variables
-from jaxgen.train import Loaded
+from jaxgen.runs import Loaded
 
 GRIDS = ("karras", "exponential", "uniform", *diffusion.SPACINGS)
 

@@ -26,10 +26,10 @@ from experiments.progress import make_evaluate
 from experiments.runs import load_split
 from experiments.token_sampling import TOKEN_SAMPLERS
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
-from jaxgen import losses, models, train
-from jaxgen.errors import unknown_name
+from jaxgen import models, objectives, train
+from jaxgen.core.errors import unknown_name
 
-OBJECTIVES = {"diffusion": losses.masked_prior_loss, "maskgit": losses.maskgit_prior_loss}  # of masked priors
+OBJECTIVES = {"diffusion": objectives.masked_prior_loss, "maskgit": objectives.maskgit_prior_loss}  # of masked priors
 
 
 def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResult:
@@ -55,7 +55,7 @@ def train_token_prior(config: ConfigDict, workdir: str | Path) -> train.FitResul
     check_text(config.condition, model)
     train_set, test_set = (with_text(dataset, model.text_length) for dataset in (train_set, test_set))
     if model.kind == "autoregressive":
-        objective = losses.autoregressive_prior_loss
+        objective = objectives.autoregressive_prior_loss
     else:
         objective = partial(OBJECTIVES[name], mask_id=model.mask_id)
 

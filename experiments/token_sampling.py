@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from experiments.sampler import Sampler
-from jaxgen import diffusion, priors
-from jaxgen.cpu import compiler_options
-from jaxgen.diffusion.checks import check_fraction, check_not_negative, check_positive
-from jaxgen.errors import unknown_name
+from jaxgen import diffusion
+from jaxgen import tokens as tk
+from jaxgen.core.checks import check_fraction, check_not_negative, check_positive
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.types import Variables
 from jaxgen.models import TokenPrior
-from jaxgen.quantize import Variables
 
 TOKEN_SOLVERS = ("ancestral", "confidence", "maskgit")
 
@@ -72,7 +73,7 @@ class MaskedSampler(TokenSampler):
         check_not_negative("choice_temperature", sampling["choice_temperature"])
         if sampling["remask"] and solver != "ancestral":
             raise ValueError(f"remask={sampling['remask']} belongs to solver 'ancestral', not {solver!r}")
-        self.times = diffusion.mask_times(sampling["steps"])
+        self.times = tk.mask_times(sampling["steps"])
 
     def draw(self, params, key, shape, settings, options):
         logits = partial(self.model.logits, params)
@@ -80,14 +81,14 @@ class MaskedSampler(TokenSampler):
             logits = diffusion.cfg(settings["guidance"], self.null(params, shape[0]))(logits)
         # Where much is given, the time of a schedule is not one that the network has seen with so few masks.
         if "known" in options or self.sampling["solver"] == "maskgit":
-            logits = priors.timed_by_masks(logits, self.model.mask_id)
+            logits = tk.timed_by_masks(logits, self.model.mask_id)
         options = {"mask_id": self.model.mask_id, "temperature": settings["temperature"], **options}
         if self.sampling["solver"] == "ancestral":
-            return diffusion.masked_sample(key, logits, self.times, shape, remask=settings["remask"], **options)
+            return tk.masked_sample(key, logits, self.times, shape, remask=settings["remask"], **options)
         options |= {"choice_temperature": settings["choice_temperature"]}
         if self.sampling["solver"] == "confidence":
-            return diffusion.confidence_sample(key, logits, self.times, shape, **options)
-        return priors.masked_decode(key, logits, shape, steps=len(self.times) - 1, **options)
+            return tk.confidence_sample(key, logits, self.times, shape, **options)
+        return tk.masked_decode(key, logits, shape, steps=len(self.times) - 1, **options)
 
     @property
     def evaluations(self) -> int:
@@ -105,8 +106,8 @@ class AutoregressiveSampler(TokenSampler):
     def draw(self, params, key, shape, settings, options):
         next_fn, count = partial(self.model.next_logits, params), shape[0]
         if options["cond"] and "guidance" in settings:
-            next_fn, count = priors.guide(next_fn, settings["guidance"], self.null(params, count)), 2 * count
-        return priors.autoregressive_sample(key, next_fn, self.model.init_cache(count), shape,
+            next_fn, count = tk.guide(next_fn, settings["guidance"], self.null(params, count)), 2 * count
+        return tk.autoregressive_sample(key, next_fn, self.model.init_cache(count), shape,
                                             temperature=settings["temperature"], top_k=settings.get("top_k"),
                                             top_p=settings.get("top_p"), **options)
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from jaxgen import data, train
-from jaxgen.errors import unknown_name
-from jaxgen.quantize import Variables
+from jaxgen import data, runs, show, train
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.types import Variables
 
 MODES = ("jit", "pmap")
 MAY_CHANGE = ("num_steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "parallel",
@@ -61,7 +61,7 @@ def train_model(
     batches: data.Batches,
     init: Callable[[jax.Array], Variables],
     loss_fn: Callable,
-    evaluate: Callable[[train.Logger, Variables, int], Mapping[str, float]],
+    evaluate: Callable[[show.Logger, Variables, int], Mapping[str, float]],
     describe: str,
     saved: Mapping[str, Any],
     model_state: Any = None,
@@ -116,18 +116,18 @@ def train_model(
     # 2. The run's directory comes after the checks above, so that a mistake leaves nothing behind.
     values = config.to_dict()
     values["model"] |= saved.get("model", {})
-    run = train.open_run(workdir, {**values, **{k: v for k, v in saved.items() if k != "model"}},
+    run = runs.open_run(workdir, {**values, **{k: v for k, v in saved.items() if k != "model"}},
                          may_change=MAY_CHANGE, added=ADDED)
 
     # 3. The loop, from the last checkpoint if there is one.
-    with train.Checkpointer(run.checkpoints, keep=config.keep_checkpoints) as checkpointer:
+    with runs.Checkpointer(run.checkpoints, keep=config.keep_checkpoints) as checkpointer:
         state, start = train.resume(state, device_batches, checkpointer)
         if start > config.num_steps:
             raise ValueError(f"the run in {workdir} is at step {start} already, beyond config.num_steps="
                              f"{config.num_steps}: give a larger number, or another working directory")
         if jax.process_index() == 0:
             print(_first_line(describe, variables.params, start, config.num_steps), flush=True)
-        with train.Logger(run.path, step=start) as logger:
+        with show.Logger(run.path, step=start) as logger:
 
             def evaluate_state(state, at):
                 params = state.params if state.ema_params is None else state.ema_params

@@ -26,9 +26,9 @@ from experiments.classification import load_feature_distance
 from experiments.reconstruction import find_reconstruction_loss, make_evaluate
 from experiments.runs import load_split
 from experiments.training import AdversaryRecipe, axis_name, describe_pictures, train_batches, train_model
-from jaxgen import interop, losses, models, train
-from jaxgen.errors import unknown_name
-from jaxgen.losses.conditions import global_positions
+from jaxgen import interop, losses, models, objectives, train
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.keys import global_positions
 
 GAN_LOSSES = {
     "hinge": losses.hinge(), "vanilla": losses.vanilla(), "non_saturating": losses.non_saturating(),
@@ -69,7 +69,7 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     augment = partial(augment_globally, policy=tuple(adversarial.augment), axis=axis) if adversarial.augment else None
     kl = isinstance(model, models.KLAutoencoder)
     generator_loss = partial(
-        losses.vqgan_generator_loss, forward=kl_forward(model, config.kl_weight, axis) if kl else model.forward,
+        objectives.vqgan_generator_loss, forward=kl_forward(model, config.kl_weight, axis) if kl else model.forward,
         num_codes=None if kl else model.num_codes, discriminate=discriminate, gan=gan, augment=augment,
         reconstruction=reconstruction, perceptual=perceptual,
         perceptual_weight=config.perceptual.weight, gan_weight=adversarial.weight,
@@ -77,7 +77,7 @@ def train_vqgan(config: ConfigDict, workdir: str | Path) -> train.FitResult:
         start=adversarial.start, ramp_steps=adversarial.ramp_steps, axis_name=axis,
     )
     discriminator_loss = partial(
-        losses.vqgan_discriminator_loss, discriminate=discriminate, gan=gan, augment=augment,
+        objectives.vqgan_discriminator_loss, discriminate=discriminate, gan=gan, augment=augment,
         r1_weight=adversarial.r1, r1_every=adversarial.r1_every,
         gradient_penalty_weight=adversarial.gradient_penalty, lecam_weight=adversarial.lecam, axis_name=axis,
     )

@@ -17,7 +17,7 @@ from experiments import command_line
 from experiments.reconstruction import find_reconstruction_loss, make_evaluate
 from experiments.runs import load_split
 from experiments.training import axis_name, describe_pictures, train_batches, train_model
-from jaxgen import losses, models, train
+from jaxgen import models, objectives, train
 
 
 def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
@@ -32,7 +32,7 @@ def train_vqvae(config: ConfigDict, workdir: str | Path) -> train.FitResult:
     # 2. The model, as pure functions, and the objective made of them.
     model = models.build(**config.model.to_dict(), image_channels=shape[-1], axis_name=axis)
     loss_fn = partial(
-        losses.vqvae_loss, forward=model.forward, reconstruction=reconstruction,
+        objectives.vqvae_loss, forward=model.forward, reconstruction=reconstruction,
         num_codes=model.num_codes, axis_name=axis,
     )
 

@@ -13,12 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("flax", "optax", "orbax", "grain", "tensorflow_datasets", "tensorflow", "torch")
-MATHS = ("conv", "quantize", "losses", "metrics", "diffusion", "priors")
+MATHS = ("core.checks", "core.keys", "conv", "quantize", "losses", "metrics", "diffusion", "tokens")
 # What asks for a package that is not there, and the extra that has it.
 LACKING = [
     ("import jaxgen.models", "flax", "models"), ("import jaxgen.interop", "flax", "models"),
-    ("import jaxgen.train", "optax", "train"), ("import jaxgen.train", "orbax", "train"),
-    ("import jaxgen.train", "PIL", "train"),
+    ("import jaxgen.train", "optax", "train"), ("import jaxgen.runs", "orbax", "train"),
+    ("import jaxgen.show", "PIL", "train"),
     ("import jaxgen.data as d; d.load('mnist_5k', 'train')", "tensorflow_datasets", "data"),
     ("import jaxgen.data as d; d.load('mnist', 'train')", "tensorflow_datasets", "data"),
     ("import jaxgen.data as d, numpy as n; d.batches(d.Dataset.from_arrays(n.zeros((2, 2, 2, 1), n.uint8)), "
@@ -81,7 +81,7 @@ for use, package, _ in {LACKING}:
 
 @pytest.mark.parametrize("name", ["models", "data", "train"])
 def test_the_packages_of_an_extra_are_those_of_setup_cfg(name):
-    modules = importlib.import_module("jaxgen.extras").EXTRAS[name]
+    modules = importlib.import_module("jaxgen.core.extras").EXTRAS[name]
     distributions = importlib.metadata.packages_distributions()
     provided = {found.lower() for module in modules for found in distributions[module]}
     required = {re.match(r"[\w-]+", line)[0] for line in lines(extras_and_requirements()[0][name])}
@@ -89,13 +89,13 @@ def test_the_packages_of_an_extra_are_those_of_setup_cfg(name):
 
 
 def test_another_missing_package_is_not_taken_for_an_extras():
-    extra = importlib.import_module("jaxgen.extras").extra
+    extra = importlib.import_module("jaxgen.core.extras").extra
     with pytest.raises(ModuleNotFoundError, match="No module named 'not_there'"), extra("models"):
         importlib.import_module("not_there")
 
 
-@pytest.mark.parametrize("package", ["", ".conv", ".quantize", ".losses", ".diffusion", ".priors", ".models", ".data",
-                                     ".metrics", ".train", ".interop"])
+@pytest.mark.parametrize("package", ["", ".conv", ".quantize", ".losses", ".diffusion", ".tokens", ".nn", ".models",
+                                     ".objectives", ".data", ".metrics", ".train", ".show", ".runs", ".interop"])
 def test_what_a_package_offers_is_there_and_no_file_of_the_same_name(package):
     module = importlib.import_module(f"jaxgen{package}")
     offered = {name: getattr(module, name) for name in getattr(module, "__all__", ())}

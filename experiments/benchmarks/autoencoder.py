@@ -21,8 +21,8 @@ def _ours(case: dict) -> dict:
 
     import jax
 
-    from jaxgen import losses, models, train
-    from jaxgen.cpu import compiler_options
+    from jaxgen import models, objectives, train
+    from jaxgen.core.cpu import compiler_options
 
     network = {"channels": case["channels"][0], "multipliers": [c // case["channels"][0] for c in case["channels"]]}
     model = models.build(
@@ -31,7 +31,7 @@ def _ours(case: dict) -> dict:
         decoder={**network, "num_res_blocks": case["blocks"] + 1},
         quantizer={"name": "vq", "num_codes": case["codes"]},
     )
-    loss_fn = partial(losses.vqvae_loss, forward=model.forward)
+    loss_fn = partial(objectives.vqvae_loss, forward=model.forward)
     optimizer = train.make_optimizer("adam", learning_rate=1e-4)
     step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0,
                    compiler_options=compiler_options())

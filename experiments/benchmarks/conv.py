@@ -1,6 +1,6 @@
 """Times one convolution, forward and both gradients: ours, native JAX and PyTorch, alternated in one run.
 
-Both JAX programs are compiled with the options that training has on CPU (`jaxgen.cpu`).
+Both JAX programs are compiled with the options that training has on CPU (`jaxgen.core.cpu`).
 
 The floor counts the operations of the direct sum over the matrix-product ceiling; tiles need up to four times fewer,
 so the share can pass 100%. PyTorch's threads wait for each other: on a busy machine its time grows more than ours, and
@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from jaxgen.conv import conv
-from jaxgen.cpu import compiler_options
+from jaxgen.core.cpu import compiler_options
 
 # (batch, height, width, channels in, channels out, kernel, stride)
 SHAPES = (

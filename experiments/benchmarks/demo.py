@@ -21,8 +21,8 @@ def prepare(case: dict) -> dict:
     import jax
 
     from experiments.configs import vqvae_mnist
-    from jaxgen import losses, models, train
-    from jaxgen.cpu import compiler_options
+    from jaxgen import models, objectives, train
+    from jaxgen.core.cpu import compiler_options
 
     if case["convolutions"] == "native":
         use_native_convolutions()
@@ -30,8 +30,8 @@ def prepare(case: dict) -> dict:
     model = models.build(**config.model.to_dict(), image_channels=1)
     optimizer = train.make_optimizer("adamw", learning_rate=1e-3)
     step = jax.jit(
-        train.make_train_step(partial(losses.vqvae_loss, forward=model.forward, num_codes=model.num_codes), optimizer,
-                              run_key=jax.random.key(0), ema_decay=config.ema_decay),
+        train.make_train_step(partial(objectives.vqvae_loss, forward=model.forward, num_codes=model.num_codes),
+                              optimizer, run_key=jax.random.key(0), ema_decay=config.ema_decay),
         donate_argnums=0, compiler_options=compiler_options())
     variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (28, 28, 1))
     holder = {"state": train.init_state(*variables, optimizer, ema=True)}

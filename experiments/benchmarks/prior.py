@@ -18,14 +18,15 @@ def prepare(case: dict) -> dict:
     import jax
     import jax.numpy as jnp
 
-    from jaxgen import models, priors
-    from jaxgen.cpu import compiler_options
+    from jaxgen import nn
+    from jaxgen import tokens as tk
+    from jaxgen.core.cpu import compiler_options
 
     masked, codes, batch = case["steps"] is not None, case["codes"], case["batch"]
     key, compiled, operations = jax.random.key(0), {}, {}
 
     def prepared(length):
-        network = models.Transformer(
+        network = nn.Transformer(
             num_tokens=codes + masked, num_outputs=codes, features=case["features"], depth=case["depth"],
             heads=case["heads"], max_length=length, causal=not masked, num_classes=10)
         time = jnp.ones(batch) if masked else None
@@ -45,11 +46,11 @@ def prepare(case: dict) -> dict:
                 return jax.lax.dynamic_slice_in_dim(logits, index, 1, axis=1), tokens
 
             if masked:
-                return priors.masked_decode(key, logits, (batch, length), mask_id=codes, steps=case["steps"],
+                return tk.masked_decode(key, logits, (batch, length), mask_id=codes, steps=case["steps"],
                                             cond=classes)
             next_fn, cache = (following, network.init_cache(batch)) if case["cached"] else (
                 whole, jnp.zeros((batch, length), jnp.int32))
-            return priors.autoregressive_sample(key, next_fn, cache, (batch, length), cond=classes)
+            return tk.autoregressive_sample(key, next_fn, cache, (batch, length), cond=classes)
 
         return jax.jit(decode, compiler_options=compiler_options()), params
 

@@ -22,7 +22,7 @@ def _ours(case: dict) -> dict:
 
     from experiments.benchmarks.unet import network
     from jaxgen import diffusion, models
-    from jaxgen.cpu import compiler_options
+    from jaxgen.core.cpu import compiler_options
 
     model = models.diffusion_model(network(case), kind="eps", schedule=diffusion.linear())
     shape = (case["size"], case["size"], 3)

@@ -19,7 +19,7 @@ def prepare(case: dict) -> dict:
 
 def network(case: dict):
     """Our U-Net of the case, with attention at the second level and in the middle."""
-    from jaxgen.models import UNet
+    from jaxgen.nn import UNet
 
     down = ["attention" if level == 1 else "plain" for level in range(len(case["channels"]))]
     return UNet(channels=tuple(case["channels"]), layers=case["layers"], down=tuple(down), head_dim=8)
@@ -44,12 +44,12 @@ def _ours(case: dict) -> dict:
     import jax
     import jax.numpy as jnp
 
-    from jaxgen import diffusion, losses, models, train
-    from jaxgen.cpu import compiler_options
+    from jaxgen import diffusion, models, objectives, train
+    from jaxgen.core.cpu import compiler_options
 
     model = models.diffusion_model(network(case), kind="eps", schedule=diffusion.linear())
     loss_fn = partial(
-        losses.diffusion_loss, denoise=model.denoise, weighting=diffusion.uniform("eps"),
+        objectives.diffusion_loss, denoise=model.denoise, weighting=diffusion.uniform("eps"),
         draw_sigmas=lambda key, count: model.schedule.ratio(diffusion.uniform_times(key, count, end=999.0)),
     )
     optimizer = train.make_optimizer("adam", learning_rate=1e-4)

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from jaxgen.errors import unknown_name
+from jaxgen.core.errors import unknown_name
 
 
 def training(**changes: Any) -> ConfigDict:

@@ -1,4 +1,4 @@
-"""The convolution that every model and LPIPS call: functions of arrays. Its Linen layer is `jaxgen.models.Conv`."""
+"""The convolution that every model and LPIPS call: functions of arrays. Its Linen layer is `jaxgen.nn.Conv`."""
 
 from jaxgen.conv.function import conv, conv_transpose
 

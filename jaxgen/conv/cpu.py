@@ -5,7 +5,7 @@ Winograd's, if channels and tiles suffice; from or to up to four channels it is 
 a map of fewer pixels than its kernel. All else is the compiler's convolution.
 
 Milliseconds on two cores, in one run, alternated, float32, forward and both gradients, medians, both JAX programs with
-the options of `jaxgen.cpu` (`python -m experiments.benchmark conv` measures again):
+the options of `jaxgen.core.cpu` (`python -m experiments.benchmark conv` measures again):
 
 | shape, 3x3 (one: 1x1) | ours | native JAX | PyTorch, better layout | ours/PyTorch |
 |---|---|---|---|---|

@@ -7,8 +7,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxgen.conv.primitive import Geometry, conv_p
-from jaxgen.errors import unknown_name
-from jaxgen.mapped import vary_like
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.mapped import vary_like
 
 PADDINGS = ("SAME", "VALID")
 

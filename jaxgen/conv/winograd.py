@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxgen.mapped import vary_like
+from jaxgen.core.mapped import vary_like
 
 TILE = 4
 WINDOW = TILE + 2

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, UInt8
 
-from jaxgen.checks import check_count
+from jaxgen.core.checks import check_count
 from jaxgen.data.dataset import Batch
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxgen.checks import check_count
+from jaxgen.core.checks import check_count
 from jaxgen.data.dataset import Batch, Dataset
 
 

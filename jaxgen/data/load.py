@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.checks import check_count
+from jaxgen.core.checks import check_count
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.extras import extra
 from jaxgen.data.dataset import ArraySource, Dataset, RecordSource
 from jaxgen.data.prepare import prepare, quiet
 from jaxgen.data.resize import centre_crop, resize
 from jaxgen.data.splits import check_split
-from jaxgen.errors import unknown_name
-from jaxgen.extras import extra
 
 # name -> the class in jaxgen.data.builders.<name>
 OWN = {

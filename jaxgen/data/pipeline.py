@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.checks import check_count
+from jaxgen.core.checks import check_count
+from jaxgen.core.extras import extra
 from jaxgen.data import augment
 from jaxgen.data.dataset import Batch, Dataset
-from jaxgen.extras import extra
 
 # Separates the streams drawn from one seed, so that the order and the augmentation never share numbers.
 ORDER, AUGMENT = 0, 1

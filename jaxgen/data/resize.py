@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxgen.extras import extra
+from jaxgen.core.extras import extra
 
 
 def centre_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:

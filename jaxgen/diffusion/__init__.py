@@ -22,10 +22,11 @@ The contract, which calls check as far as shapes, dtypes and concrete values tel
 - A NaN of x or of the network stays visible in the result.
 """
 
-from jaxgen.diffusion.bound import Bound, variational_bound
-from jaxgen.diffusion.conversions import convert, from_pair, to_pair
-from jaxgen.diffusion.editing import add_noise, inpaint, repaint, sdedit, slerp
-from jaxgen.diffusion.grids import (
+from jaxgen.diffusion.likelihood.bound import Bound, variational_bound
+from jaxgen.diffusion.likelihood.ode import BITS_OFFSET_127_5, BITS_OFFSET_256, bits_per_dim, log_prob
+from jaxgen.diffusion.precondition import Denoiser, edm_coefficients, precondition
+from jaxgen.diffusion.sampling.editing import add_noise, inpaint, repaint, sdedit, slerp
+from jaxgen.diffusion.sampling.grids import (
     SPACINGS,
     exponential_sigmas,
     karras_sigmas,
@@ -34,30 +35,10 @@ from jaxgen.diffusion.grids import (
     truncate,
     uniform_sigmas,
 )
-from jaxgen.diffusion.guidance import Transform, autoguide, cfg, clip, dps, interval, threshold
-from jaxgen.diffusion.invert import invert
-from jaxgen.diffusion.likelihood import BITS_OFFSET_127_5, BITS_OFFSET_256, bits_per_dim, log_prob
-from jaxgen.diffusion.masked import (
-    MaskSchedule,
-    cosine_masking,
-    mask_tokens,
-    masked_diffusion_loss,
-    polynomial_masking,
-)
-from jaxgen.diffusion.masked_sample import confidence_sample, mask_times, masked_sample
-from jaxgen.diffusion.noise_levels import (
-    log_normal_sigmas,
-    logit_normal_times,
-    stratified_times,
-    uniform_steps,
-    uniform_times,
-)
-from jaxgen.diffusion.objective import denoising_loss
-from jaxgen.diffusion.power_ema import power_ema_update, power_gamma, reconstruct, reconstruction_weights
-from jaxgen.diffusion.precondition import Denoiser, edm_coefficients, precondition
-from jaxgen.diffusion.sample import PostStep, integrate, prior_sample, sample, sample_noise
-from jaxgen.diffusion.schedules import MAX_RATIO, Schedule, edm, flow, sigmoid, trigonometric
-from jaxgen.diffusion.solvers import (
+from jaxgen.diffusion.sampling.guidance import Transform, autoguide, cfg, clip, dps, interval, threshold
+from jaxgen.diffusion.sampling.invert import invert
+from jaxgen.diffusion.sampling.loop import PostStep, integrate, prior_sample, sample, sample_noise
+from jaxgen.diffusion.sampling.solvers import (
     Carry,
     Solver,
     consistency,
@@ -82,7 +63,9 @@ from jaxgen.diffusion.solvers import (
     sa_solver,
     unipc,
 )
-from jaxgen.diffusion.tables import (
+from jaxgen.diffusion.schedules.continuous import MAX_RATIO, Schedule, edm, flow, sigmoid, trigonometric
+from jaxgen.diffusion.schedules.conversions import convert, from_pair, to_pair
+from jaxgen.diffusion.schedules.discrete import (
     Discrete,
     cosine,
     discretize,
@@ -92,112 +75,26 @@ from jaxgen.diffusion.tables import (
     rescale_zero_terminal_snr,
     scaled_linear,
 )
-from jaxgen.diffusion.weighting import (
-    Weighting,
-    edm_weighting,
-    min_snr,
-    p2,
-    sigmoid_weighting,
-    uniform,
+from jaxgen.diffusion.training.draws import (
+    log_normal_sigmas,
+    logit_normal_times,
+    stratified_times,
+    uniform_steps,
+    uniform_times,
 )
+from jaxgen.diffusion.training.loss import denoising_loss
+from jaxgen.diffusion.training.weighting import Weighting, edm_weighting, min_snr, p2, sigmoid_weighting, uniform
 
 __all__ = [
-    "BITS_OFFSET_127_5",
-    "BITS_OFFSET_256",
-    "MAX_RATIO",
-    "SPACINGS",
-    "Bound",
-    "Carry",
-    "Denoiser",
-    "Discrete",
-    "MaskSchedule",
-    "PostStep",
-    "Schedule",
-    "Solver",
-    "Transform",
-    "Weighting",
-    "add_noise",
-    "autoguide",
-    "bits_per_dim",
-    "cfg",
-    "clip",
-    "confidence_sample",
-    "consistency",
-    "convert",
-    "cosine",
-    "cosine_masking",
-    "ddim",
-    "ddpm",
-    "deis",
-    "denoising_loss",
-    "discretize",
-    "dpmpp_2m",
-    "dpmpp_2m_sde",
-    "dpmpp_2s",
-    "dpmpp_3m_sde",
-    "dps",
-    "edm",
-    "edm_coefficients",
-    "edm_weighting",
-    "euler",
-    "euler_ancestral",
-    "exponential_sigmas",
-    "flow",
-    "from_alphas_cumprod",
-    "from_betas",
-    "from_pair",
-    "get_solver",
-    "heun",
-    "in_flow_time",
-    "inpaint",
-    "integrate",
-    "interval",
-    "invert",
-    "ipndm",
-    "karras_sigmas",
-    "kdpm2",
-    "kdpm2_ancestral",
-    "linear",
-    "lms",
-    "log_normal_sigmas",
-    "log_prob",
-    "logit_normal_times",
-    "mask_times",
-    "mask_tokens",
-    "masked_diffusion_loss",
-    "masked_sample",
-    "min_snr",
-    "p2",
-    "pndm",
-    "polynomial_masking",
-    "power_ema_update",
-    "power_gamma",
-    "precondition",
-    "prior_sample",
-    "reconstruct",
-    "reconstruction_weights",
-    "repaint",
-    "rescale_zero_terminal_snr",
-    "rk4",
-    "sa_solver",
-    "sample",
-    "sample_noise",
-    "scaled_linear",
-    "sdedit",
-    "sigmoid",
-    "sigmoid_weighting",
-    "slerp",
-    "spaced_sigmas",
-    "spaced_steps",
-    "stratified_times",
-    "threshold",
-    "to_pair",
-    "trigonometric",
-    "truncate",
-    "uniform",
-    "uniform_sigmas",
-    "uniform_steps",
-    "uniform_times",
-    "unipc",
-    "variational_bound",
+    "BITS_OFFSET_127_5", "BITS_OFFSET_256", "MAX_RATIO", "SPACINGS", "Bound", "Carry", "Denoiser", "Discrete",
+    "PostStep", "Schedule", "Solver", "Transform", "Weighting", "add_noise", "autoguide", "bits_per_dim", "cfg",
+    "clip", "consistency", "convert", "cosine", "ddim", "ddpm", "deis", "denoising_loss", "discretize", "dpmpp_2m",
+    "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_3m_sde", "dps", "edm", "edm_coefficients", "edm_weighting", "euler",
+    "euler_ancestral", "exponential_sigmas", "flow", "from_alphas_cumprod", "from_betas", "from_pair", "get_solver",
+    "heun", "in_flow_time", "inpaint", "integrate", "interval", "invert", "ipndm", "karras_sigmas", "kdpm2",
+    "kdpm2_ancestral", "linear", "lms", "log_normal_sigmas", "log_prob", "logit_normal_times", "min_snr", "p2",
+    "pndm", "precondition", "prior_sample", "repaint", "rescale_zero_terminal_snr", "rk4", "sa_solver", "sample",
+    "sample_noise", "scaled_linear", "sdedit", "sigmoid", "sigmoid_weighting", "slerp", "spaced_sigmas",
+    "spaced_steps", "stratified_times", "threshold", "to_pair", "trigonometric", "truncate", "uniform",
+    "uniform_sigmas", "uniform_steps", "uniform_times", "unipc", "variational_bound",
 ]

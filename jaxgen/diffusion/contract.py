@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgen.checks import check_floating, concrete
-from jaxgen.diffusion.solvers.base import BoundDenoiser
+from jaxgen.core.checks import check_floating, concrete
+from jaxgen.diffusion.sampling.solvers.base import BoundDenoiser
 
 CONTRACT = "a denoiser is (x [B, ...], sigma [] or [B], cond) -> x0_hat [B, ...]; see help(jaxgen.diffusion)"
 
@@ -122,3 +122,21 @@ def check_start(x: Array, sigma: Any) -> None:
             f"x is noise of std {values.std():.3g}, but at the first noise level, sigmas[0] = {float(level):.4g}, it "
             "has at least that std: start from prior_sample(key, shape, sigmas[0]), which is sigmas[0] times standard "
             "normal noise, or from data with sdedit (`integrate` takes x as it is)")
+
+
+def check_sigmas(sigmas, *, name: str = "sigmas") -> None:
+    """Refuses a grid that is not [n + 1] strictly decreasing, finite, non-negative noise levels."""
+    if np.ndim(sigmas) != 1 or np.shape(sigmas)[0] < 2:
+        raise ValueError(f"{name} must be a vector of at least two noise levels, got shape {np.shape(sigmas)}")
+    values = concrete(sigmas)
+    if values is None:
+        return
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(f"{name} must be finite and non-negative, got {values}")
+    wrong = np.flatnonzero(np.diff(values) >= 0)
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"{name} must decrease strictly from noise to data, but {name}[{i}] = {values[i]} is followed by "
+            f"{name}[{i + 1}] = {values[i + 1]}; see jaxgen.diffusion.karras_sigmas for a grid that fits"
+        )

@@ -6,11 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.diffusion.checks import check_batch, check_positive, expand_to
+from jaxgen.core.checks import check_batch, check_positive, expand_to
+from jaxgen.core.errors import unknown_name
 from jaxgen.diffusion.contract import check_prediction
-from jaxgen.diffusion.conversions import ELSEWHERE, to_pair
-from jaxgen.diffusion.schedules import Schedule
-from jaxgen.errors import unknown_name
+from jaxgen.diffusion.schedules.continuous import Schedule
+from jaxgen.diffusion.schedules.conversions import ELSEWHERE, to_pair
 
 Denoiser = Callable[[Array, Array, Any], Array]
 """(x [B, ...] = x0 + sigma eps, sigma [] or [B], cond) -> x0_hat [B, ...], the posterior mean E[x0 | x]."""

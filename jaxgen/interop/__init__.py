@@ -11,18 +11,18 @@ Neither PyTorch nor diffusers is imported, nothing is downloaded, and nothing is
 published file of LPIPS's, by an unpickler that knows nothing else.
 """
 
-from jaxgen.extras import extra
+from jaxgen.core.extras import extra
 
 with extra("models"):
     import flax  # noqa: F401
 
-from jaxgen.interop.diffusers import LoadedDenoiser, LoadedUNet, load_denoiser, load_unet, save_unet
-from jaxgen.interop.diffusers_autoencoder import LoadedAutoencoder, load_autoencoder, save_autoencoder
-from jaxgen.interop.diffusers_schedule import LoadedSchedule, load_schedule
-from jaxgen.interop.lpips import load_lpips, lpips_from_tensors, save_lpips
+from jaxgen.interop.diffusers.autoencoder import LoadedAutoencoder, load_autoencoder, save_autoencoder
+from jaxgen.interop.diffusers.schedule import LoadedSchedule, load_schedule
+from jaxgen.interop.diffusers.unet import LoadedDenoiser, LoadedUNet, load_denoiser, load_unet, save_unet
+from jaxgen.interop.lpips.weights import load_lpips, lpips_from_tensors, save_lpips
 from jaxgen.interop.safetensors import read_safetensors, write_safetensors
-from jaxgen.interop.taming import LoadedVQGAN, load_taming_vqgan
-from jaxgen.interop.vqgan_quantizer import from_used, published_vq, to_used
+from jaxgen.interop.taming.quantizer import from_used, published_vq, to_used
+from jaxgen.interop.taming.vqgan import LoadedVQGAN, load_taming_vqgan
 
 __all__ = [
     "LoadedAutoencoder", "LoadedDenoiser", "LoadedSchedule", "LoadedUNet", "LoadedVQGAN", "from_used",

@@ -15,9 +15,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.checks import check_count
+from jaxgen.core.checks import check_count
+from jaxgen.core.json_file import parse_object
 from jaxgen.interop.safetensors_file import METADATA, NAMES, SUFFIX, read_header, read_tensors, write_file
-from jaxgen.json_file import parse_object
 
 INDEX = ".index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.errors import unknown_name
-from jaxgen.json_file import parse_object
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.json_file import parse_object
 
 SUFFIX = ".safetensors"
 METADATA = "__metadata__"

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.diffusion.checks import sample_keys
-from jaxgen.errors import unknown_name
-from jaxgen.losses.batch import check_alike
+from jaxgen.core.checks import check_alike
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.keys import sample_keys
 
 POLICIES = ("color", "translation", "cutout")
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.mapped import AxisName, psum
+from jaxgen.core.mapped import psum
+from jaxgen.core.types import AxisName
 
 PyTree = Any
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.losses.batch import check_alike
+from jaxgen.core.checks import check_alike
 
 
 class Gaussian(NamedTuple):

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.diffusion.checks import sample_keys
+from jaxgen.core.checks import check_alike, check_count
+from jaxgen.core.keys import sample_keys
+from jaxgen.core.mapped import psum, vary_like
+from jaxgen.core.types import AxisName
 from jaxgen.losses.adversarial import check_counts, per_example, wide
-from jaxgen.losses.batch import check_alike
-from jaxgen.mapped import AxisName, psum, vary_like
 
 PyTree = Any
 Discriminator = Callable[[Array], Array]

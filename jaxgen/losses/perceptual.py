@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxgen.conv import conv
-from jaxgen.losses.batch import check_alike
+from jaxgen.core.checks import check_alike
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.losses.batch import check_alike
+from jaxgen.core.checks import check_alike
 
 
 def _mean_per_example(x: Array) -> Array:

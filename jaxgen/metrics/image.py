@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from jaxgen.checks import check_count
+from jaxgen.core.checks import check_count
 
 SIGNED = (-1, 1)
 

@@ -12,22 +12,23 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen import diffusion, quantize
-from jaxgen.checks import check_count
-from jaxgen.errors import unknown_name
-from jaxgen.models.autoencoder import Decoder, Encoder
-from jaxgen.models.checks import check_counts, check_description
-from jaxgen.models.classifier import Classifier, ConvClassifier, classifier
+from jaxgen.core.checks import check_count, check_counts
+from jaxgen.core.errors import unknown_name
+from jaxgen.models.classifier import Classifier, classifier
+from jaxgen.models.description import check_description
 from jaxgen.models.diffusion import DiffusionModel, diffusion_model
-from jaxgen.models.discriminator import PatchDiscriminator, StyleDiscriminator
-from jaxgen.models.dit import DiT
 from jaxgen.models.kl_autoencoder import KLAutoencoder, kl_autoencoder
 from jaxgen.models.latent_diffusion import LatentDiffusion, latent_diffusion
-from jaxgen.models.text import TextEncoder
 from jaxgen.models.token_prior import TokenPrior, token_prior
-from jaxgen.models.transformer import Transformer
-from jaxgen.models.unet import UNet
 from jaxgen.models.vqvae import VQVAE, vqvae
 from jaxgen.models.vqvae2 import VQVAE2, vqvae2
+from jaxgen.nn.autoencoder import Decoder, Encoder
+from jaxgen.nn.classifier import ConvClassifier
+from jaxgen.nn.discriminator import PatchDiscriminator, StyleDiscriminator
+from jaxgen.nn.dit import DiT
+from jaxgen.nn.text import TextEncoder
+from jaxgen.nn.transformer import Transformer
+from jaxgen.nn.unet import UNet
 from jaxgen.quantize import Quantizer
 
 QUANTIZERS = {

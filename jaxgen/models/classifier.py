@@ -7,16 +7,13 @@ linear layer on top. `features` are the maps that LPIPS compares of VGG16, the l
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
-from flax import linen as nn
-from jaxtyping import Array, Float
 
-from jaxgen.checks import check_floating
-from jaxgen.models.checks import check_attributes
-from jaxgen.models.conv_layer import Conv
-from jaxgen.quantize import Variables
+from jaxgen.core.checks import check_floating
+from jaxgen.core.types import Variables
+from jaxgen.nn.classifier import ConvClassifier
 
 
 class Classifier(NamedTuple):
@@ -28,46 +25,6 @@ class Classifier(NamedTuple):
     num_classes: int
 
 
-class ConvClassifier(nn.Module):
-    """Picture to logits and features; a size of picture is fixed at init by the linear layer.
-
-    Attributes:
-        num_classes: of the data.
-        channels: of each level; level i works at 1 / 2^i of the picture's height and width.
-        convs: convolutions per level.
-        dtype: computing dtype; None computes in the parameters' dtype.
-        param_dtype: dtype of the parameters.
-    """
-
-    num_classes: int
-    channels: tuple[int, ...] = (32, 64, 128)
-    convs: int = 1
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-
-    def __post_init__(self):
-        check_attributes(self)
-        super().__post_init__()
-
-    def setup(self):
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.levels = [[Conv(features, (3, 3), kernel_init=nn.initializers.he_normal(), **types)
-                        for _ in range(self.convs)] for features in self.channels]
-        self.head = nn.Dense(self.num_classes, **types)
-
-    def features(self, x: Float[Array, "B H W C"]) -> list[Float[Array, "B h w c"]]:
-        maps = []
-        for i, level in enumerate(self.levels):
-            if i:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
-            for conv in level:
-                x = nn.relu(conv(x))
-            maps.append(x)
-        return maps
-
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B num_classes"]:
-        last = self.features(x)[-1]
-        return self.head(last.reshape(last.shape[0], -1))
 
 
 def classifier(network: ConvClassifier) -> Classifier:

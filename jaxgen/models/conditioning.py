@@ -1,6 +1,6 @@
 """Conditions of a model as pure functions: classes, or text that an encoder trained with the network turns to features.
 
-A condition is a dict: {} for none, {"classes": [B]} or {"text": [B, L]}; text is bytes (`jaxgen.models.text`). Encoded,
+A condition is a dict: {} for none, {"classes": [B]} or {"text": [B, L]}; text is bytes (`jaxgen.nn.text`). Encoded,
 text becomes "context" [B, M, E] and "context_mask" [B, M], which the network attends to.
 """
 
@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.checks import check_count
-from jaxgen.models.text import TextEncoder
+from jaxgen.core.checks import check_count
+from jaxgen.nn.text import TextEncoder
 
 
 class Conditioning(NamedTuple):

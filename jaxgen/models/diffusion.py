@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.core.types import Variables
 from jaxgen.diffusion import Schedule, precondition
 from jaxgen.models.conditioning import conditioning
-from jaxgen.models.text import TextEncoder
-from jaxgen.quantize import Variables
+from jaxgen.nn.text import TextEncoder
 
 
 class DiffusionModel(NamedTuple):

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.checks import check_finite, check_floating
-from jaxgen.diffusion.checks import numbered
+from jaxgen.core.checks import check_finite, check_floating
+from jaxgen.core.keys import numbered
+from jaxgen.core.types import Variables
 from jaxgen.losses import Gaussian
 from jaxgen.models.vqvae import check_reconstruction
-from jaxgen.quantize import Variables
 
 LOGVAR_RANGE = (-30.0, 20.0)  # of the published models: exp() and its gradient stay finite
 

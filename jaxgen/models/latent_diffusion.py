@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxgen.checks import check_floating
+from jaxgen.core.checks import check_counts, check_floating
+from jaxgen.core.types import Variables
 from jaxgen.diffusion import Schedule
-from jaxgen.models.checks import check_counts
 from jaxgen.models.diffusion import DiffusionModel
 from jaxgen.models.kl_autoencoder import KLAutoencoder
 from jaxgen.models.vqvae import VQVAE
-from jaxgen.quantize import Variables
 
 
 class LatentDiffusion(NamedTuple):

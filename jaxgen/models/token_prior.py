@@ -7,14 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.checks import check_count
-from jaxgen.errors import unknown_name
-from jaxgen.models.checks import check_counts
+from jaxgen.core.checks import check_count, check_counts
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.types import Variables
 from jaxgen.models.conditioning import conditioning
-from jaxgen.models.text import TextEncoder
-from jaxgen.models.transformer import Transformer
 from jaxgen.models.vqvae import VQVAE
-from jaxgen.quantize import Variables
+from jaxgen.nn.text import TextEncoder
+from jaxgen.nn.transformer import Transformer
 
 KINDS = ("masked", "autoregressive")
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.checks import check_floating
-from jaxgen.quantize import Quantizer, Variables
+from jaxgen.core.checks import check_floating
+from jaxgen.core.types import Variables
+from jaxgen.quantize import Quantizer
 
 
 class VQVAE(NamedTuple):

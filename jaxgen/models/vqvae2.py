@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.checks import check_count, check_floating
-from jaxgen.models.blocks import Upsample
-from jaxgen.models.conv_layer import Conv
+from jaxgen.core.checks import check_count, check_floating
+from jaxgen.core.types import Variables
 from jaxgen.models.vqvae import check_reconstruction
-from jaxgen.quantize import Quantizer, Variables
+from jaxgen.nn.blocks import Upsample
+from jaxgen.nn.conv_layer import Conv
+from jaxgen.quantize import Quantizer
 
 LEVELS = ("top", "bottom")
 

@@ -10,6 +10,7 @@ Quantizers with equal settings are equal, and can be pickled.
 Quantizers: `vq`, `fsq`, `lfq`, `gumbel`, `simvq`. Combinators: `residual`, `grouped`, `projected`; they compose.
 """
 
+from jaxgen.core.types import Variables
 from jaxgen.quantize.estimators import rotation, straight_through
 from jaxgen.quantize.fsq import fsq, fsq_indices
 from jaxgen.quantize.grouped import grouped
@@ -19,7 +20,7 @@ from jaxgen.quantize.nearest import nearest
 from jaxgen.quantize.projected import projected
 from jaxgen.quantize.residual import residual
 from jaxgen.quantize.simvq import simvq
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.usage import CodebookUsage, usage, usage_of
 from jaxgen.quantize.vq import vq
 

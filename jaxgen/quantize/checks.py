@@ -5,12 +5,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def check_range(argument: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raises ValueError unless `low <= value < high`; a traced value passes."""
-    if not isinstance(value, jax.core.Tracer) and not low <= value < high:
-        raise ValueError(f"{argument} must be at least {low} and below {high}, got {value!r}.")
-
-
 def check_vectors(z: Float[Array, "... D"], dim: int) -> None:
     """Raises ValueError unless `z` holds at least one floating-point vector of `dim` components."""
     if not jnp.issubdtype(z.dtype, jnp.floating):

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgen.mapped import AxisName, psum, sum_before
+from jaxgen.core.mapped import psum, sum_before
+from jaxgen.core.types import AxisName
 from jaxgen.quantize.nearest import nearest, unit
 
 EPSILON = 1e-5

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.errors import unknown_name
-from jaxgen.mapped import vary_like
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.mapped import vary_like
 
 Estimator = Callable[[Float[Array, "... D"], Float[Array, "... D"]], Float[Array, "... D"]]
 

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
+from jaxgen.core.checks import check_count
+from jaxgen.core.types import Variables
 from jaxgen.quantize.checks import check_indices, check_vectors
 from jaxgen.quantize.estimators import straight_through
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import along_last, prepared
 
 

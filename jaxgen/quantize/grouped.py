@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count, check_floating
+from jaxgen.core.checks import check_count, check_floating
+from jaxgen.core.types import Variables
 from jaxgen.quantize.checks import check_indices
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import is_finite
 
 

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.mapped import AxisName, first_position
-from jaxgen.quantize.checks import check_indices, check_range, gather, need_key
+from jaxgen.core.checks import check_count, check_range
+from jaxgen.core.mapped import first_position
+from jaxgen.core.types import AxisName, Variables
+from jaxgen.quantize.checks import check_indices, gather, need_key
 from jaxgen.quantize.estimators import straight_through
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import prepared
 
 

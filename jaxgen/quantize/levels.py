@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxgen.checks import check_count
-from jaxgen.mapped import vary_like
-from jaxgen.quantize.types import Quantizer, Variables
+from jaxgen.core.checks import check_count
+from jaxgen.core.mapped import vary_like
+from jaxgen.core.types import Variables
+from jaxgen.quantize.types import Quantizer
 
 PyTree = Any
 

@@ -21,13 +21,14 @@ import numpy as np
 from jax.export import is_symbolic_dim
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.errors import unknown_name
-from jaxgen.mapped import AxisName, psum
-from jaxgen.quantize.checks import check_indices, check_range
+from jaxgen.core.checks import check_count, check_range
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.mapped import psum
+from jaxgen.core.types import AxisName, Variables
+from jaxgen.quantize.checks import check_indices
 from jaxgen.quantize.estimators import straight_through
 from jaxgen.quantize.nearest import unit
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import along_last, prepared
 
 ENTROPIES = ("joint", "factorised")

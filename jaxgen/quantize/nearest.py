@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.errors import unknown_name
+from jaxgen.core.checks import check_count
+from jaxgen.core.errors import unknown_name
 from jaxgen.quantize.checks import check_vectors
 
 METRICS = ("euclidean", "cosine")

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.core.checks import check_count
+from jaxgen.core.types import Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import prepared
 
 

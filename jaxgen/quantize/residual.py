@@ -22,11 +22,12 @@ import jax.numpy as jnp
 from jax.custom_derivatives import zero_from_primal
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.mapped import AxisName, first_position
+from jaxgen.core.checks import check_count
+from jaxgen.core.mapped import first_position
+from jaxgen.core.types import AxisName, Variables
 from jaxgen.quantize.checks import check_indices, need_key
 from jaxgen.quantize.levels import DifferentLevels, EqualLevels, SharedLevels, levels_of
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import checked_mask
 
 PyTree = Any

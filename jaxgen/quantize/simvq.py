@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.quantize.checks import check_indices, check_range, gather
+from jaxgen.core.checks import check_count, check_range
+from jaxgen.core.types import Variables
+from jaxgen.quantize.checks import check_indices, gather
 from jaxgen.quantize.estimators import ESTIMATORS, check_estimator
 from jaxgen.quantize.nearest import nearest
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import prepared
 
 

@@ -5,17 +5,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int
 
-
-class Variables(NamedTuple):
-    """What a quantizer holds.
-
-    Attributes:
-        params: what the gradient trains.
-        state: what training changes without a gradient (EMA sums, usage); `{}` if there is none.
-    """
-
-    params: Any
-    state: Any
+from jaxgen.core.types import Variables
 
 
 class QuantizeOutput(NamedTuple):

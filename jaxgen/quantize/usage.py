@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.mapped import AxisName, psum
+from jaxgen.core.checks import check_count
+from jaxgen.core.mapped import psum
+from jaxgen.core.types import AxisName
 from jaxgen.quantize.checks import check_indices
 from jaxgen.quantize.vectors import checked_mask
 

@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.checks import check_count
-from jaxgen.errors import unknown_name
-from jaxgen.mapped import AxisName, agreed, change_if
-from jaxgen.quantize.checks import check_indices, check_range, gather, need_key
+from jaxgen.core.checks import check_count, check_range
+from jaxgen.core.errors import unknown_name
+from jaxgen.core.mapped import agreed, change_if
+from jaxgen.core.types import AxisName, Variables
+from jaxgen.quantize.checks import check_indices, gather, need_key
 from jaxgen.quantize.codebook import Batch, draw_vectors, kmeans, smoothed
 from jaxgen.quantize.estimators import ESTIMATORS, check_estimator
 from jaxgen.quantize.nearest import METRICS, nearest, unit
-from jaxgen.quantize.types import QuantizeOutput, Quantizer, Variables
+from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import prepared
 
 _USAGE_DECAY = 0.99

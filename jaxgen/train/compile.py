@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgen.cpu import compiler_options
+from jaxgen.core.cpu import compiler_options
 from jaxgen.train.sharding import (
     batch_sharding,
     check_divisible,

@@ -34,9 +34,10 @@ def make_gan_step(
 
     Args:
         generator_loss: `(params, model_state, batch, key, *, discriminator_params, step) ->
-            (loss [], (metrics, model_state, fake))`, such as `jaxgen.losses.vqgan_generator_loss` with the rest bound.
+            (loss [], (metrics, model_state, fake))`, such as `jaxgen.objectives.vqgan_generator_loss` with the rest
+            bound.
         discriminator_loss: `(params, state, batch, fake, key, *, step) -> (loss [], (metrics, state))`, such as
-            `jaxgen.losses.vqgan_discriminator_loss`.
+            `jaxgen.objectives.vqgan_discriminator_loss`.
         optimizer: the generator's.
         discriminator_optimizer: the one that `init_adversary` had.
         run_key: the run's random key.

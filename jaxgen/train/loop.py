@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxgen.train.checkpoint import Checkpointer
 from jaxgen.train.progress import Progress
 from jaxgen.train.signals import StopRequest
 from jaxgen.train.state import TrainState
@@ -31,8 +30,24 @@ class Batches(Protocol):
     def set_state(self, state: Any) -> None: ...
 
 
+class Checkpoints(Protocol):
+    """What `fit` and `resume` need of checkpoints; `jaxgen.runs.Checkpointer` is one."""
+
+    directory: Path
+
+    def latest_step(self) -> int | None: ...
+
+    def save(self, step: int, state: Any, data: Any = None) -> bool: ...
+
+    def restore(self, template: Any, step: int | None = None) -> Any: ...
+
+    def drop_after(self, step: int) -> None: ...
+
+    def wait(self) -> None: ...
+
+
 class ScalarLogger(Protocol):
-    """What `fit` needs of a logger; `jaxgen.train.logging.Logger` is one."""
+    """What `fit` needs of a logger; `jaxgen.show.logging.Logger` is one."""
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
@@ -66,7 +81,7 @@ def fit(
     batches: Batches | Iterator,
     *,
     num_steps: int,
-    checkpointer: Checkpointer | None = None,
+    checkpointer: Checkpoints | None = None,
     logger: ScalarLogger | None = None,
     log_every: int = 50,
     checkpoint_every: int | None = 1000,
@@ -148,7 +163,7 @@ def fit(
 
 
 def resume(
-    state: TrainState, batches: Batches | None, checkpointer: Checkpointer, *, step: int | None = None
+    state: TrainState, batches: Batches | None, checkpointer: Checkpoints, *, step: int | None = None
 ) -> tuple[TrainState, int]:
     """The state and the batches where the last checkpoint left them, or as they are if there is none.
 
@@ -162,7 +177,7 @@ def resume(
         The state and its step.
 
     Raises:
-        FileNotFoundError, DamagedCheckpointError, ValueError: see `Checkpointer.restore`.
+        FileNotFoundError, DamagedCheckpointError, ValueError: see `jaxgen.runs.Checkpointer.restore`.
         ValueError: several processes do not see the same checkpoints.
     """
     latest = checkpointer.latest_step()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from jaxgen.errors import unknown_name
+from jaxgen.core.errors import unknown_name
 
 PyTree = Any
 Schedule = Callable[[Array], Float[Array, ""]]

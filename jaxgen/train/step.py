@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from jaxgen.mapped import vary
+from jaxgen.core.mapped import vary
 from jaxgen.train.ema import update_ema
 from jaxgen.train.state import TrainState
 

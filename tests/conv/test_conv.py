@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scipy import signal
 
 from jaxgen.conv import conv, conv_transpose, cpu
-from jaxgen.models.conv_layer import Conv
+from jaxgen.nn.conv_layer import Conv
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgen import diffusion as d
-from jaxgen.diffusion.conversions import KINDS
-from jaxgen.diffusion.tables import alpha_bar
+from jaxgen.diffusion.schedules.conversions import KINDS
+from jaxgen.diffusion.schedules.discrete import alpha_bar
 
 CONTINUOUS = {"trigonometric": d.trigonometric(), "sigmoid": d.sigmoid(), "edm": d.edm(), "flow": d.flow(shift=3.0)}
 DISCRETE = {"linear": d.linear(), "scaled_linear": d.scaled_linear(), "cosine": d.cosine()}

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 from experiments import command_line
 from experiments.configs.base import training
 from experiments.training import axis_name, train_batches, train_model
-from jaxgen import data, train
-from jaxgen.quantize import Variables
+from jaxgen import data, runs, train
+from jaxgen.core.types import Variables
 from tests.experiments import forked
 
 SECONDS = 280  # after which both are killed
@@ -71,7 +71,7 @@ def train_toy(workdir: Path, num_steps: int, *, poison=None, first_stage=False, 
         first_stage: take the model's state from arrays that were put on a device, as a checkpoint's are.
         at_step: called in the logger with each step.
     """
-    from tests.train import toy  # it makes an array when it is imported, and processes join before
+    from tests.helpers import toy
 
     config = configure(num_steps, **changes)
     axis = axis_name(config)
@@ -103,13 +103,13 @@ def train_toy(workdir: Path, num_steps: int, *, poison=None, first_stage=False, 
 
 def share_parameters(directory: Path, index: int) -> list:
     """The parameters after two steps, a checkpoint and two more, where each process holds half of each array."""
-    from tests.train import toy
+    from tests.helpers import toy
 
     optimizer, mesh, batches = optax.adam(1e-2), train.make_mesh(fsdp=2), toy.Batches()
     step = train.compile_step(toy.make_step(optimizer), mesh, min_size=0)
     for start in (0, 2):
         state = train.shard_state(toy.make_state(optimizer), mesh, min_size=0)
-        with train.Checkpointer(directory) as checkpointer:
+        with runs.Checkpointer(directory) as checkpointer:
             state, at = train.resume(state, None, checkpointer)
             assert at == start and not state.params["decoder"]["bias"].is_fully_replicated
             for _ in range(2):  # a part of each batch, of JAX's own arrays

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments.sampling import load_sampler
-from jaxgen import priors
-from jaxgen.train import read_records
+from jaxgen.show import read_records
 
 pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
 
@@ -58,7 +57,7 @@ def test_samples_are_those_of_the_uncached_network_in_every_batch(prior):
     forward, expected = jax.jit(loaded.model.logits), jnp.zeros((5, 49), jnp.int32)
     for i in range(49):
         logits = forward(params, expected, cond)[:, i]
-        expected = expected.at[:, i].set(priors.draw_tokens(key, logits, ids, i, temperature=0.7))
+        expected = expected.at[:, i].set(tokens.draw_tokens(key, logits, ids, i, temperature=0.7))
     np.testing.assert_array_equal(tokens, expected)
     _, part = sampler.tokens((params, state), key, ids[3:], {"classes": cond["classes"][3:]})
     np.testing.assert_array_equal(part, tokens[3:])

@@ -8,9 +8,9 @@ import pytest
 from experiments.classification import Examiner, load_feature_distance
 from experiments.runs import load_run, load_split
 from jaxgen import data
+from jaxgen.core.types import Variables
 from jaxgen.models import Classifier
-from jaxgen.quantize import Variables
-from jaxgen.train import read_records
+from jaxgen.show import read_records
 
 pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
 

@@ -19,7 +19,7 @@ from experiments.sample import columns_of
 from experiments.sampling import DiffusionSampler, load_sampler
 from experiments.token_sampling import MaskedSampler
 from jaxgen import data, diffusion, models
-from jaxgen.train import read_records
+from jaxgen.show import read_records
 
 DIGITS = "--config=experiments/configs/diffusion_mnist.py:smoke"
 PRIOR = "--config=experiments/configs/token_prior_mnist.py:smoke"

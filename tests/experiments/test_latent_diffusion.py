@@ -23,7 +23,7 @@ from experiments.sampling import load_sampler
 from experiments.token_prior import train_token_prior
 from jaxgen import data, models
 from jaxgen.losses import Gaussian
-from jaxgen.train import read_records
+from jaxgen.show import read_records
 
 pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
 

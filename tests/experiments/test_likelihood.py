@@ -7,8 +7,8 @@ import pytest
 
 from experiments.likelihood import bits_per_dim, bits_per_token
 from jaxgen import data
+from jaxgen.core.types import Variables
 from jaxgen.models import DiffusionModel, TokenPrior
-from jaxgen.quantize import Variables
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (23, 4, 4, 1), dtype=np.uint8)
 LABELS = np.arange(23) % 2

@@ -10,9 +10,9 @@ import pytest
 
 from experiments import command_line
 from jaxgen import data
-from jaxgen.train import read_records
+from jaxgen.show import read_records
 from tests.experiments import pair
-from tests.train import toy
+from tests.helpers import toy
 
 
 def records(workdir):

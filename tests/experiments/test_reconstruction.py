@@ -8,8 +8,8 @@ import pytest
 
 from experiments.reconstruction import Reconstructor, find_lpips
 from jaxgen import data, losses
+from jaxgen.core.types import Variables
 from jaxgen.losses import ConvParams, LpipsParams
-from jaxgen.quantize import Variables
 
 
 class Output(NamedTuple):

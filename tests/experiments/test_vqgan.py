@@ -7,7 +7,7 @@ import pytest
 
 from experiments.runs import load_run
 from jaxgen.models import VQVAE, KLAutoencoder
-from jaxgen.train import read_records
+from jaxgen.show import read_records
 from tests.experiments.test_vqvae import same_run
 
 CONFIG = "--config=experiments/configs/vqgan_emoji32.py:smoke"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments.runs import load_run
-from jaxgen.train import read_records
+from jaxgen.show import read_records
 
 SMOKE = "--config=experiments/configs/vqvae_mnist.py:smoke"
 

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.models import Decoder, Encoder, kl_autoencoder, vqvae
-from jaxgen.quantize import Variables, vq
+from jaxgen.core.types import Variables
+from jaxgen.models import kl_autoencoder, vqvae
+from jaxgen.nn import Decoder, Encoder
+from jaxgen.quantize import vq
 
 WIDTHS = {"channels": 4, "multipliers": (1, 2), "norm_groups": 2}
 KEY = jax.random.key(0)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.models.unet import UNet
+from jaxgen.nn.unet import UNet
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TINY = {"channels": (8, 16), "layers": 1, "norm_groups": 4, "down": ("plain", "attention")}

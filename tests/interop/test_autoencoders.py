@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.core.types import Variables
 from jaxgen.interop import (
     load_autoencoder,
     load_taming_vqgan,
@@ -17,10 +18,11 @@ from jaxgen.interop import (
     save_unet,
     write_safetensors,
 )
-from jaxgen.interop.autoencoder_config import complete, decoder_arguments, encoder_arguments, saved_config
-from jaxgen.interop.diffusers_autoencoder import expected_params
-from jaxgen.models import Decoder, Encoder, build, kl_autoencoder
-from jaxgen.quantize import Variables, gumbel, residual, simvq, vq
+from jaxgen.interop.diffusers.autoencoder import expected_params
+from jaxgen.interop.diffusers.autoencoder_config import complete, decoder_arguments, encoder_arguments, saved_config
+from jaxgen.models import build, kl_autoencoder
+from jaxgen.nn import Decoder, Encoder
+from jaxgen.quantize import gumbel, residual, simvq, vq
 from tests.interop.autoencoders import KEY, kl_model, picture, replaced, vq_model
 from tests.interop.cases import SINGLE, WEIGHTS, make
 

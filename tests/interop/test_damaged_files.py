@@ -9,24 +9,18 @@ import numpy as np
 import pytest
 import safetensors
 
-from jaxgen.interop import (
-    diffusers,
-    diffusers_autoencoder,
-    load_autoencoder,
-    load_schedule,
-    load_unet,
-    read_safetensors,
-    write_safetensors,
-)
-from jaxgen.interop.autoencoder_config import saved_config
-from jaxgen.interop.diffusers_export import unet_config
-from jaxgen.interop.diffusers_weights import Inputs
+from jaxgen.interop import load_autoencoder, load_schedule, load_unet, read_safetensors, write_safetensors
+from jaxgen.interop.diffusers import autoencoder as diffusers_autoencoder
+from jaxgen.interop.diffusers import unet as diffusers
+from jaxgen.interop.diffusers.autoencoder_config import saved_config
+from jaxgen.interop.diffusers.unet_export import unet_config
+from jaxgen.interop.diffusers.unet_weights import Inputs
 from jaxgen.models import kl_autoencoder, vqvae
-from jaxgen.models.unet import UNet
+from jaxgen.nn.unet import UNet
 from jaxgen.quantize import vq
+from tests.helpers.mutations import mutated_bytes, mutated_json, outcome
 from tests.interop.autoencoders import networks
 from tests.interop.cases import CROSSED, TINY
-from tests.mutations import mutated_bytes, mutated_json, outcome
 
 RNG = np.random.default_rng(0)
 TENSORS = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxgen.interop import load_unet, read_safetensors, save_unet, write_safetensors
-from jaxgen.interop.diffusers_export import unet_config
-from jaxgen.interop.diffusers_weights import Inputs
-from jaxgen.models.unet import UNet
+from jaxgen.interop.diffusers.unet_export import unet_config
+from jaxgen.interop.diffusers.unet_weights import Inputs
+from jaxgen.nn.unet import UNet
 from tests.interop.cases import CROSSED, SINGLE, TINY, WEIGHTS, make
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from jaxgen import losses
 from jaxgen.interop import load_lpips, lpips_from_tensors, read_safetensors, save_lpips, write_safetensors
-from jaxgen.interop import lpips as module
-from jaxgen.interop import lpips_published as published
+from jaxgen.interop.lpips import published as published
+from jaxgen.interop.lpips import weights as module
 
 # AlexNet's convolutions by their place in torchvision's `features`, [out, in, side, side].
 ALEX = {

@@ -3,9 +3,9 @@
 import jax
 import pytest
 
-from jaxgen.interop.diffusers_config import complete, unet_arguments
-from jaxgen.interop.diffusers_weights import expected_params
-from jaxgen.models.unet import UNet
+from jaxgen.interop.diffusers.unet_config import complete, unet_arguments
+from jaxgen.interop.diffusers.unet_weights import expected_params
+from jaxgen.nn.unet import UNet
 
 
 def types(way, *kinds):

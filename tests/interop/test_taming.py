@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.core.types import Variables
 from jaxgen.interop import from_used, load_taming_vqgan, published_vq, to_used, write_safetensors
-from jaxgen.interop.autoencoder_names import taming_layout
+from jaxgen.interop.diffusers.autoencoder_names import taming_layout
 from jaxgen.interop.state_dict import to_tensors
-from jaxgen.quantize import Variables
 from tests.interop.autoencoders import vq_model
 
 USED = np.array([5, 0, 3], np.int64)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.models import (
+from jaxgen.models import build, build_quantizer, latent_diffusion, token_prior, vqvae2
+from jaxgen.nn import (
     ConvClassifier,
     Decoder,
     DiT,
@@ -18,12 +19,7 @@ from jaxgen.models import (
     TextEncoder,
     Transformer,
     UNet,
-    build,
-    build_quantizer,
     encode_text,
-    latent_diffusion,
-    token_prior,
-    vqvae2,
 )
 
 NEEDED = {Encoder: {"latent_channels": 4}, Decoder: {"image_channels": 3}, Transformer: {"num_tokens": 8},

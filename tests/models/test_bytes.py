@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxgen.models import PatchDiscriminator, StyleDiscriminator, build
+from jaxgen.models import build
+from jaxgen.nn import PatchDiscriminator, StyleDiscriminator
 
 KEY = jax.random.key(0)
 NETWORK = {"channels": 4, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 2, "middle_attention": False}

@@ -9,8 +9,8 @@ import pytest
 from scipy import signal
 
 from jaxgen import losses, models
-from jaxgen.quantize import Variables
-from tests.compiled import compiled
+from jaxgen.core.types import Variables
+from tests.helpers.parameters import compiled
 
 CHANNELS, CONVS, SHAPE = (3, 4, 5), 2, (13, 11, 2)
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen import models
+from jaxgen import models, nn
 from jaxgen.diffusion import edm_coefficients
-from jaxgen.models import encode_text
+from jaxgen.nn import encode_text
 
 # As small as a U-Net gets: what is tested here stands around it, and compiling it is what costs.
 NETWORK = {"name": "unet", "channels": (8,), "layers": 1, "down": ("plain",), "middle": "none", "norm_groups": 4}
@@ -31,7 +31,7 @@ SIGMA = jnp.asarray([0.1, 1.0, 20.0])
 
 def test_the_denoiser_is_edms_combination_of_input_and_network():
     model, params = made(network=NETWORK)
-    network = models.UNet(out_channels=1, **{k: v for k, v in NETWORK.items() if k != "name"})
+    network = nn.UNet(out_channels=1, **{k: v for k, v in NETWORK.items() if k != "name"})
     c_skip, c_out, c_in, c_noise = (np.asarray(c) for c in edm_coefficients(SIGMA))
     wide = (slice(None), None, None, None)
     seen = jax.jit(network.apply)({"params": params["network"]}, c_in[wide] * X, jnp.asarray(c_noise))

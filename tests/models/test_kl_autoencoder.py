@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from jaxgen.losses import Gaussian, gaussian_kl
-from jaxgen.models import Decoder, Encoder, build, kl_autoencoder
-from tests.compiled import compiled, drawn
+from jaxgen.models import build, kl_autoencoder
+from jaxgen.nn import Decoder, Encoder
+from tests.helpers.parameters import compiled, drawn
 
 KEY = jax.random.key(0)
 NETWORK = {"channels": 4, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 2, "middle_attention": False}

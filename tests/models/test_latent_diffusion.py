@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxgen import models
-from jaxgen.quantize import Variables
-from tests.compiled import compiled, drawn
+from jaxgen.core.types import Variables
+from tests.helpers.parameters import compiled, drawn
 
 SHAPE, KEY = (8, 8, 1), jax.random.key(0)
 SIDES = {side: {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "middle_attention": False, "norm_groups": 4}

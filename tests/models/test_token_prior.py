@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen import diffusion, models, priors
-from jaxgen.models import encode_text
-from tests.compiled import compiled, drawn
+from jaxgen import models, nn
+from jaxgen import tokens as tk
+from jaxgen.nn import encode_text
+from tests.helpers.parameters import compiled, drawn
 
 TOKENIZER = {"name": "vqvae", "latent_channels": 4, "image_channels": 1, "quantizer": {"name": "vq", "num_codes": 7},
              **{side: {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "middle_attention": False,
@@ -48,8 +49,8 @@ def test_levels_of_codes_are_one_sequence_and_known_each_by_itself():
     one = prior.logits(params, tokens.at[:, 5].set(prior.mask_id), jnp.full(3, 0.5))
     assert logits.shape == (3, 32, 7) and np.abs(logits - one).max() > 1e-3
     known = jnp.zeros((3, 32), bool).at[:, 1::2].set(True)
-    sampled = jax.jit(lambda key: diffusion.masked_sample(
-        key, partial(prior.logits, params), diffusion.mask_times(4), (3, 32), mask_id=prior.mask_id, known=tokens,
+    sampled = jax.jit(lambda key: tk.masked_sample(
+        key, partial(prior.logits, params), tk.mask_times(4), (3, 32), mask_id=prior.mask_id, known=tokens,
         mask=known))(jax.random.key(1))
     np.testing.assert_array_equal(sampled[:, 1::2], tokens[:, 1::2])
     assert int(sampled.max()) < 7
@@ -77,27 +78,27 @@ def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_say
     kept = jnp.zeros((3, count), bool).at[:, 1::5].set(True)
     next_fn, cache = partial(prior.next_logits, params), prior.init_cache(3)
     if scale:
-        next_fn, cache = priors.guide(next_fn, scale, prior.null(3)), prior.init_cache(6)
-    tokens = jax.jit(lambda key: priors.autoregressive_sample(
+        next_fn, cache = tk.guide(next_fn, scale, prior.null(3)), prior.init_cache(6)
+    drawn = jax.jit(lambda key: tk.autoregressive_sample(
         key, next_fn, cache, (3, count), temperature=0.8, known=given, mask=kept, cond=cond))(KEY)
 
     @jax.jit
-    def extended(tokens, i):
+    def extended(before, i):
         """The tokens with the one at place i, from the logits of the whole sequence."""
-        logits = prior.logits(params, tokens, cond)[:, i]
+        logits = prior.logits(params, before, cond)[:, i]
         if scale:
-            without = prior.logits(params, tokens, prior.null(3))[:, i]
+            without = prior.logits(params, before, prior.null(3))[:, i]
             logits = without + scale * (logits - without)
-        found = priors.draw_tokens(KEY, logits, jnp.arange(3), i, temperature=0.8)
-        return tokens.at[:, i].set(jnp.where(kept[:, i], given[:, i], found))
+        found = tk.draw_tokens(KEY, logits, jnp.arange(3), i, temperature=0.8)
+        return before.at[:, i].set(jnp.where(kept[:, i], given[:, i], found))
 
     expected = jnp.zeros((3, count), jnp.int32)
     for i in range(count):
         expected = extended(expected, i)
-    np.testing.assert_array_equal(tokens, expected)
-    assert len(np.unique(tokens)) > 3
-    expected = tokenizer.decode_indices(state, tokens.reshape(3, *prior.shape))
-    np.testing.assert_allclose(prior.pictures(state, tokens), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(drawn, expected)
+    assert len(np.unique(drawn)) > 3
+    expected = tokenizer.decode_indices(state, drawn.reshape(3, *prior.shape))
+    np.testing.assert_allclose(prior.pictures(state, drawn), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["masked", "autoregressive"])
@@ -138,8 +139,8 @@ def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(le
 
 
 def test_a_network_without_context_takes_no_text():
-    network = models.Transformer(num_tokens=8, num_outputs=7, **NETWORK)
-    text = {"text_encoder": models.TextEncoder(8, 1, 2), "text_length": 6}
+    network = nn.Transformer(num_tokens=8, num_outputs=7, **NETWORK)
+    text = {"text_encoder": nn.TextEncoder(8, 1, 2), "text_length": 6}
     with pytest.raises(ValueError, match="context=False takes no text_encoder"):
         models.token_prior(network, models.build(**TOKENIZER), shape=(4, 4), **text)
     with pytest.raises(ValueError, match="belong together: got a text_encoder and text_length=0"):
@@ -157,7 +158,7 @@ def test_levels_within_levels_are_refused():
 
 
 def test_a_prior_over_another_codebook_or_map_is_refused():
-    network = models.Transformer(num_tokens=9, num_outputs=8)
+    network = nn.Transformer(num_tokens=9, num_outputs=8)
     with pytest.raises(ValueError, match="the tokenizer has 7 codes"):
         models.token_prior(network, models.build(**TOKENIZER), shape=(4, 4))
     with pytest.raises(ValueError, match="needs num_tokens=14 and num_outputs=7, got 9 and 8"):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxgen.models import build, build_quantizer
-from tests.compiled import compiled, drawn
+from tests.helpers.parameters import compiled, drawn
 
 KEY = jax.random.key(0)
 NETWORK = {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 4, "middle_attention": False}

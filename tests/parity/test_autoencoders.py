@@ -14,6 +14,7 @@ import jax.numpy as jnp  # noqa: E402
 from diffusers.models.autoencoders.vae import VectorQuantizer  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+from jaxgen.core.types import Variables  # noqa: E402
 from jaxgen.interop import (  # noqa: E402
     from_used,
     load_autoencoder,
@@ -22,12 +23,18 @@ from jaxgen.interop import (  # noqa: E402
     save_autoencoder,
     to_used,
 )
-from jaxgen.interop.autoencoder_config import DEFAULTS, complete, decoder_arguments, encoder_arguments  # noqa: E402
-from jaxgen.interop.autoencoder_names import diffusers_layout  # noqa: E402
-from jaxgen.interop.diffusers_autoencoder import expected_params  # noqa: E402
+from jaxgen.interop.diffusers.autoencoder import expected_params  # noqa: E402
+from jaxgen.interop.diffusers.autoencoder_config import (  # noqa: E402
+    DEFAULTS,
+    complete,
+    decoder_arguments,
+    encoder_arguments,
+)
+from jaxgen.interop.diffusers.autoencoder_names import diffusers_layout  # noqa: E402
 from jaxgen.losses import gaussian_kl  # noqa: E402
-from jaxgen.models import Decoder, Encoder, kl_autoencoder, vqvae  # noqa: E402
-from jaxgen.quantize import Variables, vq  # noqa: E402
+from jaxgen.models import kl_autoencoder, vqvae  # noqa: E402
+from jaxgen.nn import Decoder, Encoder  # noqa: E402
+from jaxgen.quantize import vq  # noqa: E402
 from tests.parity.unets import draw, randomise  # noqa: E402
 from tests.parity.vqgan import VQGAN  # noqa: E402
 

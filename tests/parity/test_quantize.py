@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.quantize import Variables, fsq, lfq, residual, simvq, usage, vq
+from jaxgen.core.types import Variables
+from jaxgen.quantize import fsq, lfq, residual, simvq, usage, vq
 
 torch = pytest.importorskip("torch")
 peer = pytest.importorskip("vector_quantize_pytorch")

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.models.attention import Attention, rotate
-from jaxgen.models.dit import DiT
-from jaxgen.models.embeddings import GaussianFourier, grid_positions, sinusoidal_embedding
-from jaxgen.models.transformer import Transformer
+from jaxgen.nn.attention import Attention, rotate
+from jaxgen.nn.dit import DiT
+from jaxgen.nn.embeddings import GaussianFourier, grid_positions, sinusoidal_embedding
+from jaxgen.nn.transformer import Transformer
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")

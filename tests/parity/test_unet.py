@@ -18,9 +18,9 @@ import jax.numpy as jnp  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from jaxgen.interop import load_unet, save_unet  # noqa: E402
-from jaxgen.interop.diffusers_config import DEFAULTS  # noqa: E402
-from jaxgen.interop.diffusers_schedule import BETAS, FLOWS  # noqa: E402
-from jaxgen.models.unet import UNet  # noqa: E402
+from jaxgen.interop.diffusers.schedule import BETAS, FLOWS  # noqa: E402
+from jaxgen.interop.diffusers.unet_config import DEFAULTS  # noqa: E402
+from jaxgen.nn.unet import UNet  # noqa: E402
 from tests.parity.unets import (  # noqa: E402
     PLAIN,
     TINY,

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.quantize import Quantizer, Variables, fsq, grouped, gumbel, lfq, projected, residual, simvq, vq
+from jaxgen.core.types import Variables
+from jaxgen.quantize import Quantizer, fsq, grouped, gumbel, lfq, projected, residual, simvq, vq
 
 
 class Case(NamedTuple):

@@ -15,7 +15,8 @@ from jax import export
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxgen.quantize import Variables, fsq, grouped, gumbel, lfq, projected, residual, simvq, vq
+from jaxgen.core.types import Variables
+from jaxgen.quantize import fsq, grouped, gumbel, lfq, projected, residual, simvq, vq
 
 DEVICES = 4
 KEY = jax.random.key(7)

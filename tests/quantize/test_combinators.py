@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from jaxgen.quantize import Variables, fsq, grouped, gumbel, projected, residual, vq
+from jaxgen.core.types import Variables
+from jaxgen.quantize import fsq, grouped, gumbel, projected, residual, vq
 
 KEY = jax.random.key(0)
 Z = jax.random.normal(jax.random.key(1), (10, 4))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.quantize import Variables
+from jaxgen.core.types import Variables
 from tests.quantize.cases import CASES, KEY, assert_trees_close, prepared
 
 pytestmark = pytest.mark.parametrize("name", CASES)

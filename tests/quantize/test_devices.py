@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxgen.quantize import Variables, usage
+from jaxgen.core.types import Variables
+from jaxgen.quantize import usage
 from tests.quantize.cases import CASES
 
 DEVICES = 8

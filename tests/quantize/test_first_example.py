@@ -10,7 +10,8 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxgen.quantize import Variables, residual, vq
+from jaxgen.core.types import Variables
+from jaxgen.quantize import residual, vq
 
 KEY = jax.random.key(0)
 DEVICES = 4

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare, entropy
 
-from jaxgen.quantize import Variables, gumbel
+from jaxgen.core.types import Variables
+from jaxgen.quantize import gumbel
 
 KEY = jax.random.key(0)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from jaxgen.quantize import Variables
+from jaxgen.core.types import Variables
 from tests.quantize.cases import CASES, KEY, assert_trees_close, prepared
 
 every = pytest.mark.parametrize("name", CASES)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from jaxgen.core.types import Variables
 from jaxgen.models import build_quantizer
-from jaxgen.quantize import QuantizeOutput, Variables, fsq, lfq, residual, vq
+from jaxgen.quantize import QuantizeOutput, fsq, lfq, residual, vq
 
 KEY = jax.random.key(0)
 Z = jax.random.normal(jax.random.key(1), (10, 4))

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from jaxgen.quantize import Variables, simvq
+from jaxgen.core.types import Variables
+from jaxgen.quantize import simvq
 
 KEY = jax.random.key(0)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.quantize import Variables
+from jaxgen.core.types import Variables
 from tests.quantize.cases import ALL, CASES, KEY, assert_trees_close, fresh, prepared
 
 each = pytest.mark.parametrize("name", CASES)

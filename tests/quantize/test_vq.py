@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from jaxgen.quantize import Variables, vq
+from jaxgen.core.types import Variables
+from jaxgen.quantize import vq
 
 KEY = jax.random.key(0)
 

@@ -17,7 +17,7 @@ from jaxgen.train import (
     shard_state,
     unreplicate,
 )
-from tests.train import toy
+from tests.helpers import toy
 
 STEPS = 20
 

@@ -12,9 +12,9 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxgen import losses
+from jaxgen import losses, objectives
+from jaxgen.runs import Checkpointer
 from jaxgen.train import (
-    Checkpointer,
     compile_step,
     init_adversary,
     init_state,
@@ -25,16 +25,16 @@ from jaxgen.train import (
     resume,
     unreplicate,
 )
-from tests.train import gan
+from tests.helpers import gan
 
 START = 2
 OPTIMIZER, ADVERSARY_OPTIMIZER = optax.adam(1e-2), optax.adam(3e-2)
 
 
 def make_step(axis_name=None, start=START, ema_decay=0.9, r1_every=2):
-    generator_loss = partial(losses.vqgan_generator_loss, forward=gan.forward, discriminate=gan.discriminate,
+    generator_loss = partial(objectives.vqgan_generator_loss, forward=gan.forward, discriminate=gan.discriminate,
                              start=start, axis_name=axis_name)
-    discriminator_loss = partial(losses.vqgan_discriminator_loss, discriminate=gan.discriminate, lecam_weight=0.1,
+    discriminator_loss = partial(objectives.vqgan_discriminator_loss, discriminate=gan.discriminate, lecam_weight=0.1,
                                  r1_weight=0.1, r1_every=r1_every, axis_name=axis_name)
     return make_gan_step(generator_loss, discriminator_loss, OPTIMIZER, ADVERSARY_OPTIMIZER,
                          run_key=jax.random.key(3), start=start, ema_decay=ema_decay, axis_name=axis_name)
@@ -83,8 +83,8 @@ def test_a_step_is_both_updates_at_the_parameters_before_it():
         return optax.apply_updates(params, updates)
 
     def generator_loss(p):
-        return losses.vqgan_generator_loss(p, 0, batch, keys[0], discriminator_params=d, step=0, forward=gan.forward,
-                                           discriminate=gan.discriminate)[0]
+        return objectives.vqgan_generator_loss(p, 0, batch, keys[0], discriminator_params=d, step=0,
+                                               forward=gan.forward, discriminate=gan.discriminate)[0]
 
     chex.assert_trees_all_close(new.params, updated(generator_loss, OPTIMIZER, p), rtol=1e-5)
     fake = gan.generate(p, batch["image"])

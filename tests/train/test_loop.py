@@ -13,20 +13,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen.train import (
-    Checkpointer,
-    Logger,
-    NonFiniteError,
-    compile_step,
-    fit,
-    make_mesh,
-    pmap_step,
-    read_records,
-    replicate,
-    resume,
-    unreplicate,
-)
-from tests.train import toy
+from jaxgen.runs import Checkpointer
+from jaxgen.show import Logger, read_records
+from jaxgen.train import NonFiniteError, compile_step, fit, make_mesh, pmap_step, replicate, resume, unreplicate
+from tests.helpers import toy
 
 OPTIMIZER = optax.adam(1e-2)
 
@@ -220,7 +210,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import jax
-from tests.train import toy
+from tests.helpers import toy
 from tests.train.test_loop import OPTIMIZER, run
 
 compiled = jax.jit(toy.make_step(OPTIMIZER, noise=0.1))

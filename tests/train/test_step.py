@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxgen.train import init_adversary, init_state, make_schedule, make_train_step
-from tests.train import toy
+from tests.helpers import toy
 
 
 def batch_of(size=toy.BATCH):

@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from jaxgen import losses, models
+from jaxgen import models, objectives
 from jaxgen.train import compile_step, init_state, make_mesh, make_train_step, pmap_step, replicate, unreplicate
 
 STEPS, SHAPE = 20, (8, 8, 1)
@@ -46,7 +46,7 @@ class Setting:
     def step(self, axis_name=None):
         model = self.model(axis_name)
         loss_fn = functools.partial(
-            losses.vqvae_loss, forward=model.forward, num_codes=model.num_codes, axis_name=axis_name
+            objectives.vqvae_loss, forward=model.forward, num_codes=model.num_codes, axis_name=axis_name
         )
         return make_train_step(loss_fn, OPTIMIZER, run_key=jax.random.key(5), ema_decay=0.99, axis_name=axis_name)
 

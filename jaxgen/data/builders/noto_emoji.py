@@ -12,10 +12,10 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from jaxgen.core.errors import unknown_name
 from jaxgen.data.builders.color_font import ColorFont
 from jaxgen.data.fingerprint import fraction
 from jaxgen.data.image_file import decode
-from jaxgen.errors import unknown_name
 
 DEFAULT_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 TEST_FRACTION = 0.1

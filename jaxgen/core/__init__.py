@@ -1,0 +1,1 @@
+"""The ground floor: types, checks, keys, mapped axes, errors, compiler options. Imports jax only."""

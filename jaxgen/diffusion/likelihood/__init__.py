@@ -1,0 +1,1 @@
+"""The exact likelihood of the probability-flow ODE, and the variational bound."""

@@ -1,0 +1,1 @@
+"""Noise levels, solvers, guidance, the sampling loop, editing."""

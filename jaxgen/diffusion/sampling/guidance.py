@@ -1,0 +1,265 @@
+"""Guidance: functions from a denoiser to a denoiser, so that they compose and every solver can use them.
+
+All of them act on x0_hat. A combination of x0_hats is the same combination of the eps, v or score that belong to
+them, because each is affine in x0_hat at given x and sigma. The result has the dtype of the denoiser's. `cfg`,
+`autoguide` and `interval` guide functions from tokens to logits too (`masked_sample`), where x holds whole numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxgen.core.checks import (
+    check_batch,
+    check_finite,
+    check_fraction,
+    check_positive,
+    check_same,
+    concrete,
+    expand_to,
+    is_zero,
+)
+from jaxgen.diffusion.contract import checked
+from jaxgen.diffusion.precondition import Denoiser
+
+Transform = Callable[[Denoiser], Denoiser]
+
+
+def null_like(cond: Any, null_cond: Any, batch: int | None = None) -> Any:
+    """`null_cond` in the shapes and dtypes of cond, whose leaves are [batch, ...] where it is given.
+
+    Raises:
+        ValueError: there is no condition to guide by, its leaves have another batch, or the two do not fit.
+    """
+    leaves = jax.tree.leaves(cond)
+    if not leaves:
+        raise ValueError("guidance goes from the prediction without a condition to the one with it, and there is no "
+                         f"condition: give cond=, for example to sample; got {cond!r}")
+    if batch is not None and any(jnp.shape(leaf)[:1] != (batch,) for leaf in leaves):
+        raise ValueError(f"every leaf of cond must hold one condition per sample, [{batch}, ...]; got {_shapes(cond)}")
+    try:
+        return jax.tree.map(lambda c, n: jnp.broadcast_to(jnp.asarray(n, c.dtype), c.shape), cond, null_cond)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"null_cond must be a pytree like cond whose leaves broadcast to cond's leaves: {error}; got "
+                         f"{_shapes(null_cond)} for {_shapes(cond)}") from None
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(np.shape(leaf))}", tree)
+
+
+def _pairs(cond: Array, null: Array) -> Array:
+    """[B, ...] and [B, ...] as [2 B, ...], alternating: neighbours stay on one device when the batch is sharded."""
+    return jnp.stack([cond, null], axis=1).reshape(2 * cond.shape[0], *cond.shape[1:])
+
+
+def cfg(scale: Any, null_cond: Any, *, rescale: Any = 0.0, joint: bool = True) -> Transform:
+    """Classifier-free guidance: D = D_null + scale (D_cond - D_null).
+
+    Args:
+        scale: [] or [B]; 1 is the conditional model, above 1 guides. Traced: no recompilation.
+        null_cond: a pytree like cond, for "no condition"; leaves broadcast to cond's leaves.
+        rescale: phi in [0, 1]; brings each sample's standard deviation of x0_hat back towards the conditional one's,
+            D <- phi D std(D_cond) / std(D) + (1 - phi) D.
+        joint: one call on [2 B] (faster where it fits) or two on [B].
+
+    Raises:
+        ValueError: a scale that is not finite, or rescale outside [0, 1]; the denoiser: no cond, or null_cond that does
+            not fit it.
+
+    Ho, Salimans, "Classifier-free diffusion guidance" (2021); rescale: Lin et al. (2024), section 3.4.
+    """
+    check_finite("scale", scale)
+    check_fraction("rescale", rescale)
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
+        def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
+            check_batch("x", x, floating=False)
+            null = null_like(cond, null_cond, x.shape[0] if joint else None)
+            if joint:
+                both = jax.tree.map(_pairs, cond, null)
+                levels = jnp.asarray(sigma)
+                levels = jnp.repeat(levels, 2) if levels.ndim else levels
+                out = denoiser(jnp.repeat(x, 2, axis=0), levels, both)
+                with_cond, without = out[0::2], out[1::2]
+            else:
+                with_cond, without = denoiser(x, sigma, cond), denoiser(x, sigma, null)
+            result = without + expand_to(scale, with_cond, name="scale") * (with_cond - without)
+            if is_zero(rescale):
+                return result.astype(with_cond.dtype)
+            axes = tuple(range(1, result.ndim))
+            std, wanted = (jnp.std(d, axis=axes, keepdims=True) for d in (result, with_cond))
+            factor = wanted / jnp.maximum(std, jnp.finfo(std.dtype).tiny)
+            return ((rescale * factor + (1 - rescale)) * result).astype(with_cond.dtype)
+
+        return guided
+
+    return transform
+
+
+def interval(transform: Transform, lo: Any, hi: Any) -> Transform:
+    """Guides only at noise levels lo < sigma <= hi; elsewhere the plain denoiser alone is called.
+
+    With a scalar sigma, as samplers give it, this is a `lax.cond`: the guidance's network calls are not made outside
+    the interval. With sigma [B] both are computed and chosen per sample. Bounds may be traced.
+
+    Kynkäänniemi et al., "Applying guidance in a limited interval improves sample and distribution quality" (2024).
+    """
+    _check_order(lo, hi)
+
+    def wrapped(denoiser: Denoiser) -> Denoiser:
+        guided, denoiser = transform(denoiser), checked(denoiser)
+
+        def switched(x: Array, sigma: Array, cond: Any = None) -> Array:
+            check_batch("x", x, floating=False)
+            inside = (jnp.asarray(sigma) > lo) & (jnp.asarray(sigma) <= hi)
+            if inside.ndim == 0:
+                return jax.lax.cond(inside, guided, denoiser, x, sigma, cond)
+            return jnp.where(expand_to(inside, x, name="sigma"), guided(x, sigma, cond), denoiser(x, sigma, cond))
+
+        return switched
+
+    return wrapped
+
+
+def _check_order(lo: Any, hi: Any) -> None:
+    low, high = concrete(lo), concrete(hi)
+    if low is not None and high is not None and not (low <= high).all():
+        raise ValueError(f"expected lo <= hi, got lo {lo}, hi {hi}")
+
+
+def autoguide(weak_denoiser: Denoiser, scale: Any) -> Transform:
+    """D = D_weak + scale (D - D_weak): guided by a smaller or less trained version of itself.
+
+    Raises:
+        ValueError: a scale that is not finite.
+
+    Karras et al., "Guiding a diffusion model with a bad version of itself" (2024).
+    """
+    check_finite("scale", scale)
+    weak_denoiser = checked(weak_denoiser)
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
+        def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
+            check_batch("x", x, floating=False)
+            weak, own = weak_denoiser(x, sigma, cond), denoiser(x, sigma, cond)
+            return (weak + expand_to(scale, own, name="scale") * (own - weak)).astype(own.dtype)
+
+        return guided
+
+    return transform
+
+
+def threshold(percentile: Any = 0.995, maximum: Any = None) -> Transform:
+    """Dynamic thresholding: D <- clip(D, -s, s) / s, where s is that quantile of |D| over the sample, in [1, maximum].
+
+    Args:
+        percentile: a fraction in [0, 1], .995 and not 99.5. May be traced.
+        maximum: of s, at least 1, where the threshold is 1 and the result clip(D, -1, 1); None for none. diffusers'
+            `sample_max_value`, which is 1 there if not given. May be traced.
+
+    Raises:
+        ValueError: a percentile outside [0, 1], or a maximum below 1.
+
+    Saharia et al., "Photorealistic text-to-image diffusion models" (2022), section 2.3.
+    """
+    check_fraction("percentile", percentile, "; 99.5% is percentile=0.995")
+    most = concrete(maximum) if maximum is not None else None
+    if most is not None and not (most >= 1).all():
+        raise ValueError(f"maximum must be at least 1, got {maximum}: values are brought back into [-1, 1]")
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
+        def limited(x: Array, sigma: Array, cond: Any = None) -> Array:
+            check_batch("x", x)
+            x0 = denoiser(x, sigma, cond)
+            sizes = jnp.abs(x0).astype(jnp.promote_types(x0.dtype, jnp.float32)).reshape(x0.shape[0], -1)
+            level = jnp.clip(jnp.quantile(sizes, percentile, axis=1), 1.0, maximum)
+            level = expand_to(level, x0, name="percentile")
+            return (jnp.clip(x0, -level, level) / level).astype(x0.dtype)
+
+        return limited
+
+    return transform
+
+
+def clip(lo: Any = -1.0, hi: Any = 1.0) -> Transform:
+    """D <- clip(D, lo, hi); the bounds may be traced.
+
+    Raises:
+        ValueError: lo above hi.
+    """
+    _check_order(lo, hi)
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
+        def clipped(x: Array, sigma: Array, cond: Any = None) -> Array:
+            check_batch("x", x)
+            x0 = denoiser(x, sigma, cond)
+            return jnp.clip(x0, lo, hi).astype(x0.dtype)
+
+        return clipped
+
+    return transform
+
+
+def dps(
+    measure: Callable[[Array], Array],
+    y: Float[Array, "B ..."],
+    variance: Any | Callable[[Array], Array],
+    *,
+    scale: Any = 1.0,
+) -> Transform:
+    """Posterior guidance: samples of p(x0 | y) for y = measure(x0) + Gaussian noise, measure differentiable.
+
+        D <- D + scale sigma² d/dx log p(y | x),      log p(y | x) = -|y - measure(D(x, sigma))|² / (2 variance(sigma))
+
+    Args:
+        measure: [B, ...] -> [B, ...], acting on each sample by itself.
+        y: [B, ...] the measurements.
+        variance: of y - measure(x0_hat): a number (the measurement noise alone is DPS's assumption), or a function
+            of sigma that adds the uncertainty of x0_hat. For data of variance d and noise r², measured directly,
+            `r**2 + d * sigma**2 / (d + sigma**2)` makes the guidance exact.
+        scale: factor on the gradient.
+
+    Raises:
+        ValueError: y that is no batch of floating-point numbers, a variance not above 0, or a scale that is not finite;
+            the denoiser: a measurement of another shape than y's.
+
+    Chung et al., "Diffusion posterior sampling for general noisy inverse problems" (2023); the growing variance:
+    Song et al., "Pseudoinverse-guided diffusion models" (2023).
+    """
+    check_batch("y", y)
+    check_finite("scale", scale)
+    if not callable(variance):
+        check_positive("variance", variance)
+
+    def transform(denoiser: Denoiser) -> Denoiser:
+        denoiser = checked(denoiser)
+
+        def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
+            def loss(x):
+                x0 = denoiser(x, sigma, cond)
+                measured = measure(x0)
+                check_same("what measure returns", measured, "y", y)
+                return jnp.sum((y - measured) ** 2 / (2 * expand_to(spread, y, name="variance"))), x0
+
+            check_batch("x", x)
+            spread = jnp.asarray(variance(sigma) if callable(variance) else variance)
+            gradient, x0 = jax.grad(loss, has_aux=True)(x)
+            step = expand_to(scale, x, name="scale") * expand_to(jnp.asarray(sigma) ** 2, x, name="sigma")
+            return (x0 - step * gradient).astype(x0.dtype)
+
+        return guided
+
+    return transform

@@ -1,0 +1,1 @@
+"""Noise schedules, continuous and discrete, and what a network may predict."""

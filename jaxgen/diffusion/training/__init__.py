@@ -1,0 +1,1 @@
+"""What training draws and weighs, and the denoising loss."""

@@ -1,0 +1,1 @@
+"""Networks and schedules in the format of diffusers."""

@@ -1,0 +1,1 @@
+"""Autoencoders in the format of taming-transformers."""

@@ -1,0 +1,185 @@
+"""A run's working directory: `config.json`, `environment.json`, `metrics.jsonl`, `images/`, `checkpoints/`."""
+
+import importlib.metadata
+import json
+import operator
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import multihost_utils
+
+from jaxgen.core.json_file import parse_object, sealed, unsealed
+
+PACKAGES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+MISSING = "nothing"
+
+
+class RunDirectory(NamedTuple):
+    """Where a run keeps its things."""
+
+    path: Path
+    checkpoints: Path
+    images: Path
+    started_before: bool  # the directory held this run already
+
+
+def open_run(
+    directory: str | Path, config: Mapping[str, Any], *, may_change: Iterable[str] = ("num_steps",),
+    added: Mapping[str, Any] | None = None,
+) -> RunDirectory:
+    """Starts a run in a new or empty directory, or goes on with the one that is there.
+
+    Args:
+        directory: the working directory; made if need be.
+        config: the run's configuration, plain JSON (whole numbers may be NumPy's). Written on the first start with a
+            checksum, compared on the next ones. The file is not for editing: what may change is changed here.
+        may_change: keys that may differ from before, with dots for nesting: "optimizer.learning_rate", or
+            "optimizer" for all below it. The file then gets the new values.
+        added: keys, with dots, that configurations did not have once, and the values that were meant then.
+
+    Returns:
+        A `RunDirectory`.
+
+    Raises:
+        ValueError: the configuration is not the one the run was started with (each differing key is named with both
+            values), a file of the run is damaged, or the directory is not empty and holds no run.
+        TypeError: JSON cannot hold the configuration.
+    """
+    path = Path(directory)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"working directory {path} is a file: give another directory")
+    try:
+        config = json.loads(json.dumps(config, default=operator.index))
+        written = sealed(config)
+    except TypeError as error:
+        raise TypeError(f"the configuration cannot be written to config.json: {error}") from error
+    file = path / "config.json"
+    started_before = file.is_file()
+    if started_before:
+        check_config(file, config, may_change, added)
+    elif path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        raise ValueError(
+            f"working directory {path} is not empty and holds no run (no config.json): give a new or empty directory"
+        )
+    environments = path / "environment.json"
+    starts = _read_starts(environments)
+    run = RunDirectory(path, path / "checkpoints", path / "images", started_before)
+    multihost_utils.sync_global_devices("all processes have found the directory as it was")
+    if jax.process_index() == 0:
+        path.mkdir(parents=True, exist_ok=True)
+        _write_json(file, written)  # first: it is what makes the directory a run's, should the process die here
+        run.images.mkdir(exist_ok=True)
+        _write_json(environments, [*starts, environment()])
+    return run
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A run's configuration, from the `config.json` that `open_run` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged or was edited; says what to do.
+    """
+    try:
+        return unsealed(parse_object(file.read_bytes(), "it"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged or was edited: {error}. Restore it from a copy, or give another working "
+                         "directory. What may change in a run is changed where it is started, not here") from error
+
+
+def check_config(file: Path, config: Mapping[str, Any], may_change: Iterable[str] = (),
+                 added: Mapping[str, Any] | None = None) -> None:
+    """Compares a configuration with the one in a file.
+
+    Args:
+        file: `config.json`.
+        config: the new one.
+        may_change, added: see `open_run`.
+
+    Raises:
+        OSError, ValueError: see `read_config`; or they differ in keys that may not change.
+    """
+    old, new, allowed = dict(_flat(read_config(file))), dict(_flat(config)), tuple(may_change)
+    old = {key: value for key, value in (added or {}).items() if key in new} | old
+    differing = [
+        key
+        for key in {**old, **new}
+        if old.get(key, MISSING) != new.get(key, MISSING)
+        and not any(key == name or key.startswith(f"{name}.") for name in allowed)
+    ]
+    if differing:
+        lines = "".join(
+            f"\n  {key}: {_show(old.get(key, MISSING))} before, {_show(new.get(key, MISSING))} now" for key in differing
+        )
+        raise ValueError(
+            f"the run in {file.parent} was started with another configuration:{lines}\n"
+            f"Give the same values to resume it, or another working directory to start a new run."
+        )
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices, command line and git commit, so that numbers can be traced to what made them."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "processes": jax.process_count(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    def git(*arguments):
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside some other project's checkout: no
+        return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _flat(config: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(config, Mapping) and (config or not prefix):
+        for key, value in config.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, config
+
+
+def _show(value: Any) -> str:
+    return value if value is MISSING else json.dumps(value)
+
+
+def _read_starts(file: Path) -> list:
+    """What `environment.json` has of earlier starts."""
+    try:
+        starts = json.loads(file.read_bytes()) if file.is_file() else []
+    except (ValueError, RecursionError):
+        starts = None
+    if not isinstance(starts, list):
+        raise ValueError(f"{file} is damaged: it is no JSON list of the run's starts. Restore it from a copy, or "
+                         "delete it and the run goes on without those notes")
+    return starts
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
