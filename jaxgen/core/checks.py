@@ -1,7 +1,8 @@
 """Checks of arguments that every part shares; each error names the argument, the value and the fix."""
 
+import inspect
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -128,18 +129,18 @@ def check_not_negative(name: str, value) -> None:
     check_finite(name, value)
 
 
-def check_keep_mask(mask, shape: tuple[int, ...], *, of: str = "known") -> None:
-    """Refuses a mask that is not boolean or does not broadcast to `shape`."""
-    dtype = jax.numpy.asarray(mask).dtype
+def check_keep_mask(keep, shape: tuple[int, ...], *, of: str = "known") -> None:
+    """Refuses a keep mask that is not boolean or does not broadcast to `shape`; True keeps."""
+    dtype = jax.numpy.asarray(keep).dtype
     if dtype != np.bool_:
-        raise ValueError(f"mask must be boolean (True keeps `{of}`), got dtype {dtype}; compare it with a threshold")
+        raise ValueError(f"keep must be boolean (True keeps `{of}`), got dtype {dtype}; compare it with a threshold")
     try:
-        fits = np.broadcast_shapes(np.shape(mask), shape) == tuple(shape)
+        fits = np.broadcast_shapes(np.shape(keep), shape) == tuple(shape)
     except ValueError:
         fits = False
-    if not fits or np.ndim(mask) != len(shape):
+    if not fits or np.ndim(keep) != len(shape):
         raise ValueError(
-            f"mask of shape {np.shape(mask)} does not fit `{of}` of shape {tuple(shape)}: give the same number of "
+            f"keep of shape {np.shape(keep)} does not fit `{of}` of shape {tuple(shape)}: give the same number of "
             "axes, each equal or 1 (for images [B, H, W, 1] keeps whole pixels)"
         )
 
@@ -159,7 +160,7 @@ def expand_to(values: Array, like: Array, *, name: str) -> Array:
 def check_range(argument: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raises ValueError unless `low <= value < high`; a traced value passes."""
     if not isinstance(value, jax.core.Tracer) and not low <= value < high:
-        raise ValueError(f"{argument} must be at least {low} and below {high}, got {value!r}.")
+        raise ValueError(f"{argument} must be at least {low} and below {high}, got {value!r}")
 
 
 def check_alike(**arrays: Array) -> None:
@@ -189,12 +190,61 @@ def check_counts(argument: str, values: Any, smallest: int = 1, *, length: int |
     return tuple(check_count(f"{argument}[{i}]", value, smallest) for i, value in enumerate(values))
 
 
-def choose(argument: str, name: Any, table: Mapping[str, Any]) -> Any:
-    """`table[name]`.
+def choose(
+    argument: str, name: Any, table: Mapping[str, Any], *, elsewhere: Mapping[str, Sequence[str]] | None = None
+) -> Any:
+    """`table[name]`, or an error that has the nearest name.
+
+    Args:
+        argument: what the name is, for the error.
+        name: the caller's choice.
+        table: what there is, by name.
+        elsewhere: names of other libraries, as in `jaxgen.core.errors.unknown_name`.
 
     Raises:
         ValueError: the table has no such name; the message has the nearest one.
+
+    Example:
+        >>> from jaxgen.core.checks import choose
+        >>> choose("solver", "heun", {"euler": 1, "heun": 2})
+        2
+        >>> choose("solver", "huen", {"euler": 1, "heun": 2})
+        Traceback (most recent call last):
+        ValueError: unknown solver 'huen': expected one of 'euler', 'heun'. Did you mean 'heun'?
     """
     if not isinstance(name, str) or name not in table:
-        raise unknown_name(argument, name, table)
+        raise unknown_name(argument, name, table, elsewhere=elsewhere)
     return table[name]
+
+
+def choose_options(
+    argument: str, name: str, table: Mapping[str, Callable], options: Mapping[str, Any], *, taken: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The keyword options of the function `table[name]`, out of a configuration that may hold more.
+
+    Options that only other functions of the table take are left out: who changes a configuration's name keeps the
+    options of the function that it named before. An option that no function takes is an error.
+
+    Args:
+        argument: what the name is, for the error.
+        name: a key of the table.
+        table: functions by name.
+        options: keyword arguments.
+        taken: parameters that the caller passes itself, which are no options.
+
+    Raises:
+        ValueError: no function of the table takes one of the options; names it, and the nearest that there is.
+
+    Example:
+        >>> from jaxgen.core.checks import choose_options
+        >>> table = {"constant": lambda value: value, "power": lambda base, exponent=2: base**exponent}
+        >>> choose_options("curve", "power", table, {"base": 3, "value": 1})
+        {'base': 3}
+    """
+    known = {key: [option for option in inspect.signature(function).parameters if option not in taken]
+             for key, function in table.items()}
+    for option in options:
+        if not any(option in names for names in known.values()):
+            near = known[name] or list(dict.fromkeys(option for names in known.values() for option in names))
+            raise unknown_name(f"option of {argument} {name!r}:", option, near)
+    return {option: value for option, value in options.items() if option in known[name]}

@@ -5,9 +5,9 @@ import functools
 import jax
 
 OPTIONS = {
-    # By default, matrix products and convolutions go to YNNPACK. In this release it divides none among threads that
-    # takes less than about 8 ms of one core, divides no forward convolution at all, and computes the gradient of a
-    # convolution's kernel in up to eight times the time of the other library. Its reductions are the faster ones.
+    # By default, matrix products and convolutions go to YNNPACK, which (in this release) does not parallelise products
+    # shorter than about 8 ms, nor any forward convolution, and takes up to eight times as long for the gradient of a
+    # convolution's kernel as the other library. Its reductions are faster.
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
     # A training step's temporary memory is fresh from the system each time, a quarter of a second per GB. This order
     # needs a third less of it.

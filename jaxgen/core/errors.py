@@ -11,7 +11,7 @@ def unknown_name(
 
     Args:
         argument: what the caller named, for example "estimator".
-        value: what was given.
+        value: the name that was passed.
         options: the names that are allowed.
         elsewhere: names of other libraries, {theirs: ours, of which those count that are allowed}.
 
@@ -21,5 +21,5 @@ def unknown_name(
     options = list(options)
     ours = [name for name in (elsewhere or {}).get(str(value), ()) if name in options]
     nearest = ours or difflib.get_close_matches(str(value), options, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return ValueError(f"unknown {argument} {value!r}: expected one of {', '.join(map(repr, options))}.{hint}")
+    hint = f". Did you mean {nearest[0]!r}?" if nearest else ""
+    return ValueError(f"unknown {argument} {value!r}: expected one of {', '.join(map(repr, options))}{hint}")

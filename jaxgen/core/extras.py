@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 # Each extra's packages, by the names they are imported under.
 EXTRAS = {
-    "models": ("flax",),
-    "data": ("grain", "tensorflow_datasets", "importlib_resources", "PIL"),
+    "models": ("flax", "tqdm"),
+    "data": ("grain", "tensorflow_datasets", "importlib_resources", "PIL", "tqdm"),
     "train": ("optax", "orbax", "PIL"),
+    "experiments": ("absl", "ml_collections", "matplotlib", "mlxtend", "sklearn", "tensorboardX"),
 }
 
 
@@ -22,7 +23,7 @@ def extra(name: str) -> Iterator[None]:
         name: a key of `EXTRAS`.
 
     Raises:
-        ImportError: inside, a package of that extra was not found.
+        ImportError: inside, a package of that extra is not installed.
     """
     try:
         yield

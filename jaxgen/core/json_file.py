@@ -20,21 +20,21 @@ def parse_object(content: bytes, source: Any) -> dict[str, Any]:
             readers take different ones; names the source.
     """
     try:
-        found = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+        result = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{source} must hold an object {{...}}, got {type(found).__name__}")
-    return found
+    if not isinstance(result, dict):
+        raise ValueError(f"{source} must hold an object {{...}}, got {type(result).__name__}")
+    return result
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r} stands twice in one object")
-    return found
+    return result
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,16 +49,16 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, CHECKSUM: _checksum(content)}
 
 
-def unsealed(found: Mapping[str, Any]) -> dict[str, Any]:
+def unsealed(result: Mapping[str, Any]) -> dict[str, Any]:
     """The object that `sealed` was given.
 
     Raises:
         ValueError: it has no checksum, or its values are not those that were written.
     """
-    content = {key: value for key, value in found.items() if key != CHECKSUM}
-    if CHECKSUM not in found:
+    content = {key: value for key, value in result.items() if key != CHECKSUM}
+    if CHECKSUM not in result:
         raise ValueError(f"it has no {CHECKSUM!r}, so an earlier version or another program wrote it")
-    if found[CHECKSUM] != _checksum(content):
+    if result[CHECKSUM] != _checksum(content):
         raise ValueError(f"its values are not those that were written ({CHECKSUM})")
     return content
 

@@ -9,9 +9,12 @@ from jaxgen.core.checks import check_integers, check_key
 from jaxgen.core.mapped import first_position, psum
 from jaxgen.core.types import AxisName
 
+START_STEP = (1 << 31) - 1
+"""The step number of the initial noise, which no step of a loop has: its draws never coincide with theirs."""
+
 
 def numbered(sample_ids, batch: int) -> Array:
-    """The samples' ids [B], 0 .. B - 1 where None is given; refuses another number of them, and fractions."""
+    """The samples' ids [B], 0 .. B - 1 for None; refuses another number of them, and fractions."""
     if sample_ids is None:
         return jax.numpy.arange(batch)
     check_integers("sample_ids", sample_ids)

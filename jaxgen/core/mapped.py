@@ -1,14 +1,26 @@
 """Sums and positions over the mapped axes of `pmap` and `shard_map`, and types that agree under `shard_map`."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-PyTree = Any
-AxisName = str | tuple[str, ...] | None
+from jaxgen.core.types import AxisName, PyTree
+
+
+def device_sharding(devices: Sequence[jax.Device]) -> NamedSharding:
+    """How arrays [devices, ...] lie that `jax.pmap` takes as they are: one entry of the first axis to a device."""
+    return NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
+
+
+def is_divided(array: Any) -> bool:
+    """Whether the array lies as `device_sharding` says, on whatever devices."""
+    sharding = getattr(array, "sharding", None)
+    return isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == ("devices",)
 
 
 def check_axis(axis_name: AxisName) -> None:
@@ -20,7 +32,7 @@ def check_axis(axis_name: AxisName) -> None:
     except NameError as error:
         raise ValueError(
             f"axis_name={axis_name!r}, but nothing is mapped over it here: call this under jax.pmap(..., axis_name=...)"
-            " or jax.shard_map with that axis, or use axis_name=None, which under jit serves sharded arrays too."
+            " or jax.shard_map with that axis, or use axis_name=None, which under jit serves sharded arrays too"
         ) from error
 
 
@@ -88,4 +100,4 @@ def change_if(condition: Array, change: Callable[[Any], Any], state: Any) -> Any
     def changed(state):
         return vary(jax.tree.map(lambda new, old: new.astype(old.dtype), change(state), state), axes)
 
-    return jax.lax.cond(condition, changed, lambda kept: kept, vary(state, axes))
+    return jax.lax.cond(condition, changed, lambda state: state, vary(state, axes))

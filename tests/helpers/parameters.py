@@ -1,4 +1,4 @@
-"""Models whose functions are compiled whole, and variables for them that cost no compilation."""
+"""Models whose methods are compiled whole, and variables for them that cost no compilation."""
 
 import inspect
 
@@ -6,20 +6,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-STATIC = ("image_shape", "train", "count")
+STATIC = ("example_shape", "train", "count", "length")
 OF_NETWORKS = ("kernel", "bias", "scale", "embedding")
 
 
-def compiled(model):
-    """The model with each of its functions under `jax.jit`; called bare, every operation would compile by itself."""
-    functions = {name: value for name, value in model._asdict().items() if inspect.isfunction(value)}
-    return model._replace(**{
-        name: jax.jit(function, static_argnames=[a for a in inspect.signature(function).parameters if a in STATIC])
-        for name, function in functions.items()
-    })
+class compiled:  # noqa: N801
+    """A view of a model with each of its methods under `jax.jit`; called bare, every operation would compile by itself.
+
+    A condition that is wrong is seen by the model's own methods only, since under `jax.jit` no class is known.
+    """
+
+    def __init__(self, model):
+        self._of = model
+
+    def __getattr__(self, name):
+        value = getattr(self._of, name)
+        if inspect.ismethod(value):
+            static = [argument for argument in inspect.signature(value).parameters if argument in STATIC]
+            value = jax.jit(value, static_argnames=static)
+        setattr(self, name, value)
+        return value
 
 
-def drawn(model, image_shape, seed=0):
+def drawn(model, example_shape, seed=0):
     """Variables as of `model.init`, but with parameters of networks that NumPy draws, none of them 0 or 1.
 
     XLA takes 70 ms to compile the draw of one tensor, and a network has dozens. Codebooks, which have to fit their
@@ -28,7 +37,7 @@ def drawn(model, image_shape, seed=0):
     rng, paths, own = np.random.default_rng(seed), [], []
 
     def init(key):
-        leaves, tree = jax.tree_util.tree_flatten_with_path(model.init(key, image_shape))
+        leaves, tree = jax.tree_util.tree_flatten_with_path(model.init(key, example_shape))
         own.append(tree)
         paths.extend((path[-1].key, leaf.shape, leaf.dtype) for path, leaf in leaves)
         return [None if path[-1].key in OF_NETWORKS else leaf for path, leaf in leaves]
