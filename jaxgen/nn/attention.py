@@ -1,15 +1,16 @@
-"""Multi-head attention over sequences, rotary positions, and the key-value cache of one-token-at-a-time decoding.
+"""The layer of multi-head attention over sequences, rotary positions, and the cache of decoding token by token.
 
 The cache is an argument and a result: an `Attention` that is given one is still a pure function.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
+
+from jaxgen.attention import attend
 
 
 class KVCache(NamedTuple):
@@ -64,7 +65,8 @@ def rotate(
 class Attention(nn.Module):
     """out(softmax(q k^T / sqrt(d)) v), d = D / heads, over x itself or over a context.
 
-    The softmax is float32 whatever the dtype. A query that may attend to nothing takes nothing: its sum is 0.
+    The weighting is that of `jaxgen.attention.attend`: a float32 softmax whatever the dtype, and a query that may
+    attend to nothing takes nothing, its sum is 0.
 
     With a cache, x are the tokens at `index`, `index + 1`, ...: their keys and values are written there and they
     attend to every position up to their own. Token by token this equals the causal pass over the whole sequence.
@@ -143,16 +145,7 @@ class Attention(nn.Module):
                             jax.lax.dynamic_update_slice(cache.value, value.astype(cache.value.dtype), start))
             key, value = cache.key.astype(query.dtype), cache.value.astype(query.dtype)
         allowed = self._allowed(mask, batch, length, key.shape[1], 0 if index is None else index)
-        wide = jnp.promote_types(query.dtype, jnp.float32)
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=wide)
-        logits = logits / math.sqrt(features // self.heads)
-        if allowed is not None:
-            logits = jnp.where(allowed, logits, jnp.finfo(wide).min)
-        weights = jax.nn.softmax(logits, axis=-1)
-        if mask is not None:
-            # A row without any allowed key is uniform, over keys it may not see.
-            weights = jnp.where(allowed.any(-1, keepdims=True), weights, 0)
-        y = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+        y = attend(query, key, value, allowed=allowed)
         y = nn.Dense(features, kernel_init=self.out_init, name="out", **types)(y.reshape(batch, length, features))
         return y if cache is None else (y, cache)
 

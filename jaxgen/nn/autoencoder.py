@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxgen.nn.blocks import AttentionBlock, Downsample, Norm, ResBlock, Upsample, depth_to_space, space_to_depth
+from jaxgen.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample, depth_to_space, space_to_depth
 from jaxgen.nn.checks import check_attributes
 from jaxgen.nn.conv_layer import Conv
+from jaxgen.nn.norm import Norm
 
 
 class Middle(nn.Module):

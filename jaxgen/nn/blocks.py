@@ -3,44 +3,15 @@
 Everything is NHWC. Normalisation statistics and softmax are float32 whatever the computing dtype.
 """
 
-import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxgen.core.errors import unknown_name
+from jaxgen.attention import attend
 from jaxgen.nn.conv_layer import Conv
-from jaxgen.nn.norm import GroupNorm
-
-NORMS = ("group", "none")
-
-
-class Norm(nn.Module):
-    """Group normalisation (Wu & He, 2018), or the identity.
-
-    Attributes:
-        kind: "group" or "none".
-        groups: the number of groups; lowered to the greatest common divisor with the channel count.
-        dtype: dtype of the result; None keeps the input's. Statistics are always float32.
-    """
-
-    kind: str = "group"
-    groups: int = 32
-    epsilon: float = 1e-6
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-        if self.kind not in NORMS:
-            raise unknown_name("norm", self.kind, NORMS)
-        if self.kind == "none":
-            return x
-        groups = math.gcd(self.groups, x.shape[-1])
-        return GroupNorm(groups, epsilon=self.epsilon, dtype=self.dtype, param_dtype=self.param_dtype, name="norm")(x)
+from jaxgen.nn.norm import Norm
 
 
 class ResBlock(nn.Module):
@@ -65,7 +36,7 @@ class ResBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """x + softmax(q k^T / sqrt(d)) v over all positions of the picture, `heads` heads, after a norm."""
+    """x + softmax(q k^T / sqrt(d)) v over all positions of the image, `heads` heads, after a norm."""
 
     heads: int = 1
     norm: str = "group"
@@ -84,9 +55,7 @@ class AttentionBlock(nn.Module):
             nn.Dense(channels, name=name, **types)(h).reshape(batch, height * width, self.heads, -1)
             for name in ("query", "key", "value")
         )
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits / math.sqrt(channels // self.heads), axis=-1).astype(value.dtype)
-        h = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, height * width, channels)
+        h = attend(query, key, value).reshape(batch, height * width, channels)
         h = nn.Dense(channels, name="out", **types)(h)
         return x + h.reshape(x.shape)
 

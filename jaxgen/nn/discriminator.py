@@ -18,9 +18,9 @@ from jaxgen.core.checks import check_floating
 from jaxgen.core.errors import unknown_name
 from jaxgen.core.mapped import first_position, psum
 from jaxgen.core.types import AxisName
-from jaxgen.nn.blocks import Norm
 from jaxgen.nn.checks import check_attributes
 from jaxgen.nn.conv_layer import Conv
+from jaxgen.nn.norm import Norm
 
 PATCH_NORMS = ("group", "batch", "none")
 SLOPE = 0.2

@@ -14,6 +14,7 @@ The variance is the mean of squared differences from the mean. flax's default, E
 loses all digits where the mean is thousands of times the deviation.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
+
+from jaxgen.core.errors import unknown_name
+
+NORMS = ("group", "none")
 
 
 def _average(sums: Array, groups: int, count: int) -> Array:
@@ -110,7 +115,7 @@ class GroupNorm(nn.Module):
     """`group_norm` with the parameters of `flax.linen.GroupNorm`: "scale", ones, and "bias", zeros.
 
     Attributes:
-        num_groups: must divide the channels.
+        num_groups: at most so many groups; lowered to the greatest common divisor with the channel count.
         epsilon: added to the variance.
         dtype: dtype of the result; None takes the common one of input and parameters. Statistics are float32 or wider.
         param_dtype: dtype of the parameters.
@@ -125,5 +130,31 @@ class GroupNorm(nn.Module):
     def __call__(self, x: Float[Array, "B ... C"]) -> Float[Array, "B ... C"]:
         scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), self.param_dtype)
-        y = group_norm(x, scale, bias, groups=self.num_groups, epsilon=self.epsilon)
+        y = group_norm(x, scale, bias, groups=math.gcd(self.num_groups, x.shape[-1]), epsilon=self.epsilon)
         return y.astype(self.dtype or jnp.result_type(x, scale, bias))
+
+
+class Norm(nn.Module):
+    """The norm that an argument `norm` names: `GroupNorm`, or the identity.
+
+    Attributes:
+        kind: "group" or "none".
+        groups: at most so many groups, see `GroupNorm`.
+        dtype: dtype of the result; None keeps the input's. Statistics are always float32.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+
+    kind: str = "group"
+    groups: int = 32
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        if self.kind not in NORMS:
+            raise unknown_name("norm", self.kind, NORMS)
+        if self.kind == "none":
+            return x
+        return GroupNorm(self.groups, dtype=self.dtype, param_dtype=self.param_dtype, name="norm")(x)

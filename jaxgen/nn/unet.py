@@ -15,7 +15,8 @@ from jaxgen.nn.blocks import Downsample, depth_to_space, space_to_depth
 from jaxgen.nn.checks import check_attributes
 from jaxgen.nn.conv_layer import Conv
 from jaxgen.nn.embeddings import GaussianFourier, sinusoidal_embedding
-from jaxgen.nn.unet_blocks import PixelAttention, SpatialTransformer, TimeResBlock, UpsampleTo, group_norm
+from jaxgen.nn.norm import GroupNorm
+from jaxgen.nn.unet_blocks import ContextBlock, PixelBlock, TimeResBlock, UpsampleTo
 
 
 class LevelType(NamedTuple):
@@ -137,13 +138,13 @@ class UNet(nn.Module):
             return block(features, self.norm_groups, self.norm_epsilon, self.scale_shift, dropout=self.dropout,
                          name=name, **options, **types)(x, emb, train)
 
-        def attend(x, kind, heads, name, **options):
+        def attention(x, kind, heads, name, **options):
             if kind == "context":
-                block = nn.remat(SpatialTransformer) if self.remat else SpatialTransformer
+                block = nn.remat(ContextBlock) if self.remat else ContextBlock
                 return block(heads, self.transformer_layers, self.linear_projection, self.norm_groups,
                              name=name, **types)(x, context, context_mask)
             if kind == "pixels":
-                block = nn.remat(PixelAttention) if self.remat else PixelAttention
+                block = nn.remat(PixelBlock) if self.remat else PixelBlock
                 return block(x.shape[-1] // (self.head_dim or x.shape[-1]), norm_groups=self.norm_groups,
                              epsilon=self.norm_epsilon, name=name, **options, **types)(x)
             return x
@@ -155,7 +156,7 @@ class UNet(nn.Module):
         for i, (level, features) in enumerate(zip(self.down, self.channels)):
             for j in range(self.layers):
                 x = residual(x, features, f"down_blocks_{i}_resnets_{j}")
-                x = attend(x, LEVELS[level].attention, heads[i], f"down_blocks_{i}_attentions_{j}")
+                x = attention(x, LEVELS[level].attention, heads[i], f"down_blocks_{i}_attentions_{j}")
                 skips.append(x)
             if i < last:
                 name = f"down_blocks_{i}_downsamplers_0"
@@ -167,7 +168,7 @@ class UNet(nn.Module):
 
         if self.middle != "none":
             x = residual(x, x.shape[-1], "mid_block_resnets_0", output_scale=self.middle_scale)
-            x = attend(x, MIDDLES[self.middle], heads[-1], "mid_block_attentions_0",
+            x = attention(x, MIDDLES[self.middle], heads[-1], "mid_block_attentions_0",
                        norm=self.middle_norm, output_scale=self.middle_scale)
             x = residual(x, x.shape[-1], "mid_block_resnets_1", output_scale=self.middle_scale)
 
@@ -175,7 +176,7 @@ class UNet(nn.Module):
             for j in range(self.layers + 1):
                 skip = skips.pop()
                 x = residual(jnp.concatenate([x, skip], axis=-1), features, f"up_blocks_{i}_resnets_{j}")
-                x = attend(x, LEVELS[level].attention, heads[-1 - i], f"up_blocks_{i}_attentions_{j}")
+                x = attention(x, LEVELS[level].attention, heads[-1 - i], f"up_blocks_{i}_attentions_{j}")
             if i < last:
                 name = f"up_blocks_{i}_upsamplers_0"
                 if LEVELS[level].resample == "resnet":
@@ -183,7 +184,7 @@ class UNet(nn.Module):
                 else:
                     x = UpsampleTo(features, skips[-1].shape[1:3], name=name, **types)(x)
 
-        x = nn.swish(group_norm(x.shape[-1], self.norm_groups, self.norm_epsilon, "conv_norm_out", **types)(x))
+        x = nn.swish(GroupNorm(self.norm_groups, self.norm_epsilon, name="conv_norm_out", **types)(x))
         x = Conv(out_channels, (3, 3), kernel_init=nn.initializers.zeros_init(), name="conv_out", **types)(x)
         x = depth_to_space(x, self.patch_size) if self.patch_size > 1 else x
         return x / time[:, None, None, None].astype(x.dtype) if self.time_embedding == "fourier" else x

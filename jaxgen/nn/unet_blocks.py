@@ -4,22 +4,16 @@ Parameters are named as in diffusers ("resnets_0/norm1/scale" for "resnets.0.nor
 need renaming and no rearranging (`jaxgen.interop`). Everything is NHWC; normalisation and softmax are float32.
 """
 
-import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
+from jaxgen.attention import attend
 from jaxgen.nn.blocks import repeat2
 from jaxgen.nn.conv_layer import Conv
 from jaxgen.nn.norm import GroupNorm
-
-
-def group_norm(channels: int, groups: int, epsilon: float, name: str, dtype: Any, param_dtype: Any) -> nn.Module:
-    """Group normalisation with at most `groups` groups, as many as divide the channels."""
-    return GroupNorm(math.gcd(groups, channels), epsilon=epsilon, dtype=dtype, param_dtype=param_dtype, name=name)
 
 
 def halve(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
@@ -71,7 +65,7 @@ class TimeResBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], emb: Float[Array, "B E"], train: bool = False) -> Array:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        h = nn.swish(group_norm(x.shape[-1], self.norm_groups, self.epsilon, "norm1", **types)(x))
+        h = nn.swish(GroupNorm(self.norm_groups, self.epsilon, name="norm1", **types)(x))
         if self.resample == "down":
             x, h = halve(x), halve(h)
         elif self.resample == "up":
@@ -79,7 +73,7 @@ class TimeResBlock(nn.Module):
         h = Conv(self.features, (3, 3), name="conv1", **types)(h)
         emb = nn.Dense(self.features * (1 + self.scale_shift), name="time_emb_proj", **types)(nn.swish(emb))
         emb = emb[:, None, None, :]
-        norm = group_norm(self.features, self.norm_groups, self.epsilon, "norm2", **types)
+        norm = GroupNorm(self.norm_groups, self.epsilon, name="norm2", **types)
         if self.scale_shift:
             scale, shift = jnp.split(emb, 2, axis=-1)
             h = norm(h) * (1 + scale) + shift
@@ -92,8 +86,8 @@ class TimeResBlock(nn.Module):
         return (x + h) / self.output_scale if self.output_scale != 1 else x + h
 
 
-class Attention(nn.Module):
-    """softmax(q k^T / sqrt(d)) v of `[B, N, D]`, to itself or to a context `[B, M, E]` that may be masked."""
+class UNetAttention(nn.Module):
+    """Attention of `[B, N, D]` to itself or to a context `[B, M, E]` that may be masked, by diffusers' names."""
 
     heads: int
     qkv_bias: bool = False
@@ -115,14 +109,13 @@ class Attention(nn.Module):
             for name, of in (("to_q", x), ("to_k", source), ("to_v", source))
         )
         query, key, value = (a.reshape(*a.shape[:2], self.heads, -1) for a in (query, key, value))
-        mask = None if context_mask is None else context_mask[:, None, None, :]
-        x = jax.nn.dot_product_attention(query, key, value, mask=mask)
+        x = attend(query, key, value, allowed=None if context_mask is None else context_mask[:, None, None])
         init = {"kernel_init": nn.initializers.zeros_init()} if self.zero_out else {}
         return nn.Dense(features, name="to_out_0", **init, **types)(x.reshape(*x.shape[:2], features))
 
 
-class PixelAttention(nn.Module):
-    """x + attention over all positions of the picture, after a group norm, over `output_scale`."""
+class PixelBlock(nn.Module):
+    """x + attention over all positions of the image, after a group norm, over `output_scale`."""
 
     heads: int = 1
     norm: bool = True
@@ -137,15 +130,15 @@ class PixelAttention(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h = x.reshape(x.shape[0], -1, x.shape[-1])
         if self.norm:
-            h = group_norm(x.shape[-1], self.norm_groups, self.epsilon, "group_norm", **types)(h)
+            h = GroupNorm(self.norm_groups, self.epsilon, name="group_norm", **types)(h)
         # The three projections and the way out are this module's own, without a level between, as in diffusers.
-        attention = Attention(self.heads, qkv_bias=True, zero_out=True, **types)
+        attention = UNetAttention(self.heads, qkv_bias=True, zero_out=True, **types)
         nn.share_scope(self, attention)
         h = attention(h)
         return (x + h.reshape(x.shape)) / self.output_scale
 
 
-class TransformerBlock(nn.Module):
+class ContextLayer(nn.Module):
     """Self-attention, attention to the context, gated feed-forward; each after a layer norm, each added.
 
     The gate is GEGLU (Shazeer, "GLU variants improve transformer", 2020).
@@ -160,14 +153,14 @@ class TransformerBlock(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features = x.shape[-1]
         norm1, norm2, norm3 = (nn.LayerNorm(epsilon=1e-5, name=f"norm{i}", **types) for i in (1, 2, 3))
-        x = x + Attention(self.heads, name="attn1", **types)(norm1(x))
-        x = x + Attention(self.heads, name="attn2", **types)(norm2(x), context, context_mask)
+        x = x + UNetAttention(self.heads, name="attn1", **types)(norm1(x))
+        x = x + UNetAttention(self.heads, name="attn2", **types)(norm2(x), context, context_mask)
         value, gate = jnp.split(nn.Dense(8 * features, name="ff_net_0_proj", **types)(norm3(x)), 2, axis=-1)
         return x + nn.Dense(features, name="ff_net_2", **types)(value * nn.gelu(gate, approximate=False))
 
 
-class SpatialTransformer(nn.Module):
-    """x + transformer blocks over the picture's positions, between two projections. Rombach et al. (2022)."""
+class ContextBlock(nn.Module):
+    """x + `layers` context layers over the positions of the image, between two projections. Rombach et al. (2022)."""
 
     heads: int
     layers: int = 1
@@ -188,8 +181,8 @@ class SpatialTransformer(nn.Module):
                 return nn.Dense(channels, name=name, **init, **types)(h)
             return Conv(channels, (1, 1), name=name, **init, **types)(h)
 
-        h = group_norm(channels, self.norm_groups, 1e-6, "norm", **types)(x)
+        h = GroupNorm(self.norm_groups, 1e-6, name="norm", **types)(x)
         h = project("proj_in", h).reshape(x.shape[0], -1, channels)
         for i in range(self.layers):
-            h = TransformerBlock(self.heads, name=f"transformer_blocks_{i}", **types)(h, context, context_mask)
+            h = ContextLayer(self.heads, name=f"transformer_blocks_{i}", **types)(h, context, context_mask)
         return x + project("proj_out", h.reshape(x.shape), kernel_init=nn.initializers.zeros_init())

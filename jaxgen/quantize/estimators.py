@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.core.errors import unknown_name
 from jaxgen.core.mapped import vary_like
 
 Estimator = Callable[[Float[Array, "... D"], Float[Array, "... D"]], Float[Array, "... D"]]
@@ -37,6 +36,12 @@ def straight_through(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Floa
         `q` exactly, `[..., D]`.
 
     Reference: Bengio et al. 2013, arXiv:1308.3432; van den Oord et al. 2017, arXiv:1711.00937.
+
+    Example:
+        >>> z, q = jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0])
+        >>> quantized, gradient = jax.vjp(lambda z: straight_through(z, q), z)
+        >>> quantized.tolist(), gradient(jnp.array([3.0, 4.0]))[0].round().astype(int).tolist()
+        ([0.0, 2.0], [3, 4])
     """
     return vary_like(q, z)
 
@@ -64,6 +69,12 @@ def rotation(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Float[Array,
         `q` exactly, `[..., D]`.
 
     Reference: Fifty et al. 2024, "Restructuring Vector Quantization with the Rotation Trick", arXiv:2410.06424.
+
+    Example:
+        >>> z, q = jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0])
+        >>> quantized, gradient = jax.vjp(lambda z: rotation(z, q), z)
+        >>> quantized.tolist(), gradient(jnp.array([3.0, 4.0]))[0].round().astype(int).tolist()
+        ([0.0, 2.0], [8, -6])
     """
     return vary_like(q, z)
 
@@ -87,9 +98,3 @@ def _rotation_jvp(primals, tangents):
 
 
 ESTIMATORS: dict[str, Estimator] = {"straight_through": straight_through, "rotation": rotation}
-
-
-def check_estimator(name: str) -> None:
-    """Raises ValueError for a name that is not in `ESTIMATORS`."""
-    if name not in ESTIMATORS:
-        raise unknown_name("estimator", name, ESTIMATORS)

@@ -40,6 +40,14 @@ def fsq(levels: Sequence[int]) -> Quantizer:
         ValueError: no levels, a level below 2, more codes than int32 holds, or another `dim` than `len(levels)`.
 
     Reference: Mentzer et al. 2023, arXiv:2309.15505.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> quantizer = fsq([8, 5, 5, 5])
+        >>> variables = quantizer.init(None, 4)
+        >>> output, _ = quantizer.apply(variables, jnp.zeros((2, 3, 4)))
+        >>> quantizer.num_codes, output.indices.shape, output.losses
+        (1000, (2, 3), {})
     """
     settings = _FSQ(_checked(levels))
     return Quantizer(settings.init, settings.apply, settings.lookup, math.prod(settings.levels))
@@ -96,6 +104,14 @@ def fsq_indices(codes: Float[Array, "... D"], levels: Sequence[int]) -> Int[Arra
 
     Raises:
         ValueError: levels that `fsq` refuses, or codes with another number of components.
+
+    Example:
+        >>> quantizer = fsq([3, 3])
+        >>> codes = quantizer.lookup(quantizer.init(None, 2), jnp.array([0, 4, 8]))
+        >>> codes.tolist()
+        [[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]]
+        >>> fsq_indices(codes, [3, 3]).tolist()
+        [0, 4, 8]
     """
     levels = _checked(levels)
     check_vectors(codes, len(levels))

@@ -37,6 +37,14 @@ def grouped(quantizer: Quantizer, groups: int) -> Quantizer:
         ValueError: `groups` below 1, components that it does not divide, or indices without a last axis of `groups`.
 
     Reference: Jegou et al. 2011; Baevski et al. 2020, arXiv:1910.05453.
+
+    Example:
+        >>> from jaxgen.quantize import vq
+        >>> quantizer = grouped(vq(16), groups=2)
+        >>> variables = quantizer.init(jax.random.key(0), 6)
+        >>> output, _ = quantizer.apply(variables, jnp.ones((5, 6)))
+        >>> variables.params["codebook"].shape, output.indices.shape
+        ((2, 16, 3), (5, 2))
     """
     settings = _Grouped(quantizer, check_count("groups", groups))
     return Quantizer(settings.init, settings.apply, settings.lookup, quantizer.num_codes)

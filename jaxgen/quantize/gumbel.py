@@ -35,7 +35,7 @@ def gumbel(
 
     q = e_k, k = argmax(l + g); dq = d(softmax((l + g)/tau) E). Without `train=True` no noise is added.
     It needs the `[tokens, num_codes]` logits by its nature. The noise of a vector depends on the key and on its
-    position in the global batch alone.
+    position in the global batch only.
 
     Args:
         num_codes: K.
@@ -51,6 +51,13 @@ def gumbel(
         ValueError: an argument outside its range; training without a key.
 
     Reference: Jang et al. 2016, arXiv:1611.01144.
+
+    Example:
+        >>> quantizer = gumbel(512, temperature=0.5)
+        >>> variables = quantizer.init(jax.random.key(0), 4)
+        >>> output, _ = quantizer.apply(variables, jnp.ones((2, 8, 4)), train=True, key=jax.random.key(1))
+        >>> output.quantized.shape, output.indices.shape, sorted(output.losses)
+        ((2, 8, 4), (2, 8), ['entropy'])
     """
     num_codes = check_count("num_codes", num_codes)
     check_range("temperature", temperature, 1e-12)

@@ -21,8 +21,7 @@ import numpy as np
 from jax.export import is_symbolic_dim
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgen.core.checks import check_count, check_range
-from jaxgen.core.errors import unknown_name
+from jaxgen.core.checks import check_count, check_range, choose
 from jaxgen.core.mapped import psum
 from jaxgen.core.types import AxisName, Variables
 from jaxgen.quantize.checks import check_indices
@@ -31,7 +30,6 @@ from jaxgen.quantize.nearest import unit
 from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import along_last, prepared
 
-ENTROPIES = ("joint", "factorised")
 _JOINT_BITS = 24
 _CHUNK = 2**23  # elements of one half-factor that are alive at once
 
@@ -54,7 +52,7 @@ def lfq(
     Args:
         num_bits: bits of an index; the vectors must have as many components, else use `projected`.
         commitment: weight of the commitment loss.
-        entropy_weight: weight of the entropy loss: sure decisions, but all codes in use. 0 leaves it out.
+        entropy_weight: weight of the entropy loss: confident decisions, but all codes in use. 0 leaves it out.
         diversity: g, the weight of the entropy of the average within it.
         temperature: tau > 0. Small is sharp.
         spherical: scale vectors to unit length, and use the codes (+-1)/sqrt(num_bits).
@@ -70,6 +68,13 @@ def lfq(
         ValueError: an argument outside its range, "joint" above 24 bits, or another `dim` than `num_bits`.
 
     References: Yu et al. 2023, arXiv:2310.05737; Zhao et al. 2024, arXiv:2406.07548.
+
+    Example:
+        >>> quantizer = lfq(3)
+        >>> variables = quantizer.init(jax.random.key(0), 3)
+        >>> output, _ = quantizer.apply(variables, jnp.array([[0.2, -3.0, 0.1], [-1.0, -1.0, -1.0]]), train=True)
+        >>> output.indices.tolist(), output.quantized.tolist(), sorted(output.losses)
+        ([5, 0], [[1.0, -1.0, 1.0], [-1.0, -1.0, -1.0]], ['commitment', 'entropy'])
     """
     num_bits = check_count("num_bits", num_bits)
     if num_bits > 30:
@@ -78,8 +83,7 @@ def lfq(
         check_range(name, weight, 0)
     check_range("temperature", temperature, 1e-12)
     entropy = entropy or ("factorised" if spherical or num_bits > 18 else "joint")
-    if entropy not in ENTROPIES:
-        raise unknown_name("entropy", entropy, ENTROPIES)
+    choose("entropy", entropy, ENTROPIES)
     if entropy == "joint" and num_bits > _JOINT_BITS:
         raise ValueError(f'entropy="joint" at num_bits={num_bits} needs 2^{num_bits} floats: use "factorised".')
     settings = _LFQ(
@@ -121,9 +125,8 @@ class _LFQ:
         if self.entropy_weight:
             logits = 4 * self.size / self.temperature * z
             single = jnp.sum(binary_entropy(logits), axis=-1)
-            of_average = joint_entropy if self.entropy == "joint" else factorised_entropy
             flat, counted = logits.reshape(-1, self.num_bits), vectors.counted.reshape(-1)
-            average = of_average(flat, counted, axis_name=self.axis_name)
+            average = ENTROPIES[self.entropy](flat, counted, axis_name=self.axis_name)
             losses["entropy"] = self.entropy_weight * (single - self.diversity * average)
         return vectors.output(straight_through(z, q), indices, losses), variables.state
 
@@ -230,3 +233,6 @@ def _product_distribution(logits: Float[Array, "n bits"], weight: Float[Array, "
 def _surprise(p: Float[Array, "..."]) -> Float[Array, "..."]:
     """-p log p, with value and gradient 0 at 0."""
     return jnp.where(p > 0, -p * jnp.log(jnp.where(p > 0, p, 1)), 0)
+
+
+ENTROPIES = {"joint": joint_entropy, "factorised": factorised_entropy}

@@ -11,11 +11,9 @@ import jax.numpy as jnp
 from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float, Int
 
-from jaxgen.core.checks import check_count
-from jaxgen.core.errors import unknown_name
+from jaxgen.core.checks import check_count, choose
 from jaxgen.quantize.checks import check_vectors
 
-METRICS = ("euclidean", "cosine")
 _WHOLE = 2**22  # scores that are computed in one piece
 _BLOCK = 2**20  # scores of one block: 4 MB, which stays in a CPU's cache
 _BLOCK_ACCELERATOR = 2**26
@@ -27,6 +25,15 @@ def unit(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     """`x / |x|`; zero, with a zero gradient, where x is zero."""
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.where(square > 0, square, 1))
+
+
+METRICS = {"euclidean": lambda x: x, "cosine": unit}
+"""What each metric does to vectors and codes before it compares them."""
+
+
+def scaled(x: Float[Array, "... D"], metric: str) -> Float[Array, "... D"]:
+    """`x`, of unit length for the cosine metric."""
+    return METRICS[metric](x)
 
 
 def nearest(
@@ -53,9 +60,13 @@ def nearest(
 
     Raises:
         ValueError: an unknown metric, a block size below 1, or shapes that do not fit.
+
+    Example:
+        >>> codebook = jnp.array([[0.0, 0.0], [1.0, 1.0], [4.0, 4.0]])
+        >>> nearest(jnp.array([[0.9, 1.2], [9.0, 9.0]]), codebook).tolist()
+        [1, 2]
     """
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
+    choose("metric", metric, METRICS)
     if block_size is not None:
         block_size = check_count("block_size", block_size)
     if codebook.ndim != 2 or codebook.shape[0] == 0:

@@ -35,6 +35,14 @@ def projected(quantizer: Quantizer, dim: int) -> Quantizer:
         ValueError: `dim` below 1, or what the inner quantizer refuses.
 
     Reference: Yu et al. 2022, arXiv:2110.04627.
+
+    Example:
+        >>> from jaxgen.quantize import fsq
+        >>> quantizer = projected(fsq([5, 5]), dim=2)
+        >>> variables = quantizer.init(jax.random.key(0), 64)
+        >>> output, _ = quantizer.apply(variables, jnp.ones((3, 64)))
+        >>> output.quantized.shape, output.indices.shape, quantizer.num_codes
+        ((3, 64), (3,), 25)
     """
     settings = _Projected(quantizer, check_count("dim", dim))
     return Quantizer(settings.init, settings.apply, settings.lookup, quantizer.num_codes)

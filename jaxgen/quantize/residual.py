@@ -78,6 +78,14 @@ def residual(
 
     References: Lee et al. 2022, arXiv:2203.01941; Zeghidour et al. 2021, arXiv:2107.03312; Kumar et al. 2023,
     arXiv:2306.06546.
+
+    Example:
+        >>> from jaxgen.quantize import vq
+        >>> quantizer = residual(vq(16), depth=3)
+        >>> variables = quantizer.init(jax.random.key(0), 4)
+        >>> output, _ = quantizer.apply(variables, jnp.ones((2, 5, 4)))
+        >>> output.indices.shape, quantizer.lookup(variables, output.indices[..., :2]).shape
+        ((2, 5, 3), (2, 5, 4))
     """
     levels = levels_of(quantizer, depth, shared)
     if not 0 <= dropout <= 1:

@@ -7,19 +7,10 @@ Reference: Zhu et al. 2024, "Addressing Representation Collapse in Vector Quanti
 arXiv:2411.02038.
 """
 
-import dataclasses
-
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
-
-from jaxgen.core.checks import check_count, check_range
-from jaxgen.core.types import Variables
-from jaxgen.quantize.checks import check_indices, gather
-from jaxgen.quantize.estimators import ESTIMATORS, check_estimator
-from jaxgen.quantize.nearest import nearest
-from jaxgen.quantize.types import QuantizeOutput, Quantizer
-from jaxgen.quantize.vectors import prepared
+from jaxgen.core.checks import check_count
+from jaxgen.quantize._vector_quantizer import vector_quantizer
+from jaxgen.quantize.codebook import Mapped
+from jaxgen.quantize.types import Quantizer
 
 
 def simvq(
@@ -47,50 +38,19 @@ def simvq(
         ValueError: an argument outside its range, or an unknown estimator.
 
     Reference: Zhu et al. 2024, arXiv:2411.02038.
+
+    Example:
+        >>> import jax
+        >>> quantizer = simvq(512)
+        >>> variables = quantizer.init(jax.random.key(0), 4)
+        >>> variables.params["map"].shape, variables.state["codebook"].shape
+        ((4, 4), (512, 4))
+        >>> output, _ = quantizer.apply(variables, jax.numpy.ones((2, 8, 8, 4)), train=True)
+        >>> output.indices.shape, sorted(output.losses)
+        ((2, 8, 8), ['codebook', 'commitment'])
     """
     num_codes = check_count("num_codes", num_codes)
-    check_range("commitment", commitment, 0)
     if block_size is not None:
         block_size = check_count("block_size", block_size)
-    check_estimator(estimator)
-    settings = _SimVQ(num_codes=num_codes, commitment=commitment, estimator=estimator, block_size=block_size)
-    return Quantizer(settings.init, settings.apply, settings.lookup, num_codes)
-
-
-@dataclasses.dataclass(frozen=True)
-class _SimVQ:
-    """The functions of `simvq`, whose arguments are the fields."""
-
-    num_codes: int
-    commitment: float
-    estimator: str
-    block_size: int | None
-
-    def init(self, key: Array, dim: int) -> Variables:
-        dim = check_count("dim", dim)
-        codebook = jax.random.normal(key, (self.num_codes, dim), jnp.float32) / dim**0.5
-        return Variables({"map": jnp.eye(dim, dtype=jnp.float32)}, {"codebook": codebook})
-
-    def apply(
-        self, variables: Variables, z: Float[Array, "... D"], *,
-        train: bool = False, key: Array | None = None, valid: Bool[Array, "..."] | None = None,
-    ) -> tuple[QuantizeOutput, dict]:
-        vectors = prepared(z, variables.state["codebook"].shape[-1], valid)
-        z, codebook = vectors.z, self.codebook(variables)
-        indices = nearest(z, codebook, block_size=self.block_size)
-        q = gather(codebook, indices)
-        losses = {
-            "commitment": self.commitment * jnp.mean(jnp.square(z - jax.lax.stop_gradient(q)), axis=-1),
-            "codebook": jnp.mean(jnp.square(jax.lax.stop_gradient(z) - q), axis=-1),
-        }
-        return vectors.output(ESTIMATORS[self.estimator](z, q), indices, losses), variables.state
-
-    def lookup(self, variables: Variables, indices: Int[Array, "..."]) -> Float[Array, "... D"]:
-        indices = jnp.asarray(indices)
-        check_indices(indices, self.num_codes)
-        return gather(self.codebook(variables), indices)
-
-    def codebook(self, variables: Variables) -> Float[Array, "K D"]:
-        # All codes are mapped even for few indices: a code then has the same bits in every batch.
-        frozen = jax.lax.stop_gradient(variables.state["codebook"].astype(jnp.float32))
-        return jnp.dot(frozen, variables.params["map"].astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+    return vector_quantizer(Mapped(num_codes), commitment=commitment, estimator=estimator, metric="euclidean",
+                            block_size=block_size, axis_name=None)

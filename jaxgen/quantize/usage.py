@@ -55,6 +55,11 @@ def usage(
     Raises:
         ValueError: `num_codes` below 1, indices that are no integers or, when concrete, out of range or empty, more
             levels than axes, or a mask that is not boolean or of another shape.
+
+    Example:
+        >>> result = usage(jnp.array([0, 0, 1, 1]), num_codes=4)
+        >>> round(float(result.perplexity), 3), float(result.used), result.histogram.tolist()
+        (2.0, 0.5, [2, 2, 0, 0])
     """
     num_codes, levels = check_count("num_codes", num_codes), check_count("levels", levels, smallest=0)
     indices = jnp.asarray(indices)
@@ -83,6 +88,11 @@ def usage_of(histogram: Int[Array, "... K"]) -> CodebookUsage:
 
     Returns:
         `CodebookUsage(perplexity [...], used [...], histogram [..., K])`.
+
+    Example:
+        >>> result = usage_of(jnp.array([3, 3, 3, 3]))
+        >>> round(float(result.perplexity), 3), float(result.used)
+        (4.0, 1.0)
     """
     total = jnp.sum(histogram, axis=-1, keepdims=True)
     p = histogram.astype(jnp.float32) / jnp.maximum(total, 1).astype(jnp.float32)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jaxgen.nn import Decoder, Encoder
-from jaxgen.nn.blocks import AttentionBlock, Norm, Upsample, depth_to_space, space_to_depth
+from jaxgen.nn.blocks import AttentionBlock, Upsample, depth_to_space, space_to_depth
+from jaxgen.nn.norm import Norm
 from tests.helpers.parameters import filled
 
 KEY = jax.random.key(0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxgen.nn.unet import UNet
-from jaxgen.nn.unet_blocks import PixelAttention, TimeResBlock
+from jaxgen.nn.unet_blocks import PixelBlock, TimeResBlock
 
 KEY = jax.random.key(0, impl="rbg")  # which compiles faster than the default
 RNG = np.random.default_rng(0)
@@ -194,7 +194,7 @@ def test_the_residual_block_equals_numpy(features, scale_shift, resample):
 @pytest.mark.parametrize(("heads", "norm"), [(2, True), (1, False)])
 def test_attention_among_pixels_equals_a_numpy_loop(heads, norm):
     x = picture(2, 3, 2, 8)
-    block = PixelAttention(heads, norm, 4, 1e-2, output_scale=1.5)
+    block = PixelBlock(heads, norm, 4, 1e-2, output_scale=1.5)
     variables = initialise(block, x)
     weights = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
     expected = []

@@ -1,0 +1,135 @@
+"""`attend` against a loop in NumPy, and under every transformation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.attention import attend
+
+B, N, M, H, F, G = 2, 5, 4, 3, 6, 7
+MASKS = {
+    "none": None,
+    "all": np.ones((N, M), bool),
+    "per query and key": np.random.default_rng(1).random((B, H, N, M)) < 0.7,
+    "keys of each example": np.array([[True, False, True, True], [True, True, False, False]])[:, None, None],
+    "causal": np.tril(np.ones((N, M), bool)),
+}
+
+
+def draw(dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return tuple(rng.normal(size=shape).astype(dtype) for shape in ((B, N, H, F), (B, M, H, F), (B, M, H, G)))
+
+
+def loop(q, k, v, allowed=None):
+    """Query by query in float64, over the keys that it may attend to only."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    allowed = np.broadcast_to(True if allowed is None else allowed, (B, H, N, M))
+    result = np.zeros((B, N, H, G))
+    for b, h, i in np.ndindex(B, H, N):
+        keys = np.flatnonzero(allowed[b, h, i])
+        if keys.size:
+            weights = np.exp([q[b, i, h] @ k[b, j, h] / np.sqrt(F) for j in keys])
+            result[b, i, h] = weights / weights.sum() @ v[b, keys, h]
+    return result
+
+
+def naive(q, k, v, allowed):
+    """The definition with infinite logits, differentiated by JAX; every query must have a key."""
+    logits = jnp.where(allowed, jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(F), -jnp.inf)
+    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
+    return jnp.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), v)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_it_equals_a_loop_over_queries(mask):
+    result = jax.jit(attend)(*draw(), allowed=MASKS[mask])
+    np.testing.assert_allclose(result, loop(*draw(), MASKS[mask]), atol=1e-5)
+
+
+@pytest.mark.parametrize("mask", ["all", "keys of each example", "causal"])
+def test_gradients_equal_those_of_the_definition(mask):
+    allowed, cotangent = MASKS[mask], np.random.default_rng(2).normal(size=(B, N, H, G)).astype(np.float32)
+
+    def gradients(function):
+        return jax.jit(jax.grad(lambda *x: jnp.sum(function(*x) * cotangent), (0, 1, 2)))(*draw())
+
+    expected = gradients(lambda q, k, v: naive(q, k, v, allowed))
+    for ours, theirs in zip(gradients(lambda *x: attend(*x, allowed=allowed)), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def nothing_for_one_query():
+    allowed = np.ones((N, M), bool)
+    allowed[2] = False
+    return allowed
+
+
+def test_a_query_that_may_attend_to_nothing_gives_zero():
+    result = np.asarray(attend(*draw(), allowed=nothing_for_one_query()))
+    assert np.all(result[:, 2] == 0) and np.all(result[:, [0, 1, 3, 4]] != 0)
+
+
+def test_a_query_that_may_attend_to_nothing_has_no_gradient():
+    q, k, v = draw()
+    gradient = jax.grad(lambda q: jnp.sum(attend(q, k, v, allowed=nothing_for_one_query()) ** 2))(q)
+    assert np.isfinite(gradient).all() and np.all(gradient[:, 2] == 0) and np.any(gradient[:, 1] != 0)
+
+
+def test_values_that_no_query_may_see_get_no_gradient():
+    q, k, v = draw()
+    allowed = np.arange(M) < 2
+    gradients = jax.grad(lambda k, v: jnp.sum(attend(q, k, v, allowed=allowed) ** 2), (0, 1))(k, v)
+    for gradient in gradients:
+        assert np.all(gradient[:, 2:] == 0) and np.all(np.any(gradient[:, :2], axis=(2, 3)))
+
+
+def test_large_dot_products_do_not_overflow():
+    q, k, v = draw()
+    result = attend(1e4 * q, 1e4 * k, v, allowed=MASKS["causal"])
+    best = np.where(MASKS["causal"], np.einsum("bqhd,bkhd->bhqk", q, k), -np.inf).argmax(-1)
+    expected = np.take_along_axis(v.transpose(0, 2, 1, 3), best[..., None], axis=2).transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_bfloat16_is_near_float32_and_stays_bfloat16():
+    arrays = [jnp.asarray(x, jnp.bfloat16) for x in draw()]
+    result = attend(*arrays, allowed=MASKS["causal"])
+    assert result.dtype == jnp.bfloat16
+    np.testing.assert_allclose(result.astype(jnp.float32), loop(*arrays, MASKS["causal"]), atol=2e-2)
+
+
+def test_the_softmax_of_bfloat16_is_float32():
+    q, k = jnp.array([4, 0.25], jnp.bfloat16).reshape(1, 1, 2), jnp.array([[4, 0], [4, 0.25]], jnp.bfloat16)
+    result = attend(q, k.reshape(2, 1, 2), jnp.array([0.0, 1.0]).reshape(2, 1, 1))
+    # 16 and 16.0625 are one number in bfloat16.
+    np.testing.assert_allclose(result[0, 0, 0], 1 / (1 + np.exp(-0.0625 / np.sqrt(2))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3)])
+def test_leading_axes_are_examples(leading):
+    q, k, v = (jnp.broadcast_to(x[0], (*leading, *x.shape[1:])) for x in draw())
+    expected = loop(*draw())[0]
+    np.testing.assert_allclose(attend(q, k, v), np.broadcast_to(expected, (*leading, *expected.shape)), atol=1e-5)
+
+
+def test_vmap_gives_what_the_batch_gives():
+    allowed = MASKS["per query and key"]
+    mapped = jax.vmap(lambda q, k, v, allowed: attend(q, k, v, allowed=allowed))(*draw(), allowed)
+    np.testing.assert_allclose(mapped, attend(*draw(), allowed=allowed), atol=1e-6)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"q": np.ones((B, N, H, F), int)}, "q must hold floating-point numbers.*got dtype int32"),
+    ({"q": np.ones((H, F), np.float32)}, r"q must be \[..., length, heads, features\], got shape \(3, 6\)"),
+    ({"k": np.ones((B, M, H, F + 1), np.float32)}, r"do not fit each other: got q \(2, 5, 3, 6\), k \(2, 4, 3, 7\)"),
+    ({"v": np.ones((B, M + 1, H, G), np.float32)}, r"do not fit each other.*v \(2, 5, 3, 7\)"),
+    ({"allowed": np.ones((N, M), np.float32)}, "allowed must be boolean.*float32: compare it with a threshold"),
+    ({"allowed": np.ones((M, N), bool)}, r"must broadcast to \[..., H, N, M\] = \(2, 3, 5, 4\), got shape \(4, 5\)"),
+    ({"allowed": np.ones((7, B, H, N, M), bool)}, r"got shape \(7, 2, 3, 5, 4\)"),
+])
+def test_bad_arguments_are_named(change, message):
+    arguments = dict(zip("qkv", (jnp.asarray(x) for x in draw()), strict=True), allowed=None)
+    with pytest.raises(ValueError, match=message):
+        attend(**(arguments | {name: jnp.asarray(value) for name, value in change.items()}))
