@@ -1,5 +1,5 @@
 """The convolution that every model and LPIPS call: functions of arrays. Its Linen layer is `jaxgen.nn.Conv`."""
 
-from jaxgen.conv.function import conv, conv_transpose
+from jaxgen.conv.function import conv
 
-__all__ = ["conv", "conv_transpose"]
+__all__ = ["conv"]

@@ -1,8 +1,9 @@
 """Which formulation a convolution takes on CPU, and the loop over images that keeps its pieces in the cache.
 
-The rule, for convolutions without stride or dilation that are work enough to gain: 1x1 is a matrix product; 3x3 is
-Winograd's, if channels and tiles suffice; from or to up to four channels it is a product of windows. So is every one to
-a map of fewer pixels than its kernel. All else is the compiler's convolution.
+The rule, for convolutions without stride or dilation that are large enough to gain: a 1x1 kernel is a matrix product; a
+3x3 kernel is Winograd's, if there are enough channels and tiles; from or to up to four channels it is a matrix product
+of windows. Convolutions whose output has fewer pixels than the kernel are also computed as matrix products. All others
+are the compiler's own.
 
 Milliseconds on two cores, in one run, alternated, float32, forward and both gradients, medians, both JAX programs with
 the options of `jaxgen.core.cpu` (`python -m experiments.benchmark conv` measures again):
@@ -20,7 +21,7 @@ the options of `jaxgen.core.cpu` (`python -m experiments.benchmark conv` measure
 | [64,14,14,64]->64 | 15.9 | 18.9 | 18.3 | 0.87 |
 | [64,7,7,128]->128 | 10.5 | 16.9 | 16.8 | 0.63 |
 
-Tried and left: tiles of 2x2 (forward 1.0 to 1.5 times the time), tile transforms as matrix products (forward 1.2
+Tried without gain: tiles of 2x2 (forward 1.0 to 1.5 times the time), tile transforms as matrix products (forward 1.2
 to 2.7 times) or as one loop for all rows of a transform (twice the time, half of the compile time).
 """
 
@@ -117,7 +118,7 @@ def _is_dot(x: Array, features: int, geometry) -> bool:
 
 
 def _takes_winograd(x: Array, features: int, geometry) -> bool:
-    """Winograd pays where channels, tiles and work suffice and the tiles do not overhang the picture by much."""
+    """Winograd pays with enough channels, tiles and operations, whose tiles reach little beyond the image."""
     size = geometry.output()
     tiles = prod(winograd.tile_counts(size))
     return (

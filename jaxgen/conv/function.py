@@ -63,6 +63,12 @@ def conv(
 
     Raises:
         ValueError: ranks or channel counts do not fit, or an unknown padding.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.conv import conv
+        >>> conv(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8)), strides=2).shape
+        (1, 2, 2, 8)
     """
     if x.ndim != 4 or kernel.ndim != 4:
         raise ValueError(f"conv needs x [B, H, W, Cin] and kernel [kh, kw, Cin, Cout], got {x.shape}, {kernel.shape}")
@@ -72,42 +78,6 @@ def conv(
     window = tuple((k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation))
     pads = explicit_padding(padding, x.shape[1:3], window, strides)
     return _bind(x, kernel, Geometry(x.shape[1:3], kernel.shape[:2], strides, pads, (1, 1), dilation))
-
-
-def conv_transpose(
-    x: Float[Array, "B H W Cin"],
-    kernel: Float[Array, "kh kw Cin Cout"],
-    *,
-    strides: int | Sequence[int] = (1, 1),
-    padding: Padding = "SAME",
-) -> Float[Array, "B h w Cout"]:
-    """Transposed ("fractionally strided") convolution, with the conventions of `jax.lax.conv_transpose`.
-
-    Args:
-        x: images `[B, H, W, Cin]`.
-        kernel: `[kh, kw, Cin, Cout]`.
-        strides: upsampling factor.
-        padding: "SAME" (output is H*stride), "VALID", or pairs that apply to the upsampled input.
-
-    Returns:
-        `[B, h, w, Cout]`.
-    """
-    if x.ndim != 4 or kernel.ndim != 4:
-        raise ValueError(f"conv needs x [B, H, W, Cin] and kernel [kh, kw, Cin, Cout], got {x.shape}, {kernel.shape}")
-    strides, window = pair("strides", strides), kernel.shape[:2]
-    if isinstance(padding, str):
-        if padding.upper() not in PADDINGS:
-            raise unknown_name("padding", padding, PADDINGS)
-        pads = []
-        for k, s in zip(window, strides):
-            # "SAME" makes H*stride outputs, "VALID" (H - 1)*stride + max(k, stride).
-            total = k + s - 2 if padding.upper() == "SAME" else k + s - 2 + max(k - s, 0)
-            before = (k - 1 if s > k - 1 else -(-total // 2)) if padding.upper() == "SAME" else k - 1
-            pads.append((before, total - before))
-        pads = tuple(pads)
-    else:
-        pads = explicit_padding(padding, x.shape[1:3], window, (1, 1))
-    return _bind(x, kernel, Geometry(x.shape[1:3], window, (1, 1), pads, strides, (1, 1)))
 
 
 def _bind(x: Array, kernel: Array, geometry: Geometry) -> Array:

@@ -1,7 +1,7 @@
 """Convolutions to maps of fewer pixels than their kernel as one matrix product over gathered windows.
 
 XLA on CPU computes them number by number: [32,2,2,512] -> 512 with 3x3 taps takes 263 ms on two cores, and as a product
-4. The windows are copied once for each tap, which is little where there are few outputs. Gradients of kernels are fast.
+4. The windows are copied once for each tap, which is cheap for few outputs. Gradients of kernels are fast.
 """
 
 import jax.numpy as jnp

@@ -3,7 +3,9 @@
 y = A^T [(G k G^T) * (B^T d B)] A
 
 for each tile of M x M outputs, read from (M + 2) x (M + 2) inputs d; the product is summed over input channels,
-which makes (M + 2)^2 matrix products (Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks").
+which makes (M + 2)² matrix products.
+
+Reference: Lavin, Gray, "Fast algorithms for convolutional neural networks", 2016, arXiv:1509.09308
 """
 
 from collections.abc import Sequence

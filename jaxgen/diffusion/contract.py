@@ -10,8 +10,9 @@ import numpy as np
 from jax import Array
 
 from jaxgen.core.checks import check_floating, concrete
-from jaxgen.diffusion.sampling.solvers.base import BoundDenoiser
 
+BoundDenoiser = Callable[[Array, Array], Array]
+"""(x [B, ...], sigma []) -> x0_hat [B, ...]; a `Denoiser` whose cond is bound."""
 CONTRACT = "a denoiser is (x [B, ...], sigma [] or [B], cond) -> x0_hat [B, ...]; see help(jaxgen.diffusion)"
 
 
@@ -22,9 +23,9 @@ def checked(denoiser: Callable) -> Callable:
     _check_arguments(denoiser)
 
     def call(x: Array, sigma: Array, cond: Any = None) -> Array:
-        found = denoiser(x, sigma, cond)
-        _check_array(found, "the denoiser", "x0_hat")
-        return found
+        result = denoiser(x, sigma, cond)
+        _check_array(result, "the denoiser", "x0_hat")
+        return result
 
     return call
 
@@ -40,15 +41,15 @@ def bind(denoiser: Callable, cond: Any) -> BoundDenoiser:
 
     def bound(x: Array, sigma: Array) -> Array:
         try:
-            found = call(x, sigma, cond)
+            result = call(x, sigma, cond)
         except Exception as error:
             if jnp.ndim(sigma) == 0 and _takes_vectors_only(call, x, sigma, cond):
                 raise ValueError(
                     "the denoiser fails for a scalar sigma, which samplers give it, and not for a vector: hand it "
                     f"jnp.broadcast_to(sigma, x.shape[:1]) instead; {CONTRACT}") from error
             raise
-        check_prediction(found, x, "the denoiser", "x0_hat")
-        return found.astype(x.dtype)
+        check_prediction(result, x, "the denoiser", "x0_hat")
+        return result.astype(x.dtype)
 
     return bound
 
@@ -73,20 +74,20 @@ def _takes_vectors_only(denoiser: Callable, x: Array, sigma: Array, cond: Any) -
     return True
 
 
-def _check_array(found: Any, who: str, what: str) -> None:
-    if not (hasattr(found, "shape") and hasattr(found, "dtype")):
-        fix = f"return its first entry, if that is {what}" if isinstance(found, (tuple, list)) else "return that array"
-        raise ValueError(f"{who} must return one array, {what}, got {type(found).__name__}: {fix}")
+def _check_array(result: Any, who: str, what: str) -> None:
+    if not (hasattr(result, "shape") and hasattr(result, "dtype")):
+        fix = f"return its first entry, if that is {what}" if isinstance(result, (tuple, list)) else "return that array"
+        raise ValueError(f"{who} must return one array, {what}, got {type(result).__name__}: {fix}")
 
 
-def check_prediction(found: Any, x: Array, who: str, what: str) -> None:
+def check_prediction(result: Any, x: Array, who: str, what: str) -> None:
     """Refuses what is not one floating-point array of x's shape."""
-    _check_array(found, who, what)
-    if found.shape != x.shape:
-        twice = x.ndim > 1 and found.shape == (*x.shape[:-1], 2 * x.shape[-1])
-        raise ValueError(f"{who} must return {what} of x's shape {x.shape}, got {found.shape}"
+    _check_array(result, who, what)
+    if result.shape != x.shape:
+        twice = x.ndim > 1 and result.shape == (*x.shape[:-1], 2 * x.shape[-1])
+        raise ValueError(f"{who} must return {what} of x's shape {x.shape}, got {result.shape}"
                          f"{': of a network that learns its variance too, keep the first half' * twice}")
-    check_floating(f"what {who} returns", found)
+    check_floating(f"what {who} returns", result)
 
 
 def check_solver(solver: Any) -> None:

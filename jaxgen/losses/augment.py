@@ -1,6 +1,6 @@
-"""DiffAugment: random changes of the pictures that a discriminator sees, through which gradients flow.
+"""DiffAugment: random changes of the images that a discriminator sees, through which gradients flow.
 
-Zhao et al., "Differentiable augmentation for data-efficient GAN training" (2020).
+Reference: Zhao et al., "Differentiable augmentation for data-efficient GAN training", 2020, arXiv:2006.10738
 """
 
 from collections.abc import Sequence
@@ -9,33 +9,37 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgen.core.checks import check_alike
-from jaxgen.core.errors import unknown_name
+from jaxgen.core.checks import check_alike, choose
 from jaxgen.core.keys import sample_keys
-
-POLICIES = ("color", "translation", "cutout")
 
 
 def diffaugment(
-    key: Array, images: Float[Array, "B H W C"], *, policy: str | Sequence[str] = POLICIES,
+    key: Array, images: Float[Array, "B H W C"], *, policy: str | Sequence[str] = ("color", "translation", "cutout"),
     sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B H W C"]:
-    """Augments pictures in [-1, 1]; real and fake ones take keys of their own.
+    """Augments images in [-1, 1]; use different keys for real and fake ones.
 
         color         + U(-1/2, 1/2); then saturation times U(0, 2) about the pixel's grey; then contrast times
-                      U(1/2, 3/2) about the picture's mean
-        translation   by up to an eighth of the size, zeros coming in
-        cutout        a square of half the size set to zero, anywhere
+                      U(1/2, 3/2) about the image's mean
+        translation   by up to an eighth of the size, padded with zeros
+        cutout        a square of half the size, anywhere, is set to zero
 
     Args:
         key: example i draws from fold_in(key, i).
         images: [B, H, W, C], floating point.
-        policy: which of `POLICIES`, as names or as one string with commas between them, "color,translation,cutout";
-            applied in the order of `POLICIES`, none for "".
-        sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
+        policy: names of `POLICIES`, or one string with commas between them, "color,translation,cutout"; applied in the
+            order of `POLICIES`, none for "".
+        sample_ids: [B] positions in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
 
     Raises:
         ValueError: an unknown policy, or images that are whole numbers or not [B, H, W, C].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import diffaugment
+        >>> diffaugment(jax.random.key(0), jnp.zeros((2, 8, 8, 3)), policy="color,cutout").shape
+        (2, 8, 8, 3)
     """
     check_alike(images=images)
     if images.ndim != 4:
@@ -44,10 +48,9 @@ def diffaugment(
     if isinstance(policy, str):
         policy = [name.strip() for name in policy.split(",") if name.strip()]
     for name in policy:
-        if name not in POLICIES:
-            raise unknown_name("policy", name, POLICIES)
+        choose("policy", name, POLICIES)
     keys = sample_keys(key, sample_ids, images.shape[0])
-    for index, (name, change) in enumerate((("color", _color), ("translation", _translate), ("cutout", _cut_out))):
+    for index, (name, change) in enumerate(POLICIES.items()):
         if name in policy:
             images = jax.vmap(lambda k, x, i=index, change=change: change(jax.random.fold_in(k, i), x))(keys, images)
     return images
@@ -88,3 +91,6 @@ def _cut_out(key: Array, x: Array) -> Array:
 def _rectangle(rows: Array, columns: Array) -> Array:
     """[H, W, 1] whether a pixel lies in a row and in a column that are chosen."""
     return rows[:, None, None] & columns[None, :, None]
+
+
+POLICIES = {"color": _color, "translation": _translate, "cutout": _cut_out}

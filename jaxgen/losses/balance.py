@@ -1,15 +1,11 @@
-"""How much a GAN loss counts beside a reconstruction loss, and from when on."""
-
-from typing import Any
+"""The weight of a GAN loss relative to a reconstruction loss, and its schedule."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxgen.core.mapped import psum
-from jaxgen.core.types import AxisName
-
-PyTree = Any
+from jaxgen.core.types import AxisName, PyTree
 
 
 def adaptive_weight(
@@ -20,10 +16,17 @@ def adaptive_weight(
     Args:
         nll_grad, gan_grad: gradients of the two mean losses in the kernel of the decoder's last layer.
         max_weight: the largest weight.
-        axis_name: the mapped axis of devices, over which the gradients are averaged first; the norm of a mean is not
-            the mean of norms, so that a weight for each device would differ from the one of the whole batch.
+        axis_name: the mapped axis of devices, over which the gradients are averaged first: the norm of a mean is not
+            the mean of norms, so a weight per device would differ from the weight of the whole batch.
 
-    Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis" (2021), equation 7.
+    Reference: Esser, Rombach, Ommer, "Taming transformers for high-resolution image synthesis", 2021, arXiv:2012.09841,
+    equation 7
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import adaptive_weight
+        >>> round(float(adaptive_weight({"kernel": jnp.array([3.0, 4.0])}, {"kernel": jnp.array([0.0, 2.0])})), 3)
+        2.5
     """
     count = psum(1, axis_name)
 
@@ -35,6 +38,12 @@ def adaptive_weight(
 
 
 def ramp(step: Int[Array, ""], start: int, length: int = 0) -> Float[Array, ""]:
-    """0 before step `start`, then rising to 1 over `length` steps (at once for 0)."""
+    """0 before step `start`, then rising to 1 over `length` steps (immediately for 0).
+
+    Example:
+        >>> from jaxgen.losses import ramp
+        >>> [float(ramp(step, 10, 3)) for step in (9, 10, 11, 13, 20)]
+        [0.0, 0.25, 0.5, 1.0, 1.0]
+    """
     progress = jnp.asarray(step, jnp.float32) - start
     return jnp.where(progress < 0, 0.0, jnp.clip((progress + 1) / (length + 1), 0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Diagonal Gaussians, which a variational autoencoder's encoder predicts, and their distance to N(0, 1)."""
+"""Diagonal Gaussians, as the encoder of a variational autoencoder predicts them, and their divergence from N(0, 1)."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from jaxgen.core.checks import check_alike
 
 
 class Gaussian(NamedTuple):
-    """N(mean, exp(logvar)), each entry by itself."""
+    """N(mean, exp(logvar)), independent entries."""
 
     mean: Float[Array, "B ..."]
     logvar: Float[Array, "B ..."]  # natural logarithm of the variance
@@ -27,7 +27,13 @@ def gaussian_kl(gaussian: Gaussian) -> Float[Array, "B"]:
     Raises:
         ValueError: mean and logvar are whole numbers or differ in shape.
 
-    Kingma & Welling, "Auto-encoding variational Bayes" (2013), appendix B.
+    Reference: Kingma, Welling, "Auto-encoding variational Bayes", 2013, arXiv:1312.6114, appendix B
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import Gaussian, gaussian_kl
+        >>> gaussian_kl(Gaussian(jnp.ones((2, 3)), jnp.zeros((2, 3)))).tolist()
+        [1.5, 1.5]
     """
     check_alike(**gaussian._asdict())
     wide = jnp.promote_types(jnp.result_type(*gaussian), jnp.float32)

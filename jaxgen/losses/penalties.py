@@ -1,7 +1,7 @@
-"""Regularisers of discriminators: gradient penalties, and LeCam's with its state."""
+"""Regularisers of discriminators: gradient penalties, and LeCam with its state."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,9 @@ from jaxtyping import Array, Float, Int
 from jaxgen.core.checks import check_alike, check_count
 from jaxgen.core.keys import sample_keys
 from jaxgen.core.mapped import psum, vary_like
-from jaxgen.core.types import AxisName
-from jaxgen.losses.adversarial import check_counts, per_example, wide
+from jaxgen.core.types import AxisName, PyTree
+from jaxgen.losses.adversarial import check_same_batch, per_example, wide
 
-PyTree = Any
 Discriminator = Callable[[Array], Array]
 """x [B, ...], images or data of any other shape -> logits [B, ...], each example by itself; parameters bound."""
 
@@ -31,7 +30,7 @@ def _squared_slope(discriminator: Discriminator, x: Array) -> Array:
 
 
 def r1(discriminator: Discriminator, real: Float[Array, "B ..."]) -> Float[Array, "B"]:
-    """|grad_x D(x)|², summed over all entries of an example, at real ones. Mescheder, Geiger & Nowozin (2018).
+    """|grad_x D(x)|² at real examples, summed over all entries of an example.
 
     The usual loss has gamma / 2 times its mean.
 
@@ -44,13 +43,22 @@ def r1(discriminator: Discriminator, real: Float[Array, "B ..."]) -> Float[Array
 
     Raises:
         ValueError: `real` holds bytes or other whole numbers.
+
+    Reference: Mescheder, Geiger, Nowozin, "Which training methods for GANs do actually converge?", 2018,
+    arXiv:1801.04406
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import r1
+        >>> r1(lambda x: 3 * x[..., :1], jnp.ones((2, 4))).tolist()
+        [9.0, 9.0]
     """
     check_alike(real=real)
     return _squared_slope(discriminator, real)
 
 
 def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B"]]) -> Float[Array, "B"]:
-    """every * penalty() at each `every`-th step and 0 between, without computing it there. Karras et al. (2020).
+    """every * penalty() at each `every`-th step, and 0 at the others, where it is not computed.
 
     Args:
         step: updates done so far; traced.
@@ -59,6 +67,14 @@ def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B
 
     Raises:
         ValueError: `every` is no integer of at least 1.
+
+    Reference: Karras et al., "Analyzing and improving the image quality of StyleGAN", 2020, arXiv:1912.04958
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import lazy
+        >>> [lazy(step, 4, lambda: jnp.ones(2)).tolist() for step in (3, 4)]
+        [[0.0, 0.0], [4.0, 4.0]]
     """
     every = check_count("every", every)
     return compute_if(step % every == 0, lambda: every * penalty())
@@ -66,7 +82,7 @@ def lazy(step: Int[Array, ""], every: int, penalty: Callable[[], Float[Array, "B
 
 def compute_if(condition: Array, function: Callable[[], PyTree]) -> PyTree:
     """`function()` where the condition holds, else zeros in its place, without computing it."""
-    # Zeros like what it gives differ between the devices that it differs between, as branches under shard_map must.
+    # Under shard_map both branches must vary over the same mesh axes, as these zeros do.
     shapes = jax.eval_shape(function)
     return jax.lax.cond(condition, function, lambda: jax.tree.map(jnp.zeros_like, shapes))
 
@@ -75,20 +91,30 @@ def gradient_penalty(
     key: Array, discriminator: Discriminator, real: Float[Array, "B ..."], fake: Float[Array, "B ..."], *,
     target: float = 1.0, sample_ids: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B"]:
-    """(|grad_x D(x)| - target)² at x = u real + (1 - u) fake, one u ~ U[0, 1) per example. Gulrajani et al. (2017).
+    """(|grad_x D(x)| - target)² at x = u real + (1 - u) fake, with one u ~ U[0, 1) per example.
 
     Args:
         key: example i draws from fold_in(key, i).
         discriminator: see this module.
         real, fake: examples of one shape: images, volumes, signals, ...
         target: 1, which bounds the slope; 0 is a penalty on its size.
-        sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
+        sample_ids: [B] positions in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
 
     Returns:
         [B] float32, or wider where the data are.
 
     Raises:
         ValueError: `real` and `fake` differ in shape, or hold bytes or other whole numbers.
+
+    Reference: Gulrajani et al., "Improved training of Wasserstein GANs", 2017, arXiv:1704.00028
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import gradient_penalty
+        >>> real, fake = jnp.ones((2, 4)), jnp.zeros((2, 4))
+        >>> gradient_penalty(jax.random.key(0), lambda x: 3 * x[..., :1], real, fake).tolist()
+        [4.0, 4.0]
     """
     check_alike(real=real, fake=fake)
     keys = sample_keys(key, sample_ids, real.shape[0])
@@ -101,7 +127,7 @@ def gradient_penalty(
 
 
 class LecamState(NamedTuple):
-    """Moving averages of a discriminator's logits; part of the training state, or a resumed run is another one."""
+    """Moving averages of a discriminator's logits; part of the training state, so that a run can be resumed."""
 
     real: Float[Array, ""]
     fake: Float[Array, ""]
@@ -118,8 +144,6 @@ def lecam(
 ) -> tuple[Float[Array, "B"], LecamState]:
     """(relu(D(x) - ema_fake)² + relu(ema_real - D(G))² [B], the state), with the averages of this step.
 
-    Tseng et al., "Regularizing generative adversarial networks under limited data" (2021).
-
     Args:
         state: the averages before this step.
         real_logits, fake_logits: of this step.
@@ -127,14 +151,23 @@ def lecam(
         axis_name: the mapped axis of devices, over which the averages are one.
 
     Returns:
-        ([B] float32 or wider, the averages in the dtypes that they came in). An example whose logits are not finite
-        shows in its own penalty and stays out of the averages.
+        ([B] float32 or wider, the averages in their dtypes). An example whose logits are not finite
+        shows in its own penalty and is left out of the averages.
 
     Raises:
         ValueError: logits that are whole numbers, or not of as many real as fake examples.
+
+    Reference: Tseng et al., "Regularizing generative adversarial networks under limited data", 2021, arXiv:2104.03310
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import lecam, lecam_init
+        >>> penalty, state = lecam(lecam_init(), jnp.ones((2, 4)), -jnp.ones((2, 4)), decay=0.5)
+        >>> penalty.tolist(), float(state.real)
+        ([4.5, 4.5], 0.5)
     """
     real_logits, fake_logits = wide("real_logits", real_logits), wide("fake_logits", fake_logits)
-    check_counts(real_logits, fake_logits)
+    check_same_batch(real_logits, fake_logits)
     state = LecamState(*(_moved(old, per_example(logits), decay, axis_name)
                          for old, logits in zip(state, (real_logits, fake_logits))))
     real = per_example(jax.nn.relu(real_logits - state.fake) ** 2)

@@ -1,11 +1,10 @@
-"""Perceptual distances: pictures compared by a network's features. One number per example, in float32.
+"""Perceptual distances: images compared by a network's features. One number per example, in float32.
 
     params = jaxgen.interop.load_lpips(net="vgg")
-    distance = lpips(params, x, x_r)                                     # colour pictures in [-1, 1]
-    distance = feature_distance(lambda x: classifier(x).hidden, x, x_r)  # pictures that ImageNet has nothing like
+    distance = lpips(params, x, x_r)                                     # colour images in [-1, 1]
+    distance = feature_distance(lambda x: classifier(x).hidden, x, x_r)  # images unlike those of ImageNet
 
-The parameters are an argument like any other: whoever differentiates with respect to the pictures alone keeps them as
-they are.
+The parameters are an argument like any other; a gradient with respect to the images only leaves them unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +45,7 @@ class Network(NamedTuple):
     pool: int  # side of the window of max pooling, whose stride is 2
     pooled: tuple[int, ...]  # the convolutions before which it stands
     taps: tuple[int, ...]  # the convolutions after whose ReLU the features are compared
-    smallest: int  # side of a picture in pixels
+    smallest: int  # side of an image in pixels
 
 
 NETWORKS = {
@@ -56,25 +55,27 @@ NETWORKS = {
 
 
 def lpips(params: LpipsParams, x: Float[Array, "B H W 3"], y: Float[Array, "B H W 3"]) -> Float[Array, "B"]:
-    """Learned perceptual image patch similarity, version 0.1: 0 for equal pictures, larger for less alike ones.
+    """Learned perceptual image patch similarity, version 0.1: 0 for equal images, larger for less similar ones.
 
     sum over taps of mean over positions of sum_c w_c (u_c(x) - u_c(y))²,  u = f / sqrt(sum_c f_c² + 1e-10)
 
-    with f the features after a tap's ReLU, of pictures (x - shift) / scale. Zhang, Isola, Efros, Shechtman & Wang,
-    "The unreasonable effectiveness of deep features as a perceptual metric" (2018); its authors use AlexNet to
-    measure and VGG16 as a loss.
+    with f the features after a tap's ReLU, of images (x - shift) / scale. Its authors use AlexNet to measure and VGG16
+    as a loss.
 
     Args:
         params: of VGG16 or AlexNet, which their number says. Their dtype is the network's; the normalization and the
             sums are float32 at least.
-        x, y: pictures in [-1, 1], red, green, blue.
+        x, y: images in [-1, 1], red, green, blue.
 
     Returns:
         [B] float32.
 
     Raises:
-        ValueError: the shapes differ or are not [B, H, W, 3], the pictures are too small for the network (VGG16 takes
+        ValueError: the shapes differ or are not [B, H, W, 3], the images are too small for the network (VGG16 takes
             16x16, AlexNet 31x31) or whole numbers, or the parameters are neither network's.
+
+    Reference: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", 2018,
+    arXiv:1801.03924
     """
     return feature_distance(lambda images: lpips_features(params, images), x, y, weights=params.weights)
 
@@ -90,11 +91,11 @@ def lpips_features(params: LpipsParams, x: Float[Array, "B H W 3"]) -> tuple[Flo
     network = _network(params)
     check_alike(x=x)
     if x.ndim != 4 or x.shape[3] != 3:
-        raise ValueError(f"x and y must be [B, H, W, 3], got {x.shape}; grey pictures have to be repeated over three "
+        raise ValueError(f"x and y must be [B, H, W, 3], got {x.shape}; grey images have to be repeated over three "
                          "channels, or compared with feature_distance")
     if min(x.shape[1:3]) < network.smallest:
         height, width = x.shape[1:3]
-        raise ValueError(f"pictures of {height}x{width} are too small: with {len(params.convs)} convolutions "
+        raise ValueError(f"images of {height}x{width} are too small: with {len(params.convs)} convolutions "
                          f"they must be {network.smallest}x{network.smallest} at least")
     dtype = params.convs[0].kernel.dtype
     wide = jnp.promote_types(dtype, jnp.float32)
@@ -133,6 +134,13 @@ def feature_distance(
     Raises:
         ValueError: the shapes differ, x or y holds whole numbers, there are no taps, one is not [B, ..., C], or there
             are not as many weights.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import feature_distance
+        >>> x = jnp.zeros((2, 4, 4, 1))
+        >>> feature_distance(lambda x: jnp.concatenate([x, 1 - x], axis=-1), x, x + 1).round(3).tolist()
+        [2.0, 2.0]
     """
     check_alike(x=x, y=y)
     taps_x, taps_y = _taps(features(x), x.shape[0]), _taps(features(y), y.shape[0])

@@ -30,14 +30,26 @@ def l1(x: Float[Array, "B ..."], x_r: Float[Array, "B ..."]) -> Float[Array, "B"
 
     Raises:
         ValueError: the shapes differ, or an array holds bytes or other whole numbers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import l1
+        >>> l1(jnp.zeros((2, 4)), jnp.array([[1.0, 1, 1, 1], [0, 0, 0, 2]])).tolist()
+        [1.0, 0.5]
     """
     return _mean_per_example(jnp.abs(_difference(x, x_r)))
 
 
 def l2(x: Float[Array, "B ..."], x_r: Float[Array, "B ..."]) -> Float[Array, "B"]:
-    """mean (x - x_r)^2 per example, without a factor 1/2.
+    """mean (x - x_r)² per example, without a factor 1/2.
 
     Arguments, result and errors are those of `l1`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import l2
+        >>> l2(jnp.zeros((2, 4)), jnp.array([[1.0, 1, 1, 1], [0, 0, 0, 2]])).tolist()
+        [1.0, 1.0]
     """
     return _mean_per_example(jnp.square(_difference(x, x_r)))
 
@@ -45,7 +57,7 @@ def l2(x: Float[Array, "B ..."], x_r: Float[Array, "B ..."]) -> Float[Array, "B"
 def huber(
     x: Float[Array, "B ..."], x_r: Float[Array, "B ..."], *, delta: float = 1.0
 ) -> Float[Array, "B"]:
-    """mean of d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - x_r (Huber, 1964).
+    """mean of d² / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - x_r.
 
     Args:
         x: originals [B, ...].
@@ -57,6 +69,14 @@ def huber(
 
     Raises:
         ValueError: the shapes differ, an array holds whole numbers, or `delta` is not positive.
+
+    Reference: Huber, "Robust estimation of a location parameter", 1964
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import huber
+        >>> huber(jnp.zeros((1, 2)), jnp.array([[1.0, 3.0]]), delta=1.0).tolist()
+        [1.5]
     """
     if not isinstance(delta, jax.core.Tracer) and not delta > 0:
         raise ValueError(f"delta must be positive, got {delta}")
@@ -68,7 +88,7 @@ def huber(
 def logit_laplace(
     x: Float[Array, "B ... C"], prediction: Float[Array, "B ... 2*C"], *, margin: float = 0.1
 ) -> Float[Array, "B"]:
-    """Negative log-density of a logit-Laplace distribution, in nats per value (Ramesh et al., 2021, DALL-E, A.3).
+    """Negative log-density of a logit-Laplace distribution, in nats per value.
 
     With p = (1 - 2 margin)(x + 1) / 2 + margin in (0, 1):
     -log f(p) = log(2 b p (1 - p)) + |logit(p) - mu| / b, where prediction = [mu, log b] along the last axis.
@@ -84,6 +104,15 @@ def logit_laplace(
     Raises:
         ValueError: `prediction` does not have twice x's channels, an array holds whole numbers, or `margin` lies
             outside (0, 1/2).
+
+    Reference: Ramesh et al., "Zero-shot text-to-image generation", 2021, arXiv:2102.12092, appendix A.3
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import logit_laplace
+        >>> losses = logit_laplace(jnp.zeros((2, 8, 8, 3)), jnp.zeros((2, 8, 8, 6)))
+        >>> [round(loss, 3) for loss in losses.tolist()]  # log(1 / 2)
+        [-0.693, -0.693]
     """
     _check_margin(margin)
     check_alike(x=x)
@@ -100,17 +129,23 @@ def logit_laplace(
 def logit_laplace_mean(
     prediction: Float[Array, "B ... 2*C"], *, margin: float = 0.1
 ) -> Float[Array, "B ... C"]:
-    """The picture in [-1, 1] of a `logit_laplace` prediction: its location mapped back and clipped.
+    """The image in [-1, 1] of a `logit_laplace` prediction: its location mapped back and clipped.
 
     Args:
         prediction: location and log-scale, [B, ..., 2 C].
-        margin: that of the loss.
+        margin: as in `logit_laplace`.
 
     Returns:
         [B, ..., C] in [-1, 1].
 
     Raises:
         ValueError: whole numbers, an odd number of channels, or `margin` lies outside (0, 1/2).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import logit_laplace_mean
+        >>> logit_laplace_mean(jnp.zeros((2, 8, 8, 6))).shape
+        (2, 8, 8, 3)
     """
     _check_margin(margin)
     check_alike(prediction=prediction)
@@ -124,3 +159,7 @@ def logit_laplace_mean(
 def _check_margin(margin: float) -> None:
     if not 0 < margin < 0.5:
         raise ValueError(f"margin must lie between 0 and 1/2, got {margin}")
+
+
+RECONSTRUCTIONS = {"l1": l1, "l2": l2, "huber": huber}
+"""Losses (x, x_r) -> [B] by name: `choose("reconstruction", name, RECONSTRUCTIONS)`."""

@@ -1,4 +1,4 @@
-"""Metrics of pictures and of codes."""
+"""Metrics of images and of codes."""
 
 from jaxgen.losses.perceptual import lpips
 from jaxgen.metrics.image import mse, psnr, ssim

@@ -1,8 +1,8 @@
-"""Full-reference image metrics: one number per picture, in float32.
+"""Full-reference image metrics: one number per image, in float32.
 
 `value_range` is the least and the greatest possible value: (-1, 1) by default, (0, 255) for bytes. Whole numbers, such
-as bytes, are refused with the default, in which they do not lie. Pictures are brought to [0, 1] first. That matters for
-SSIM, whose luminance term is not the same about another zero: the definition has black at 0.
+as bytes, are refused with the default range, which is not theirs. Images are scaled to [0, 1] first: SSIM is defined
+with black at 0, and its luminance term depends on that.
 """
 
 import jax
@@ -31,7 +31,7 @@ def _unit_pair(x: Array, y: Array, value_range: tuple[float, float]) -> tuple[Ar
 def mse(
     x: Num[Array, "B ..."], y: Num[Array, "B ..."], *, value_range: tuple[float, float] = SIGNED
 ) -> Float[Array, "B"]:
-    """mean (x - y)^2 of images, or of videos, volumes, ..., scaled to [0, 1].
+    """mean (x - y)² of images, or of videos, volumes, ..., scaled to [0, 1].
 
     Args:
         x: images [B, H, W, C], or any [B, ...].
@@ -43,6 +43,12 @@ def mse(
 
     Raises:
         ValueError: the shapes differ, `value_range` is empty, or whole numbers without a `value_range` of their own.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.metrics import mse
+        >>> mse(jnp.zeros((2, 8, 8, 3)), jnp.ones((2, 8, 8, 3))).tolist()
+        [0.25, 0.25]
     """
     x, y = _unit_pair(x, y, value_range)
     return jnp.mean(jnp.square(x - y), axis=tuple(range(1, x.ndim)))
@@ -51,10 +57,17 @@ def mse(
 def psnr(
     x: Num[Array, "B ..."], y: Num[Array, "B ..."], *, value_range: tuple[float, float] = SIGNED
 ) -> Float[Array, "B"]:
-    """Peak signal-to-noise ratio -10 log10(mse), in decibels; infinite for equal pictures.
+    """Peak signal-to-noise ratio -10 log10(mse), in decibels; infinite for equal images.
 
-    Arguments and errors are those of `mse`. The value of a set is the mean over pictures, as is usual; it is not the
+    Arguments and errors are those of `mse`. The value of a set is the mean over images, as is usual; it is not the
     PSNR of the set's mean squared error, which is lower.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.metrics import psnr
+        >>> [decibels] = psnr(jnp.full((1, 8, 8), 255), jnp.zeros((1, 8, 8), int), value_range=(0, 255)).tolist()
+        >>> abs(round(decibels, 3))
+        0.0
     """
     return -10 * jnp.log10(mse(x, y, value_range=value_range))
 
@@ -67,25 +80,35 @@ def ssim(
     window: int = 11,
     sigma: float = 1.5,
 ) -> Float[Array, "B"]:
-    """Structural similarity (Wang, Bovik, Sheikh & Simoncelli, 2004).
+    """Structural similarity.
 
-    (2 mx my + c1)(2 sxy + c2) / ((mx^2 + my^2 + c1)(sx^2 + sy^2 + c2)), local moments under a Gaussian window,
-    c1 = .01^2, c2 = .03^2 for pictures in [0, 1]; the mean over channels and over the positions at which
-    the whole window lies inside the picture.
+        (2 mx my + c1)(2 sxy + c2) / ((mx² + my² + c1)(sx² + sy² + c2)),      c1 = .01², c2 = .03²
+
+    of images in [0, 1], with local moments under a Gaussian window; the mean over channels and over the positions where
+    the whole window lies inside the image.
 
     Args:
-        x: pictures [B, H, W, C].
-        y: pictures, same shape.
+        x: images [B, H, W, C].
+        y: images, same shape.
         value_range: least and greatest possible value.
         window: side of the window in pixels.
-        sigma: the Gaussian's standard deviation in pixels.
+        sigma: the Gaussian's std in pixels.
 
     Returns:
-        [B] float32, 1 for equal pictures.
+        [B] float32, 1 for equal images.
 
     Raises:
-        ValueError: the shapes differ or are not [B, H, W, C], a picture is smaller than the window, `value_range` is
+        ValueError: the shapes differ or are not [B, H, W, C], an image is smaller than the window, `value_range` is
             empty, or whole numbers without a `value_range` of their own.
+
+    Reference: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural
+    similarity", 2004
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.metrics import ssim
+        >>> ssim(jnp.ones((2, 16, 16, 1)), jnp.ones((2, 16, 16, 1))).round(3).tolist()
+        [1.0, 1.0]
     """
     x, y = _unit_pair(x, y, value_range)
     window = check_count("window", window)
@@ -93,7 +116,7 @@ def ssim(
         raise ValueError(f"x and y must be [B, H, W, C], got {x.shape}: a window is a square of an image")
     if min(x.shape[1:3]) < window:
         height, width = x.shape[1:3]
-        raise ValueError(f"window={window} is larger than the pictures ({height}x{width}); give a smaller one")
+        raise ValueError(f"window={window} is larger than the images ({height}x{width}); give a smaller one")
     offsets = jnp.arange(window, dtype=jnp.float32) - (window - 1) / 2
     weights = jnp.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= jnp.sum(weights)

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scipy import signal
 
-from jaxgen.conv import conv, conv_transpose, cpu
+from jaxgen.conv import conv, cpu
 from jaxgen.nn.conv_layer import Conv
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -86,17 +86,6 @@ def test_any_window_equals_the_native_convolution(batch, height, width, cin, cou
     )
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
-@given(size=st.integers(1, 5), stride=st.integers(1, 3),
-       padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(pads, pads)))
-def test_transposed_convolution_equals_the_native_one(size, stride, padding):
-    x, kernel = draw((2, 6, 7, 3), (size, size, 3, 4))
-    assert_all_passes_equal(
-        lambda x, k: conv_transpose(x, k, strides=stride, padding=padding),
-        lambda x, k: lax.conv_transpose(x, k, (stride, stride), padding, dimension_numbers=LAYOUT), x, kernel,
-    )
-
-
 @pytest.mark.parametrize("size", [(16, 16), (13, 18)])
 def test_tiles_are_as_exact_as_float32_allows_against_scipy_in_float64(size):
     x, kernel = draw((1, *size, 24), (3, 3, 24, 16))
@@ -109,7 +98,7 @@ def test_tiles_are_as_exact_as_float32_allows_against_scipy_in_float64(size):
 
 
 @pytest.mark.parametrize(("batch", "budget"), [(6, 300_000), (8, 300_000), (3, 50_000), (16, 100_000)])
-def test_steps_over_pictures_and_rows_change_nothing(monkeypatch, batch, budget):
+def test_steps_over_images_and_rows_change_nothing(monkeypatch, batch, budget):
     monkeypatch.setattr(cpu, "PRODUCT_BYTES", budget)
     x, kernel = draw((batch, 19, 14, 16), (3, 3, 16, 17))
     assert "while" in jax.jit(conv).lower(x, kernel).as_text()
@@ -178,7 +167,7 @@ def test_gradient_penalty_and_forward_over_reverse_equal_native(cin, cout):
     assert_close(*products, 2e-5)
 
 
-def test_vmap_over_pictures_and_over_kernels_equals_native():
+def test_vmap_over_images_and_over_kernels_equals_native():
     x, kernel = draw((3, 2, 12, 12, 16), (3, 3, 3, 16, 16))
     for axes in ((0, None), (None, 0), (0, 0)):
         arguments = [a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes)]

@@ -5,7 +5,8 @@ from functools import partial
 import jax
 from jax import lax
 
-from jaxgen.conv import conv, conv_transpose, cpu
+from jaxgen.conv import conv, cpu
+from jaxgen.conv.primitive import Geometry, conv_p
 from tests.conv.test_conv import assert_all_passes_equal, assert_close, draw, native
 
 
@@ -20,5 +21,5 @@ def test_maps_of_fewer_pixels_than_their_kernel_are_products_with_any_stride_dil
         assert "conv_general" not in jax.jit(partial(conv, **options)).lower(x, k).as_text()
         assert_all_passes_equal(partial(conv, **options), partial(native, **options), x, k)
     x, k = draw((2, 1, 1, 5), (5, 5, 5, 6))
-    expected = lax.conv_transpose(x, k, (2, 2), "SAME")
-    assert_close(conv_transpose(x, k, strides=2), expected)
+    geometry = Geometry((1, 1), (5, 5), (1, 1), ((3, 2), (3, 2)), (2, 2), (1, 1))
+    assert_close(conv_p.bind(x, k, geometry=geometry), lax.conv_transpose(x, k, (2, 2), "SAME"))

@@ -114,7 +114,7 @@ MISTAKES = {
     "diffusers' eps": (lambda: d.precondition(D, kind="epsilon", schedule=d.linear()), "Did you mean 'eps'"),
     "diffusers' x0": (lambda: d.precondition(D, kind="sample", schedule=d.linear()), "Did you mean 'x0'"),
     "diffusers' flow": (lambda: d.precondition(D, kind="flow_prediction"), "Did you mean 'flow'"),
-    "a weight's": (lambda: d.uniform("v_prediction"), "Did you mean 'v'"),
+    "a weight's": (lambda: d.uniform_weighting("v_prediction"), "Did you mean 'v'"),
     "flow is velocity": (lambda: d.to_pair(FLOATS, FLOATS, 0.6, 0.8, kind="flow"), "Did you mean 'velocity'"),
 }
 

@@ -11,15 +11,15 @@ from tests.diffusion.oracle import gaussian, mixture
 KEY = jax.random.key(11)
 GRID = d.karras_sigmas(6, 0.02, 10.0)
 KNOWN = jax.random.uniform(KEY, (2, 4, 4, 3), minval=-1.0)
-MASK = (jnp.arange(4) < 2)[None, :, None, None] & jnp.ones((2, 4, 4, 1), bool)
+KEEP = (jnp.arange(4) < 2)[None, :, None, None] & jnp.ones((2, 4, 4, 1), bool)
 
 
 @pytest.mark.parametrize("name", ["unipc", "ddim", "heun"])
 def test_inpainting_returns_known_pixels_exactly_and_fills_the_rest(name):
     x = d.prior_sample(KEY, KNOWN.shape, GRID[0])
     solver = d.get_solver(name)
-    out = jax.jit(lambda x: d.sample(mixture, solver, GRID, x, KEY, post_step=d.inpaint(KNOWN, MASK)))(x)
-    keep = np.broadcast_to(MASK, KNOWN.shape)
+    out = jax.jit(lambda x: d.sample(mixture, solver, GRID, x, KEY, post_step=d.inpaint(KNOWN, KEEP)))(x)
+    keep = np.broadcast_to(KEEP, KNOWN.shape)
     np.testing.assert_array_equal(np.asarray(out)[keep], np.asarray(KNOWN)[keep])
     assert np.abs(np.asarray(out - KNOWN))[~keep].min() > 0 and np.isfinite(out).all()
 
@@ -42,7 +42,7 @@ def test_repaint_comes_nearer_to_the_exact_conditional_than_replacement():
     x = jnp.linspace(-2, 2, 8).reshape(4, 2)
     np.testing.assert_allclose(correlated(x, 0.7), correlated_fast(x, 0.7), rtol=1e-4, atol=1e-5)
     n = 4000
-    known, mask = jnp.full((n, 2), 1.5), jnp.array([[True, False]])
+    known, keep = jnp.full((n, 2), 1.5), jnp.array([[True, False]])
     sigmas = d.karras_sigmas(25, 0.02, 10.0)
     x = d.prior_sample(KEY, (n, 2), sigmas[0])
 
@@ -51,21 +51,21 @@ def test_repaint_comes_nearer_to_the_exact_conditional_than_replacement():
         np.testing.assert_array_equal(out[:, 0], known[:, 0])
         return float(out[:, 1].mean())
 
-    replaced = mean(d.ddim(1.0), d.inpaint(known, mask))
-    repainted = mean(d.repaint(d.ddim(1.0), known, mask, resample=8))
+    replaced = mean(d.ddim(1.0), d.inpaint(known, keep))
+    repainted = mean(d.repaint(d.ddim(1.0), known, keep, resample=8))
     assert abs(repainted - 1.2) < abs(replaced - 1.2) and repainted == pytest.approx(1.2, abs=0.12)
 
 
 def test_masks_of_a_wrong_shape_or_type_are_refused():
-    for mask, message in (
+    for keep, message in (
         (jnp.ones((4, 4), bool), "does not fit"),
         (jnp.ones((2, 5, 4, 1), bool), "does not fit"),
         (jnp.ones((2, 4, 4, 1)), "boolean"),
     ):
         with pytest.raises(ValueError, match=message):
-            d.inpaint(KNOWN, mask)
+            d.inpaint(KNOWN, keep)
         with pytest.raises(ValueError, match=message):
-            d.repaint(d.euler(), KNOWN, mask)
+            d.repaint(d.euler(), KNOWN, keep)
 
 
 def test_sdedit_keeps_the_input_at_low_strength_and_forgets_it_at_full_strength():
@@ -92,3 +92,17 @@ def test_slerp_keeps_the_norm_and_meets_its_ends():
     np.testing.assert_allclose(jnp.linalg.norm(half, axis=1), jnp.linalg.norm(a, axis=1), rtol=1e-4)
     np.testing.assert_allclose(d.slerp(a, a, 0.3), a, rtol=1e-6)
     assert np.isfinite(jax.grad(lambda a: jnp.sum(d.slerp(a, a, 0.3)))(a)).all()
+
+
+def test_repaint_refuses_a_solver_that_draws_more_noises_than_a_round_has_streams_for():
+    repeated = d.repaint(d.ddim(1.0), KNOWN, KEEP, resample=2)
+    assert repeated.draws > 6
+    with pytest.raises(ValueError, match="at most 6 noises per step, and this one draws 17"):
+        d.repaint(repeated, KNOWN, KEEP)
+
+
+def test_the_noise_of_the_start_is_that_of_the_reserved_step():
+    ids = jnp.arange(2)
+    expected = 3.0 * d.sample_noise(KEY, (4,), ids, 2**31 - 1)
+    np.testing.assert_array_equal(d.prior_sample(KEY, (2, 4), 3.0), expected)
+    np.testing.assert_array_equal(d.add_noise(KEY, jnp.zeros((2, 4)), 3.0), expected)

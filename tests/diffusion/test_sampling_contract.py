@@ -25,9 +25,9 @@ def denoiser(x, sigma, cond):
 
 def inpaint(x, cond, ids):
     known = jnp.full(x.shape, 0.25, x.dtype)
-    mask = jnp.broadcast_to(HALF, (1, 1, 3))
-    return d.sample(denoiser, d.repaint(d.euler(), known, mask, resample=2), GRID, 5 * x, KEY, cond=cond,
-                    sample_ids=ids, post_step=d.inpaint(known, mask))
+    keep = jnp.broadcast_to(HALF, (1, 1, 3))
+    return d.sample(denoiser, d.repaint(d.euler(), known, keep, resample=2), GRID, 5 * x, KEY, cond=cond,
+                    sample_ids=ids, post_step=d.inpaint(known, keep))
 
 
 # name: function of x [B, 2, 3], cond [B] and ids [B], whose result has the batch first

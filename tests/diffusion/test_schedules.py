@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from jaxgen import diffusion as d
 from jaxgen.diffusion.schedules.conversions import KINDS
-from jaxgen.diffusion.schedules.discrete import alpha_bar
 
 CONTINUOUS = {"trigonometric": d.trigonometric(), "sigmoid": d.sigmoid(), "edm": d.edm(), "flow": d.flow(shift=3.0)}
 DISCRETE = {"linear": d.linear(), "scaled_linear": d.scaled_linear(), "cosine": d.cosine()}
@@ -17,10 +16,10 @@ DISCRETE = {"linear": d.linear(), "scaled_linear": d.scaled_linear(), "cosine": 
 
 def test_discrete_tables_have_the_pinned_values():
     np.testing.assert_allclose(
-        alpha_bar(d.linear(), jnp.array([0, 499, 999])), [0.9999, 0.078587242882, 4.0358297654e-5], rtol=1e-6
+        d.linear().alpha(jnp.array([0, 499, 999])) ** 2, [0.9999, 0.078587242882, 4.0358297654e-5], rtol=1e-6
     )
     np.testing.assert_allclose(
-        alpha_bar(d.scaled_linear(), jnp.array([0, 499, 999])), [0.99915, 0.2776696505, 0.0046600985], rtol=1e-6
+        d.scaled_linear().alpha(jnp.array([0, 499, 999])) ** 2, [0.99915, 0.2776696505, 0.0046600985], rtol=1e-6
     )
     table = np.asarray(d.cosine().alphas_cumprod, np.float64)
     assert table[499] == pytest.approx(0.49384359044, rel=1e-6)
@@ -248,3 +247,11 @@ def test_settings_of_a_grid_may_be_traced():
     flow = jax.jit(lambda shift, start: d.uniform_sigmas(d.flow(shift=shift), 5, start=start))(3.0, 0.9)
     np.testing.assert_allclose(flow, d.uniform_sigmas(d.flow(shift=3.0), 5, start=0.9), rtol=1e-5)
     assert np.isfinite(jax.jit(lambda tau: d.sigmoid(tau=tau).ratio(0.5))(0.9))
+
+
+@pytest.mark.parametrize("missing", ["alpha", "sigma", "time", "coefficients"])
+def test_a_schedule_without_one_of_its_duties_cannot_be_made(missing):
+    duties = {name: (lambda self, t: t) for name in ("alpha", "sigma", "time", "coefficients") if name != missing}
+    with pytest.raises(TypeError, match=f"abstract.*{missing}"):
+        type("Incomplete", (d.Schedule,), {"end": 1.0, **duties})()
+    assert type("Complete", (d.Schedule,), {"end": 1.0, **duties, missing: lambda self, t: t})().end == 1.0

@@ -91,3 +91,21 @@ def test_a_loop_of_ones_own_may_donate_the_carry(name):
     for i in range(STEPS):
         carry = step(carry, grid[i], grid[i + 1])
     np.testing.assert_allclose(carry.x, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*ALL, "repaint"])
+def test_a_solver_says_how_many_noises_it_draws_per_step(name):
+    """The streams that its steps ask for, all below `draws`; those of a loop's rounds are counted without jit."""
+    known, keep = jnp.zeros((1, 2)), jnp.ones((1, 2), bool)
+    solver, streams = d.repaint(d.ddim(1.0), known, keep, resample=3) if name == "repaint" else ALL[name], set()
+
+    def noise(step, stream):
+        streams.add(int(stream))
+        return jnp.zeros((1, 2))
+
+    with jax.disable_jit():
+        d.integrate(mixture, solver, d.karras_sigmas(3, 0.1, 10.0), jnp.ones((1, 2)), noise)
+    assert max(streams, default=-1) < solver.draws
+    assert (solver.draws == 0) == (not streams)
+    if name != "repaint":
+        assert len(streams) == solver.draws

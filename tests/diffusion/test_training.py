@@ -1,4 +1,4 @@
-"""Losses, weights, noise levels, and averages of parameters."""
+"""The denoising loss, weightings and noise levels."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import kstest, norm
 
 from jaxgen import diffusion as d
-from jaxgen import train
 from tests.diffusion.oracle import gaussian
 
 KEY = jax.random.key(13)
@@ -17,7 +16,7 @@ def test_the_loss_of_an_exact_denoiser_is_the_posterior_variance():
     sigma, std = jnp.tile(jnp.array([0.2, 0.5, 3.0]), 20_000), 0.5
     x0 = std * jax.random.normal(KEY, (60_000, 2))
     # The data and their noise must not share a key.
-    loss = d.denoising_loss(jax.random.key(14), gaussian(0.0, std), x0, sigma, weighting=d.uniform("x0"))
+    loss = d.denoising_loss(jax.random.key(14), gaussian(0.0, std), x0, sigma, weighting=d.uniform_weighting("x0"))
     wanted = std**2 * sigma[:3] ** 2 / (std**2 + sigma[:3] ** 2)
     np.testing.assert_allclose(loss.reshape(-1, 3).mean(0), wanted, rtol=0.03)
     # EDM's weight makes the loss of a denoiser that returns c_skip x equal to 1 at every level.
@@ -35,7 +34,7 @@ def test_a_uniform_weight_is_the_plain_error_of_the_networks_own_prediction(kind
     answer = 0.3 * x0 + 0.1
     target = d.from_pair(x0, eps, alpha[:, 0], sigma[:, 0], kind="velocity" if kind == "flow" else kind)
     denoiser = d.precondition(lambda xt, t, c: answer, kind=kind, schedule=schedule)
-    loss = d.denoising_loss(key, denoiser, x0, schedule.ratio(t), weighting=d.uniform(kind))
+    loss = d.denoising_loss(key, denoiser, x0, schedule.ratio(t), weighting=d.uniform_weighting(kind))
     np.testing.assert_allclose(loss, np.mean((answer - target) ** 2, axis=1), rtol=2e-3)
 
 
@@ -48,14 +47,14 @@ def test_weights_have_the_pinned_values():
     assert float(d.edm_weighting()(0.5)) == pytest.approx(8.0)
     sigma = jnp.array([0.1, 0.5, 1.0, 3.0])
     snr = np.asarray(sigma, np.float64) ** -2
-    weight = np.asarray(d.min_snr(5.0)(sigma))
+    weight = np.asarray(d.min_snr_weighting(5.0)(sigma))
     np.testing.assert_allclose(weight, np.minimum(snr, 5), rtol=1e-5)
-    np.testing.assert_allclose(weight / d.uniform("eps")(sigma), np.minimum(snr, 5) / snr, rtol=1e-5)
-    np.testing.assert_allclose(weight / d.uniform("v")(sigma), np.minimum(snr, 5) / (snr + 1), rtol=1e-5)
-    np.testing.assert_allclose(d.p2(1.0, 1.0)(sigma), snr / (1 + snr), rtol=1e-5)
+    np.testing.assert_allclose(weight / d.uniform_weighting("eps")(sigma), np.minimum(snr, 5) / snr, rtol=1e-5)
+    np.testing.assert_allclose(weight / d.uniform_weighting("v")(sigma), np.minimum(snr, 5) / (snr + 1), rtol=1e-5)
+    np.testing.assert_allclose(d.p2_weighting(1.0, 1.0)(sigma), snr / (1 + snr), rtol=1e-5)
     np.testing.assert_allclose(d.sigmoid_weighting(2.0)(sigma), snr / (1 + np.exp(np.log(snr) - 2)), rtol=1e-5)
     with pytest.raises(ValueError, match="Did you mean 'eps'"):
-        d.uniform("epss")
+        d.uniform_weighting("epss")
 
 
 def test_noise_levels_have_their_distributions():
@@ -69,50 +68,49 @@ def test_noise_levels_have_their_distributions():
     assert np.histogram(d.uniform_steps(KEY, n, 4), np.arange(5))[0].min() > 900
 
 
-def test_the_exponent_of_a_width_is_the_pinned_one_and_gives_the_width():
-    for width, gamma in ((0.05, 16.9721986), (0.10, 6.9372039)):
-        assert train.power_gamma(width) == pytest.approx(gamma, rel=1e-8)
-        g = train.power_gamma(width)
-        assert (g + 1) ** 0.5 / ((g + 2) * (g + 3) ** 0.5) == pytest.approx(width)
-    with pytest.raises(ValueError, match="sigma_rel"):
-        train.power_gamma(0.3)
+SCHEDULE = d.flow(shift=3.0)
+DRAWS = {
+    "log_normal": (lambda: d.log_normal_sigmas(KEY, 6, mean=0.3), {"mean": 0.3}),
+    "uniform": (lambda: SCHEDULE.ratio(d.uniform_times(KEY, 6)), {}),
+    "stratified": (lambda: SCHEDULE.ratio(d.stratified_times(KEY, 6)), {}),
+    "logit_normal": (lambda: SCHEDULE.ratio(d.logit_normal_times(KEY, 6, mean=0.3)), {"mean": 0.3}),
+}
 
 
-def test_the_power_average_weights_a_step_by_its_power():
-    gamma = train.power_gamma(0.1)
-    thetas = np.sin(np.arange(1, 301) / 20)
-    update = jax.jit(train.power_ema_update)
-    average = {"w": jnp.zeros(())}
-    for step, theta in enumerate(thetas, 1):
-        average = update(average, {"w": jnp.float32(theta)}, step, gamma)
-    s = np.arange(1, 301) / 300
-    weights = s ** (gamma + 1) - (s - 1 / 300) ** (gamma + 1)
-    # The recurrence approximates the integral of the power function.
-    assert float(average["w"]) == pytest.approx(np.sum(weights * thetas), abs=0.01)
+@pytest.mark.parametrize("name", DRAWS)
+def test_noise_levels_by_name_are_those_of_the_function_of_this_name(name):
+    function, options = DRAWS[name]
+    np.testing.assert_array_equal(d.draw_noise_levels(SCHEDULE, name, **options)(KEY, 6), function())
 
 
-def test_another_average_is_reconstructed_after_training():
-    gammas = [train.power_gamma(0.05), train.power_gamma(0.10)]
-    wanted_gamma, steps = train.power_gamma(0.07), 512
-    rng = np.random.default_rng(0)
-    thetas = np.cumsum(rng.normal(size=(steps, 3)), axis=0) * 0.1
-    averages, wanted = [np.zeros(3), np.zeros(3)], np.zeros(3)
-    snapshots, at, exponents = [], [], []
-    for step, theta in enumerate(thetas, 1):
-        averages = [a + (1 - (1 - 1 / step) ** (g + 1)) * (theta - a) for a, g in zip(averages, gammas, strict=True)]
-        wanted = wanted + (1 - (1 - 1 / step) ** (wanted_gamma + 1)) * (theta - wanted)
-        if step % 64 == 0:
-            for a, g in zip(averages, gammas, strict=True):
-                snapshots.append({"w": jnp.asarray(a, jnp.float32)})
-                at.append(step)
-                exponents.append(g)
-    weights = train.reconstruction_weights(at, exponents, steps, wanted_gamma)
-    assert weights.sum() == pytest.approx(1.0, abs=1e-2)
-    made = np.asarray(train.reconstruct(snapshots, weights)["w"])
-    other = np.abs(averages[0] - wanted).max()
-    assert np.abs(made - wanted).max() < 0.1 * other
-    # A stored average is its own reconstruction.
-    own = train.reconstruction_weights(at, exponents, at[5], exponents[5])
-    np.testing.assert_allclose(own, np.eye(len(at))[5], atol=1e-4)
-    with pytest.raises(ValueError, match="after the last"):
-        train.reconstruction_weights(at, exponents, steps + 1, wanted_gamma)
+def test_noise_levels_of_times_are_never_zero():
+    draw = d.draw_noise_levels(d.edm(sigma_max=1e-6), "uniform")
+    np.testing.assert_allclose(draw(KEY, 6), 1e-4)
+
+
+@pytest.mark.parametrize("name", d.WEIGHTINGS)
+def test_a_weighting_by_name_is_that_of_the_function_of_this_name(name):
+    maker = d.sigmoid_weighting if name == "sigmoid" else getattr(d, f"{name}_weighting")
+    sigma = jnp.array([0.1, 1.0, 10.0])
+    np.testing.assert_array_equal(d.make_weighting(name)(sigma), maker()(sigma))
+
+
+def test_options_of_another_weighting_or_draw_are_ignored_when_only_the_name_changes():
+    sigma = jnp.array([0.1, 1.0])
+    np.testing.assert_array_equal(
+        d.make_weighting("min_snr", sigma_data=1.0, kind="v")(sigma), d.min_snr_weighting()(sigma))
+    np.testing.assert_array_equal(
+        d.draw_noise_levels(d.flow(), "uniform", mean=0.1, std=2.0)(KEY, 4), d.flow().ratio(d.uniform_times(KEY, 4)))
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: d.make_weighting("min_snrr"), "unknown weighting 'min_snrr'.*Did you mean 'min_snr'"),
+    (lambda: d.make_weighting("min_snr", gama=3.0), "option of weighting 'min_snr': 'gama'.*Did you mean 'gamma'"),
+    (lambda: d.draw_noise_levels(d.flow(), "unifrm"), "unknown noise 'unifrm'.*Did you mean 'uniform'"),
+    (lambda: d.draw_noise_levels(d.flow(), "logit_normal", men=0.0), "'logit_normal': 'men'.*Did you mean 'mean'"),
+    (lambda: d.draw_noise_levels(d.flow(), "uniform", end=0.5), "'uniform': 'end'"),
+    (lambda: d.draw_noise_levels(None, "uniform"), "draws times of the model's schedule.*'log_normal'"),
+])
+def test_an_unknown_name_or_option_of_training_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

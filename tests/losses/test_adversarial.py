@@ -19,9 +19,10 @@ SOFTPLUS = lambda v: np.log1p(np.exp(v))  # noqa: E731
     ("hinge", 0.75, 0.2), ("vanilla", 0.576247, -SOFTPLUS(-0.2)),
     ("non_saturating", SOFTPLUS(-0.3) + SOFTPLUS(-0.2), SOFTPLUS(0.2)),
     ("least_squares", (0.49 + 0.04) / 2, 1.44 / 2), ("wasserstein", -0.5, 0.2),
+    ("vqgan_vanilla", 0.576247, 0.2),
 ])
 def test_losses_have_their_values_and_the_right_signs(name, discriminator, generator):
-    loss = getattr(losses, name)()
+    loss = losses.GAN_LOSSES[name]()
     assert loss.discriminator(REAL, FAKE)[0] == pytest.approx(discriminator, abs=2e-6)
     assert loss.generator(FAKE)[0] == pytest.approx(generator, abs=1e-6)
     # Real logits are pushed up and fake ones down by the discriminator, fake ones up by the generator.
@@ -96,7 +97,7 @@ def test_a_lazy_penalty_counts_every_times_and_is_not_computed_between():
     np.testing.assert_allclose(np.mean(values, axis=0), losses.r1(quadratic, IMAGES), rtol=1e-5)
 
 
-def test_the_gradient_penalty_lies_between_the_pictures_and_is_finite_at_zero():
+def test_the_gradient_penalty_lies_between_the_images_and_is_finite_at_zero():
     linear = lambda x: x @ jnp.array([3.0, 4.0])  # noqa: E731  its gradient per pixel, over 9 mean logits
     np.testing.assert_allclose(losses.gradient_penalty(jax.random.key(0), linear, IMAGES, -IMAGES),
                                np.full(4, (np.sqrt(9 * 25) / 9 - 1) ** 2), rtol=1e-5)
@@ -217,7 +218,7 @@ def test_draws_follow_the_place_in_the_global_batch():
         losses.diffaugment(key, part, sample_ids=jnp.arange(4))
 
 
-def test_penalties_of_bfloat16_pictures_are_sums_in_float32():
+def test_penalties_of_bfloat16_images_are_sums_in_float32():
     wide = jnp.full((1, 64, 64, 3), 0.5)
     narrow = wide.astype(jnp.bfloat16)
     exact, rounded = losses.r1(quadratic, wide), losses.r1(quadratic, narrow)

@@ -1,3 +1,5 @@
+"""The divergence of a diagonal Gaussian from N(0, 1)."""
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -23,9 +25,9 @@ def test_divergence_is_the_integral_summed_over_the_entries_of_an_example():
     gaussian = Gaussian(jnp.asarray(MEANS, jnp.float32), jnp.asarray(LOGVARS, jnp.float32))
     result = gaussian_kl(gaussian)
     np.testing.assert_allclose(result, expected, rtol=1e-5)
-    pictures = jax.tree.map(lambda x: x.reshape(3, 2, 1, 1), gaussian)
-    chex.assert_trees_all_close(jax.jit(gaussian_kl)(pictures), result)
-    chex.assert_trees_all_close(jax.vmap(lambda g: gaussian_kl(g)[0])(jax.tree.map(lambda x: x[:, None], pictures)),
+    images = jax.tree.map(lambda x: x.reshape(3, 2, 1, 1), gaussian)
+    chex.assert_trees_all_close(jax.jit(gaussian_kl)(images), result)
+    chex.assert_trees_all_close(jax.vmap(lambda g: gaussian_kl(g)[0])(jax.tree.map(lambda x: x[:, None], images)),
                                 result)
 
 

@@ -21,7 +21,7 @@ ALEX = [
 LAYERS = {"vgg": VGG, "alex": ALEX}
 SIZES = {"vgg": (18, 21), "alex": (35, 40)}
 
-# Compiled whole and once for all tests of a network and a number of pictures.
+# Compiled whole and once for all tests of a network and a number of images.
 lpips = jax.jit(losses.lpips)
 gradients = jax.jit(jax.grad(lambda params, x, y: losses.lpips(params, x, y).sum(), argnums=(1, 2)))
 
@@ -41,7 +41,7 @@ def draw_params(net, *, bias=None, seed=0):
     return LpipsParams(tuple(convs), tuple(weights))
 
 
-def draw_pictures(net, count=4, seed=1):
+def draw_images(net, count=4, seed=1):
     return np.random.default_rng(seed).uniform(-1, 1, (2, count, *SIZES[net], 3)).astype(np.float32)
 
 
@@ -78,7 +78,7 @@ def reference_taps(params, image, net):
 
 @pytest.mark.parametrize("net", LAYERS)
 def test_equals_the_definition(net):
-    params, (x, y) = draw_params(net), draw_pictures(net)
+    params, (x, y) = draw_params(net), draw_images(net)
     wanted = reference(params, x, y, net)
     assert wanted.shape == (4,) and wanted.min() > 0.01
     found = lpips(params, x, y)
@@ -94,8 +94,8 @@ def test_the_taps_of_vgg_have_the_sides_of_the_paper():
 
 
 @pytest.mark.parametrize("net", LAYERS)
-def test_zero_for_equal_pictures_symmetric_and_positive(net):
-    params, (x, y) = draw_params(net), draw_pictures(net)
+def test_zero_for_equal_images_symmetric_and_positive(net):
+    params, (x, y) = draw_params(net), draw_images(net)
     np.testing.assert_array_equal(lpips(params, x, x), np.zeros(4))
     assert np.all(lpips(params, x, y) > 0)
     np.testing.assert_array_equal(lpips(params, x, y), lpips(params, y, x))
@@ -103,7 +103,7 @@ def test_zero_for_equal_pictures_symmetric_and_positive(net):
 
 @pytest.mark.parametrize("net", LAYERS)
 def test_the_gradient_is_that_of_the_definition(net):
-    params, (x, y) = draw_params(net), draw_pictures(net, count=1)
+    params, (x, y) = draw_params(net), draw_images(net, count=1)
     gradient = gradients(params, x, y)[1]
     direction = np.random.default_rng(2).normal(size=y.shape)
     h = 1e-6  # in float64, so small that hardly a ReLU or a maximum switches between
@@ -111,22 +111,22 @@ def test_the_gradient_is_that_of_the_definition(net):
     np.testing.assert_allclose(np.sum(gradient * direction), slope[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("bias", [None, -100.0, 0.0])  # drawn; no feature anywhere; none at the pictures' mean
+@pytest.mark.parametrize("bias", [None, -100.0, 0.0])  # drawn; no feature anywhere; none at the images' mean
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("net", LAYERS)
 def test_gradients_are_finite_where_features_vanish(net, dtype, bias):
-    params, (noise, _) = draw_params(net, bias=bias), draw_pictures(net, count=1)
+    params, (noise, _) = draw_params(net, bias=bias), draw_images(net, count=1)
     mean = np.broadcast_to(np.float32([-0.030, -0.088, -0.188]), noise.shape)
-    pictures = [jnp.asarray(x, dtype) for x in (noise, mean, np.ones_like(noise), -np.ones_like(noise))]
-    for x in pictures:
-        for y in pictures:
+    images = [jnp.asarray(x, dtype) for x in (noise, mean, np.ones_like(noise), -np.ones_like(noise))]
+    for x in images:
+        for y in images:
             for g in gradients(params, x, y):
                 assert g.dtype == dtype
                 assert np.all(np.isfinite(g.astype(jnp.float32)))
 
 
 def test_the_parameters_decide_the_networks_dtype():
-    params, (x, y) = draw_params("vgg"), draw_pictures("vgg")
+    params, (x, y) = draw_params("vgg"), draw_images("vgg")
     half_x, half_y = (jnp.asarray(image, jnp.bfloat16) for image in (x, y))
     found = lpips(params, half_x, half_y)
     assert found.dtype == jnp.float32
@@ -150,7 +150,7 @@ def test_sums_over_features_of_bfloat16_are_those_of_float32():
 
 @pytest.mark.parametrize("net", LAYERS)
 def test_each_example_is_alone_under_jit_and_vmap(net):
-    params, (x, y) = draw_params(net), draw_pictures(net)
+    params, (x, y) = draw_params(net), draw_images(net)
     wanted = reference(params, x, y, net)
     np.testing.assert_allclose(lpips(params, x, y), wanted, rtol=1e-5)
     pairs = (x.reshape(2, 2, *x.shape[1:]), y.reshape(2, 2, *y.shape[1:]))
@@ -165,7 +165,7 @@ def test_each_example_is_alone_under_jit_and_vmap(net):
 
 
 def test_features_of_any_network():
-    """A small classifier of grey pictures: a map of features and the hidden layer."""
+    """A small classifier of grey images: a map of features and the hidden layer."""
     rng = np.random.default_rng(0)
     x, y = rng.uniform(-1, 1, (2, 3, 6, 6, 1)).astype(np.float32)
     first, hidden = (rng.normal(size=shape).astype(np.float32) for shape in ((1, 4), (144, 5)))
@@ -189,16 +189,16 @@ def test_features_of_any_network():
 
 def test_bad_arguments_are_named():
     vgg, alex = draw_params("vgg"), draw_params("alex")
-    x, y = draw_pictures("vgg")
+    x, y = draw_images("vgg")
     with pytest.raises(ValueError, match=r"x and y must have one shape, got \(4, 18, 21, 3\) and \(4, 17, 21, 3\)"):
         lpips(vgg, x, y[:, 1:])
-    with pytest.raises(ValueError, match=r"must be \[B, H, W, 3\], got \(4, 18, 21, 1\); grey pictures"):
+    with pytest.raises(ValueError, match=r"must be \[B, H, W, 3\], got \(4, 18, 21, 1\); grey images"):
         lpips(vgg, x[..., :1], y[..., :1])
     with pytest.raises(ValueError, match="x must hold floating-point .* got dtype uint8: .*to_float"):
         lpips(vgg, *np.zeros((2, *x.shape), np.uint8))
     for params, smallest in ((vgg, 16), (alex, 31)):
         assert np.all(np.isfinite(lpips(params, *np.zeros((2, 1, smallest, smallest, 3), np.float32))))
-        with pytest.raises(ValueError, match=rf"pictures of {smallest - 1}x40 .* {smallest}x{smallest} at least"):
+        with pytest.raises(ValueError, match=rf"images of {smallest - 1}x40 .* {smallest}x{smallest} at least"):
             lpips(params, *np.zeros((2, 1, smallest - 1, 40, 3), np.float32))
     with pytest.raises(ValueError, match="VGG16 .* or AlexNet .* got 4 convolutions and 5 weights"):
         lpips(alex._replace(convs=alex.convs[:4]), x, y)

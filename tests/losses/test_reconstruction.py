@@ -1,3 +1,5 @@
+"""Reconstruction losses against NumPy, SciPy and their definitions."""
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,9 +9,7 @@ from scipy import integrate, special
 
 from jaxgen import losses
 
-RNG = np.random.default_rng(0)
-X = RNG.uniform(-1, 1, (3, 4, 5, 2)).astype(np.float32)
-Y = RNG.uniform(-1, 1, X.shape).astype(np.float32)
+X, Y = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 5, 2)).astype(np.float32)
 
 
 def test_l1_and_l2_are_means_over_each_example():
@@ -25,7 +25,7 @@ def test_huber_equals_scipy(delta):
 
 @pytest.mark.parametrize(("mu", "log_b", "margin"), [(0.0, 0.0, 0.1), (0.8, -0.5, 0.1), (-1.5, 0.1, 0.02)])
 def test_logit_laplace_is_the_negative_log_of_a_density_that_integrates_to_one(mu, log_b, margin):
-    def density(p):  # p in (0, 1); the loss takes the picture that maps to p
+    def density(p):  # p in (0, 1); the loss takes the image that maps to p
         x = 2 * (p - margin) / (1 - 2 * margin) - 1
         prediction = np.array([[mu, log_b]], np.float64)
         return float(np.exp(-losses.logit_laplace(np.array([[x]]), prediction, margin=margin))[0])
@@ -70,3 +70,7 @@ def test_bad_shapes_and_margins_are_named():
         losses.logit_laplace(X, Y)
     with pytest.raises(ValueError, match=r"margin .* got 0.5"):
         losses.logit_laplace(X, np.concatenate([Y, Y], -1), margin=0.5)
+
+
+def test_the_table_of_reconstruction_losses_holds_those_of_two_images():
+    assert {"l1": losses.l1, "l2": losses.l2, "huber": losses.huber} == losses.RECONSTRUCTIONS

@@ -1,3 +1,5 @@
+"""Image metrics against scikit-image, closed forms and their definitions."""
+
 import chex
 import jax
 import numpy as np
@@ -6,9 +8,9 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 
 from jaxgen import metrics
 
-RNG = np.random.default_rng(1)
-X = RNG.integers(0, 256, (3, 24, 20, 3)).astype(np.uint8)
-Y = np.clip(X + RNG.normal(0, [[[[2]]], [[[20]]], [[[80]]]], X.shape), 0, 255).astype(np.uint8)
+X = np.random.default_rng(1).integers(0, 256, (3, 24, 20, 3)).astype(np.uint8)
+NOISE = np.random.default_rng(2).normal(0, [[[[2]]], [[[20]]], [[[80]]]], X.shape)  # less to more
+Y = np.clip(X + NOISE, 0, 255).astype(np.uint8)
 
 
 def test_mse_psnr_and_ssim_of_bytes_equal_scikit_image():
@@ -46,7 +48,7 @@ def test_bad_shapes_and_ranges_are_named():
         metrics.mse(X, Y, value_range=(1, 1))
     with pytest.raises(ValueError, match=r"\(3, 24, 20, 3\) and \(3, 24, 20, 2\)"):
         metrics.psnr(X, Y[..., :2])
-    with pytest.raises(ValueError, match=r"window=11 is larger than the pictures \(8x20\)"):
+    with pytest.raises(ValueError, match=r"window=11 is larger than the images \(8x20\)"):
         metrics.ssim(X[:, :8], Y[:, :8], value_range=(0, 255))
 
 

@@ -8,7 +8,7 @@ With the ratio's levels s_0 > s_1 > .. > s_n > 0 and z_i = x + s_i eps,
 
 No dequantization and no offset is needed: the model is a distribution over the levels themselves.
 
-Kingma et al., "Variational diffusion models" (2021), sections 4 and B.
+Reference: Kingma et al., "Variational diffusion models", 2021, arXiv:2107.00630, sections 4 and B
 """
 
 from typing import Any, NamedTuple
@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxgen.core.checks import check_batch, check_count, check_positive
 from jaxgen.core.keys import numbered
 from jaxgen.core.mapped import vary_like
+from jaxgen.diffusion._precondition import Denoiser
 from jaxgen.diffusion.contract import bind, check_sigmas
-from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sampling.grids import positive_levels
 from jaxgen.diffusion.sampling.loop import sample_noise
 
@@ -72,6 +72,16 @@ def variational_bound(
 
     Raises:
         ValueError: x that is no batch of floating-point numbers, a bad grid, no key, no denoiser, or levels below 2.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> denoiser = lambda x, sigma, cond: jnp.sign(x)  # of black and white pixels
+        >>> x, sigmas = jnp.array([[1.0, -1.0], [1.0, 1.0]]), diffusion.exponential_sigmas(8, 0.1, 10.0)
+        >>> bound = diffusion.variational_bound(jax.random.key(0), denoiser, sigmas, x, levels=2)
+        >>> bound.total.shape, bound.bits_per_dim(2).shape
+        ((2,), (2,))
     """
     check_batch("x", x)
     check_sigmas(sigmas)

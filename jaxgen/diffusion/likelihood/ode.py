@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxgen.core.checks import check_batch, check_count, check_positive
 from jaxgen.core.keys import sample_keys
 from jaxgen.core.mapped import vary_like
+from jaxgen.diffusion._precondition import Denoiser
 from jaxgen.diffusion.contract import bind, check_sigmas
-from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sampling.grids import positive_levels
 
 BITS_OFFSET_256 = 7.0
@@ -36,6 +36,12 @@ def bits_per_dim(log_likelihood: Float[Array, "B"], dims: int, *, offset: float)
         log_likelihood: [B] nats of the scaled data.
         dims: d, numbers per sample.
         offset: log2 of how many original units one unit of x holds: `BITS_OFFSET_256`, `BITS_OFFSET_127_5`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> diffusion.bits_per_dim(jnp.zeros(1), 784, offset=diffusion.BITS_OFFSET_256).tolist()
+        [7.0]
     """
     return -log_likelihood / (dims * jnp.log(2.0)) + offset
 
@@ -71,7 +77,17 @@ def log_prob(
     Raises:
         ValueError: x that is no batch of floating-point numbers, a bad grid, no denoiser, or probes below 1.
 
-    Song et al., "Score-based generative modeling through SDEs" (2021), appendix D.2.
+    Reference: Song et al., "Score-based generative modeling through stochastic differential equations", 2021,
+    arXiv:2011.13456, appendix D.2
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> denoiser = lambda x, sigma, cond: x / (1 + sigma**2)  # of data from N(0, 1)
+        >>> sigmas = diffusion.karras_sigmas(32, 0.01, 80.0)
+        >>> log_p = diffusion.log_prob(denoiser, sigmas, jnp.zeros((1, 2)))
+        >>> round(float(log_p[0]), 2)  # -log(2 pi)
+        -1.84
     """
     check_batch("x", x)
     check_sigmas(sigmas)

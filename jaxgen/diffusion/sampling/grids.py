@@ -7,13 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgen.core.checks import check_count, check_finite, check_positive, concrete
-from jaxgen.core.errors import unknown_name
+from jaxgen.core.checks import check_count, check_finite, check_positive, choose, concrete
 from jaxgen.diffusion.contract import check_sigmas
-from jaxgen.diffusion.schedules.continuous import MAX_RATIO, Schedule, check_schedule
+from jaxgen.diffusion.schedules.base import MAX_RATIO, Schedule, check_schedule
 from jaxgen.diffusion.schedules.discrete import Discrete
 
-SPACINGS = ("leading", "trailing", "linspace")
+SPACINGS = {
+    "leading": lambda steps, n: np.arange(n)[::-1] * (steps // n),
+    "trailing": lambda steps, n: np.round(steps - np.arange(n) * (steps / n)).astype(np.int64) - 1,
+    "linspace": lambda steps, n: np.round(np.arange(n)[::-1] * ((steps - 1) / (n - 1))).astype(np.int64),
+}
+"""Functions `(steps, n) -> [n]` of `spaced_steps`, without the offset."""
 
 
 def _check_range(sigma_min, sigma_max) -> None:
@@ -42,7 +46,13 @@ def karras_sigmas(n: int, sigma_min=0.002, sigma_max=80.0, rho=7.0) -> Float[Arr
     Raises:
         ValueError: n below 1, sigma_min not within (0, sigma_max), or rho not above 0.
 
-    Karras et al. (2022), equation 5.
+    Reference: Karras et al., "Elucidating the design space of diffusion-based generative models", 2022,
+    arXiv:2206.00364, equation 5
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> [round(sigma, 3) for sigma in diffusion.karras_sigmas(4).tolist()]
+        [80.0, 9.723, 0.47, 0.002, 0.0]
     """
     n = check_count("n", n)
     _check_range(sigma_min, sigma_max)
@@ -55,7 +65,13 @@ def karras_sigmas(n: int, sigma_min=0.002, sigma_max=80.0, rho=7.0) -> Float[Arr
 
 
 def exponential_sigmas(n: int, sigma_min=0.002, sigma_max=80.0) -> Float[Array, "n+1"]:
-    """log sigma in equal steps from sigma_max to sigma_min, then 0; see `karras_sigmas` for arguments."""
+    """log sigma in equal steps from sigma_max to sigma_min, then 0; see `karras_sigmas` for arguments.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> [round(sigma, 3) for sigma in diffusion.exponential_sigmas(3, 0.01, 1.0).tolist()]
+        [1.0, 0.1, 0.01, 0.0]
+    """
     n = check_count("n", n)
     _check_range(sigma_min, sigma_max)
     high, low = jnp.log(jnp.asarray(sigma_max)), jnp.log(jnp.asarray(sigma_min))
@@ -77,6 +93,11 @@ def uniform_sigmas(schedule: Schedule, n: int, *, start=None, stop=0.0) -> Float
 
     Raises:
         ValueError: n below 1, no schedule, or times that do not fall from `start` to `stop` within 0 .. end.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> [round(sigma, 3) for sigma in diffusion.uniform_sigmas(diffusion.flow(), 4, start=0.8).tolist()]
+        [4.0, 1.5, 0.667, 0.25, 0.0]
     """
     n = check_count("n", n)
     check_schedule(schedule)
@@ -105,21 +126,23 @@ def spaced_steps(steps: int, n: int, *, spacing: str = "trailing", offset: int =
     Raises:
         ValueError: n above T, an unknown spacing, or an offset that leaves the table.
 
-    Lin et al. (2024), table 2.
+    Reference: Lin et al., "Common diffusion noise schedules and sample steps are flawed", 2024, arXiv:2305.08891, table
+    2
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.spaced_steps(1000, 4).tolist()
+        [999, 749, 499, 249]
     """
     n, steps, offset = check_count("n", n), check_count("steps", steps), check_count("offset", offset, 0)
     if n > steps:
         raise ValueError(f"n = {n} steps cannot be chosen out of {steps} without duplicates; give n <= {steps}")
-    if spacing not in SPACINGS:
-        raise unknown_name("spacing", spacing, SPACINGS)
+    space = choose("spacing", spacing, SPACINGS)
     if n == 1:
         return np.array([steps - 1])
+    chosen = space(steps, n)
     if spacing == "leading":
-        chosen = np.arange(n)[::-1] * (steps // n) + offset
-    elif spacing == "trailing":
-        chosen = np.round(steps - np.arange(n) * (steps / n)).astype(np.int64) - 1
-    else:
-        chosen = np.round(np.arange(n)[::-1] * ((steps - 1) / (n - 1))).astype(np.int64)
+        chosen = chosen + offset
     if chosen[0] >= steps:
         raise ValueError(f"offset {offset} moves the steps {chosen[-1]}..{chosen[0]} out of 0..{steps - 1}")
     return chosen
@@ -133,6 +156,11 @@ def spaced_sigmas(schedule: Discrete, n: int, *, spacing: str = "trailing", offs
     Raises:
         ValueError: as `spaced_steps`; a continuous schedule; or "leading" with zero terminal SNR, which would
             skip the only step that is pure noise.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.spaced_sigmas(diffusion.linear(), 10).shape
+        (11,)
     """
     check_schedule(schedule)
     if not isinstance(schedule, Discrete):
@@ -164,6 +192,11 @@ def truncate(sigmas: Float[Array, "n+1"], strength: float) -> Float[Array, "m+1"
 
     Raises:
         ValueError: a strength outside (0, 1], or no grid.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> [round(sigma, 3) for sigma in diffusion.truncate(diffusion.karras_sigmas(4), 0.5).tolist()]
+        [0.47, 0.002, 0.0]
     """
     check_sigmas(sigmas)
     if not 0 < strength <= 1:

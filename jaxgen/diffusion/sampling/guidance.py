@@ -2,7 +2,7 @@
 
 All of them act on x0_hat. A combination of x0_hats is the same combination of the eps, v or score that belong to
 them, because each is affine in x0_hat at given x and sigma. The result has the dtype of the denoiser's. `cfg`,
-`autoguide` and `interval` guide functions from tokens to logits too (`masked_sample`), where x holds whole numbers.
+`autoguide` and `interval` guide functions from tokens to logits too (`jaxgen.tokens`), where x holds whole numbers.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,12 @@ from jaxgen.core.checks import (
     check_fraction,
     check_positive,
     check_same,
-    concrete,
     expand_to,
     is_zero,
 )
+from jaxgen.diffusion._precondition import Denoiser
 from jaxgen.diffusion.contract import checked
-from jaxgen.diffusion.precondition import Denoiser
-
-Transform = Callable[[Denoiser], Denoiser]
+from jaxgen.diffusion.sampling.limits import Transform, check_bounds
 
 
 def null_like(cond: Any, null_cond: Any, batch: int | None = None) -> Any:
@@ -63,7 +61,7 @@ def cfg(scale: Any, null_cond: Any, *, rescale: Any = 0.0, joint: bool = True) -
     Args:
         scale: [] or [B]; 1 is the conditional model, above 1 guides. Traced: no recompilation.
         null_cond: a pytree like cond, for "no condition"; leaves broadcast to cond's leaves.
-        rescale: phi in [0, 1]; brings each sample's standard deviation of x0_hat back towards the conditional one's,
+        rescale: phi in [0, 1]; brings each sample's std of x0_hat back towards the conditional one's,
             D <- phi D std(D_cond) / std(D) + (1 - phi) D.
         joint: one call on [2 B] (faster where it fits) or two on [B].
 
@@ -71,7 +69,18 @@ def cfg(scale: Any, null_cond: Any, *, rescale: Any = 0.0, joint: bool = True) -
         ValueError: a scale that is not finite, or rescale outside [0, 1]; the denoiser: no cond, or null_cond that does
             not fit it.
 
-    Ho, Salimans, "Classifier-free diffusion guidance" (2021); rescale: Lin et al. (2024), section 3.4.
+    Reference: Ho, Salimans, "Classifier-free diffusion guidance", 2021, arXiv:2207.12598
+
+    Reference: Lin et al., "Common diffusion noise schedules and sample steps are flawed", 2024, arXiv:2305.08891,
+    section 3.4, for rescale
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> denoiser = lambda x, sigma, cond: 0 * x + cond["class"][:, None]  # x0_hat is the class, 0 is none
+        >>> guided = diffusion.cfg(3.0, {"class": 0})(denoiser)
+        >>> guided(jnp.zeros((2, 1)), 1.0, {"class": jnp.array([1, 2])}).tolist()
+        [[3.0], [6.0]]
     """
     check_finite("scale", scale)
     check_fraction("rescale", rescale)
@@ -104,14 +113,23 @@ def cfg(scale: Any, null_cond: Any, *, rescale: Any = 0.0, joint: bool = True) -
 
 
 def interval(transform: Transform, lo: Any, hi: Any) -> Transform:
-    """Guides only at noise levels lo < sigma <= hi; elsewhere the plain denoiser alone is called.
+    """Guides only at noise levels lo < sigma <= hi; elsewhere only the plain denoiser is called.
 
     With a scalar sigma, as samplers give it, this is a `lax.cond`: the guidance's network calls are not made outside
     the interval. With sigma [B] both are computed and chosen per sample. Bounds may be traced.
 
-    Kynkäänniemi et al., "Applying guidance in a limited interval improves sample and distribution quality" (2024).
+    Reference: Kynkäänniemi et al., "Applying guidance in a limited interval improves sample and distribution quality in
+    diffusion models", 2024, arXiv:2404.07724
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> denoiser = lambda x, sigma, cond: 0 * x + cond["class"][:, None]
+        >>> guided = diffusion.interval(diffusion.cfg(3.0, {"class": 0}), 0.2, 5.0)(denoiser)
+        >>> [float(guided(jnp.zeros((1, 1)), sigma, {"class": jnp.array([1])})[0, 0]) for sigma in (0.1, 1.0)]
+        [1.0, 3.0]
     """
-    _check_order(lo, hi)
+    check_bounds(lo, hi)
 
     def wrapped(denoiser: Denoiser) -> Denoiser:
         guided, denoiser = transform(denoiser), checked(denoiser)
@@ -128,19 +146,21 @@ def interval(transform: Transform, lo: Any, hi: Any) -> Transform:
     return wrapped
 
 
-def _check_order(lo: Any, hi: Any) -> None:
-    low, high = concrete(lo), concrete(hi)
-    if low is not None and high is not None and not (low <= high).all():
-        raise ValueError(f"expected lo <= hi, got lo {lo}, hi {hi}")
-
-
 def autoguide(weak_denoiser: Denoiser, scale: Any) -> Transform:
     """D = D_weak + scale (D - D_weak): guided by a smaller or less trained version of itself.
 
     Raises:
         ValueError: a scale that is not finite.
 
-    Karras et al., "Guiding a diffusion model with a bad version of itself" (2024).
+    Reference: Karras et al., "Guiding a diffusion model with a bad version of itself", 2024, arXiv:2406.02507
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> weak = lambda x, sigma, cond: 0 * x + 1
+        >>> guided = diffusion.autoguide(weak, 2.0)(lambda x, sigma, cond: 0 * x + 3)
+        >>> guided(jnp.zeros((1, 1)), 1.0, None).tolist()
+        [[5.0]]
     """
     check_finite("scale", scale)
     weak_denoiser = checked(weak_denoiser)
@@ -150,65 +170,10 @@ def autoguide(weak_denoiser: Denoiser, scale: Any) -> Transform:
 
         def guided(x: Array, sigma: Array, cond: Any = None) -> Array:
             check_batch("x", x, floating=False)
-            weak, own = weak_denoiser(x, sigma, cond), denoiser(x, sigma, cond)
-            return (weak + expand_to(scale, own, name="scale") * (own - weak)).astype(own.dtype)
+            weak, strong = weak_denoiser(x, sigma, cond), denoiser(x, sigma, cond)
+            return (weak + expand_to(scale, strong, name="scale") * (strong - weak)).astype(strong.dtype)
 
         return guided
-
-    return transform
-
-
-def threshold(percentile: Any = 0.995, maximum: Any = None) -> Transform:
-    """Dynamic thresholding: D <- clip(D, -s, s) / s, where s is that quantile of |D| over the sample, in [1, maximum].
-
-    Args:
-        percentile: a fraction in [0, 1], .995 and not 99.5. May be traced.
-        maximum: of s, at least 1, where the threshold is 1 and the result clip(D, -1, 1); None for none. diffusers'
-            `sample_max_value`, which is 1 there if not given. May be traced.
-
-    Raises:
-        ValueError: a percentile outside [0, 1], or a maximum below 1.
-
-    Saharia et al., "Photorealistic text-to-image diffusion models" (2022), section 2.3.
-    """
-    check_fraction("percentile", percentile, "; 99.5% is percentile=0.995")
-    most = concrete(maximum) if maximum is not None else None
-    if most is not None and not (most >= 1).all():
-        raise ValueError(f"maximum must be at least 1, got {maximum}: values are brought back into [-1, 1]")
-
-    def transform(denoiser: Denoiser) -> Denoiser:
-        denoiser = checked(denoiser)
-
-        def limited(x: Array, sigma: Array, cond: Any = None) -> Array:
-            check_batch("x", x)
-            x0 = denoiser(x, sigma, cond)
-            sizes = jnp.abs(x0).astype(jnp.promote_types(x0.dtype, jnp.float32)).reshape(x0.shape[0], -1)
-            level = jnp.clip(jnp.quantile(sizes, percentile, axis=1), 1.0, maximum)
-            level = expand_to(level, x0, name="percentile")
-            return (jnp.clip(x0, -level, level) / level).astype(x0.dtype)
-
-        return limited
-
-    return transform
-
-
-def clip(lo: Any = -1.0, hi: Any = 1.0) -> Transform:
-    """D <- clip(D, lo, hi); the bounds may be traced.
-
-    Raises:
-        ValueError: lo above hi.
-    """
-    _check_order(lo, hi)
-
-    def transform(denoiser: Denoiser) -> Denoiser:
-        denoiser = checked(denoiser)
-
-        def clipped(x: Array, sigma: Array, cond: Any = None) -> Array:
-            check_batch("x", x)
-            x0 = denoiser(x, sigma, cond)
-            return jnp.clip(x0, lo, hi).astype(x0.dtype)
-
-        return clipped
 
     return transform
 
@@ -227,7 +192,7 @@ def dps(
     Args:
         measure: [B, ...] -> [B, ...], acting on each sample by itself.
         y: [B, ...] the measurements.
-        variance: of y - measure(x0_hat): a number (the measurement noise alone is DPS's assumption), or a function
+        variance: of y - measure(x0_hat): a number (DPS takes that of the measurement noise), or a function
             of sigma that adds the uncertainty of x0_hat. For data of variance d and noise r², measured directly,
             `r**2 + d * sigma**2 / (d + sigma**2)` makes the guidance exact.
         scale: factor on the gradient.
@@ -236,8 +201,17 @@ def dps(
         ValueError: y that is no batch of floating-point numbers, a variance not above 0, or a scale that is not finite;
             the denoiser: a measurement of another shape than y's.
 
-    Chung et al., "Diffusion posterior sampling for general noisy inverse problems" (2023); the growing variance:
-    Song et al., "Pseudoinverse-guided diffusion models" (2023).
+    Reference: Chung et al., "Diffusion posterior sampling for general noisy inverse problems", 2023, arXiv:2209.14687
+
+    Reference: Song et al., "Pseudoinverse-guided diffusion models for inverse problems", 2023, for the growing variance
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> denoiser = lambda x, sigma, cond: x
+        >>> guided = diffusion.dps(lambda x0: x0[:, :1], jnp.array([[1.0]]), 0.5)(denoiser)
+        >>> guided(jnp.zeros((1, 2)), 0.5, None).tolist()  # only the first number is measured
+        [[0.5, 0.0]]
     """
     check_batch("y", y)
     check_finite("scale", scale)

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxgen.core.checks import check_batch, check_count, check_key, check_not_negative
-from jaxgen.core.keys import numbered
+from jaxgen.core.keys import START_STEP, numbered
 from jaxgen.core.mapped import vary_like
+from jaxgen.diffusion._precondition import Denoiser
 from jaxgen.diffusion.contract import bind, check_sigmas, check_solver, check_start
-from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sampling.solvers.base import NoiseFn, Solver
 
 PostStep = Callable[[Array, Array, NoiseFn], Array]
@@ -27,7 +27,7 @@ POST_STEP_STREAM = 1 << 20
 def sample_noise(
     key: PRNGKeyArray, shape: tuple[int, ...], sample_ids: Int[Array, "B"], step: Any, stream: Any = 0, dtype=None
 ) -> Float[Array, "B ..."]:
-    """Standard normal noise [B, *shape] of one step, where each sample's depends on its id alone.
+    """Standard normal noise [B, *shape] of one step, where each sample's depends on its id only.
 
         key of sample i at step s = fold_in(fold_in(key, i), s);      fold_in(that, stream) for a further stream
 
@@ -35,6 +35,15 @@ def sample_noise(
 
     Raises:
         ValueError: what is no key, or sample_ids that are no whole numbers.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> key, ids = jax.random.key(0), jnp.array([7, 3])
+        >>> both, one = diffusion.sample_noise(key, (4,), ids, 0), diffusion.sample_noise(key, (4,), ids[1:], 0)
+        >>> bool((both[1] == one[0]).all())
+        True
     """
     check_key(key)
     sample_ids = numbered(sample_ids, np.size(sample_ids))
@@ -54,7 +63,8 @@ def prior_sample(
     """The start of sampling: x = sigma eps [B, ...] with noise per sample id.
 
     Args:
-        key: may be the one that `sample` gets; the start has a step number of its own.
+        key: may be the key passed to `sample`: the initial noise uses a reserved step number, so the draws never
+            coincide.
         shape: (B, ...).
         sigma: [] the grid's first level. A variance-preserving model's own prior, N(0, I) of xt, is
             `sqrt(1 + sigma**2)` here; at the levels where sampling starts the two hardly differ.
@@ -62,10 +72,16 @@ def prior_sample(
 
     Raises:
         ValueError: no key, sigma below 0 or not finite, or sample_ids that do not fit.
+
+    Example:
+        >>> import jax
+        >>> from jaxgen import diffusion
+        >>> diffusion.prior_sample(jax.random.key(0), (2, 8, 8, 3), 80.0).shape
+        (2, 8, 8, 3)
     """
     check_not_negative("sigma", sigma)
     ids = numbered(sample_ids, shape[0])
-    return sigma * sample_noise(key, tuple(shape[1:]), ids, (1 << 31) - 1)
+    return sigma * sample_noise(key, tuple(shape[1:]), ids, START_STEP)
 
 
 def integrate(
@@ -79,7 +95,7 @@ def integrate(
     post_step: PostStep | None = None,
     save_every: int | None = None,
 ) -> Array | tuple[Array, Array]:
-    """Runs a solver along a grid with noise from a function; `sample` without its keys and checks.
+    """Runs a solver along a grid with noise from a function: `sample` without its keys and checks.
 
     Args:
         denoiser, solver, sigmas, x, cond, post_step, save_every: as in `sample`; sigmas may run either way.
@@ -161,6 +177,15 @@ def sample(
         ValueError: sigmas that do not decrease, sample_ids that do not fit, save_every below 1, x that is no batch of
             floating-point numbers or (where its values are known) was not scaled by sigmas[0], what is no key or no
             solver, or a denoiser that does not keep to the contract of `jaxgen.diffusion`.
+
+    Example:
+        >>> import jax
+        >>> from jaxgen import diffusion
+        >>> denoiser = lambda x, sigma, cond: x / (1 + sigma**2)  # of data from N(0, 1)
+        >>> key, sigmas = jax.random.key(0), diffusion.karras_sigmas(8)
+        >>> x = diffusion.prior_sample(key, (2, 8), sigmas[0])
+        >>> diffusion.sample(denoiser, diffusion.heun(), sigmas, x, key).shape
+        (2, 8)
     """
     check_batch("x", x)
     check_sigmas(sigmas)

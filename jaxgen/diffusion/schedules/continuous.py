@@ -1,80 +1,13 @@
-"""Noise schedules: how much signal and how much noise there is at a time.
-
-    xt = alpha(t) x0 + sigma(t) eps,      eps ~ N(0, I),      logsnr(t) = 2 log(alpha(t) / sigma(t))
-
-Time runs from data at t = 0 to noise at t = `schedule.end`, everywhere. `end` is 1 for the continuous schedules,
-T - 1 (the last index of the table) for the discrete ones of `jaxgen.diffusion.schedules.discrete`, and the
-largest noise level for `edm`, whose time is its noise level.
-
-Solvers do not see `alpha` and `t`: they work in the variance-exploding variable `x = xt / alpha = x0 + ratio eps`,
-where `ratio = sigma / alpha` is the one number that they call sigma. Each schedule turns a ratio back into its
-`(alpha, sigma)` (`coefficients`) and its time (`time`).
-
-A schedule is a frozen dataclass and a pytree: its numbers are leaves, so that changing them does not recompile.
-"""
+"""Continuous schedules: trigonometric, sigmoid, EDM, rectified flow."""
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from jaxgen.core.checks import check_finite, check_positive, concrete
-
-MAX_RATIO = 1e6
-"""Stands for an infinite noise-to-signal ratio: at 1e6 the signal is below float32's resolution of the noise."""
-MIN_RATIO = 1e-6
-"""Stands for a ratio of zero wherever its logarithm is needed."""
-
-pytree = jax.tree_util.register_dataclass
-
-
-def _bounded(ratio: Array) -> Array:
-    return jnp.clip(ratio, MIN_RATIO, MAX_RATIO)
-
-
-class Schedule:
-    """What all schedules share; a subclass gives alpha, sigma, time, coefficients and end."""
-
-    def ratio(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
-        """sigma(t) / alpha(t), the solvers' noise level, bounded by `MAX_RATIO`."""
-        alpha, sigma = self.alpha(t), self.sigma(t)
-        return sigma / jnp.maximum(alpha, sigma / MAX_RATIO)
-
-    def logsnr(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
-        """2 log(alpha(t) / sigma(t)), finite at both ends."""
-        return -2 * jnp.log(_bounded(self.ratio(t)))
-
-    def inverse(self, logsnr: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The time at which `logsnr(t)` has this value."""
-        return self.time(jnp.exp(-jnp.asarray(logsnr) / 2))
-
-    def network_time(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
-        """What a network that was trained on this schedule is conditioned on; t itself unless a schedule says else."""
-        return t
-
-    @property
-    def zero_terminal_snr(self) -> bool:
-        """Whether no signal at all is left at `end` (so that predicting eps there says nothing about x0)."""
-        return False
-
-
-def check_schedule(schedule) -> None:
-    """Refuses what is no schedule, such as the name of one, or one that was not called."""
-    if not isinstance(schedule, Schedule):
-        hint = f": call it first, {schedule.__name__}()" if hasattr(schedule, "__name__") else ""
-        raise ValueError(f"schedule must be a Schedule, such as flow() or cosine(), got {schedule!r}{hint}")
-
-
-class VariancePreserving(Schedule):
-    """alpha² + sigma² = 1, so that the ratio alone gives both."""
-
-    def coefficients(self, ratio: Float[Array, "..."]) -> tuple[Array, Array]:
-        """(alpha, sigma) at a noise-to-signal ratio: (1, ratio) / sqrt(1 + ratio²)."""
-        ratio = jnp.asarray(ratio)
-        alpha = jax.lax.rsqrt(1 + ratio**2)
-        return alpha, ratio * alpha
+from jaxgen.diffusion.schedules.base import Schedule, VariancePreserving, pytree
 
 
 @pytree
@@ -106,7 +39,7 @@ class Sigmoid(VariancePreserving):
 
     alpha²(t) = (s(stop / tau) - s((start + t (stop - start)) / tau)) / (s(stop / tau) - s(start / tau)),  s = sigmoid.
 
-    Jabri, Fleet, Chen, "Scalable adaptive computation for iterative generation" (2022).
+    Reference: Jabri, Fleet, Chen, "Scalable adaptive computation for iterative generation", 2022, arXiv:2212.11972
     """
 
     start: float = -3.0
@@ -138,7 +71,11 @@ class Sigmoid(VariancePreserving):
 @pytree
 @dataclass(frozen=True)
 class EDM(Schedule):
-    """alpha = 1, sigma = t: time is the noise level, from 0 to `end` (80). Karras et al. (2022)."""
+    """alpha = 1, sigma = t: time is the noise level, from 0 to `end` (80).
+
+    Reference: Karras et al., "Elucidating the design space of diffusion-based generative models", 2022,
+    arXiv:2206.00364
+    """
 
     end: float = 80.0
 
@@ -164,7 +101,11 @@ class Flow(Schedule):
     `shift` > 1 spends more of the time at high noise, as larger images need; .25 -> .5 and .5 -> .75 at shift 3.
     The network is conditioned on u, the share of noise, so that one network serves every shift.
 
-    Liu et al. (2022); the shift: Esser et al., "Scaling rectified flow transformers" (2024).
+    Reference: Liu, Gong, Liu, "Flow straight and fast: learning to generate and transfer data with rectified flow",
+    2022, arXiv:2209.03003
+
+    Reference: Esser et al., "Scaling rectified flow transformers for high-resolution image synthesis", 2024,
+    arXiv:2403.03206, for the shift
     """
 
     shift: float = 1.0
@@ -195,7 +136,14 @@ class Flow(Schedule):
 
 
 def trigonometric() -> Trigonometric:
-    """alpha = cos(pi t / 2), sigma = sin(pi t / 2)."""
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2); t in [0, 1].
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> schedule = diffusion.trigonometric()
+        >>> round(float(schedule.ratio(0.5)), 3), round(float(schedule.time(1.0)), 3)
+        (1.0, 0.5)
+    """
     return Trigonometric()
 
 
@@ -204,6 +152,11 @@ def sigmoid(*, start: float = -3.0, stop: float = 3.0, tau: float = 1.0) -> Sigm
 
     Raises:
         ValueError: tau not above 0, stop not above start, or both where the sigmoid is flat in float32.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> round(float(diffusion.sigmoid().alpha(0.5)) ** 2, 3)
+        0.5
     """
     check_positive("tau", tau)
     check_finite("start", start)
@@ -217,12 +170,24 @@ def sigmoid(*, start: float = -3.0, stop: float = 3.0, tau: float = 1.0) -> Sigm
 
 
 def edm(*, sigma_max: float = 80.0) -> EDM:
-    """alpha = 1, sigma = t, up to `sigma_max`."""
+    """alpha = 1, sigma = t, up to `sigma_max`; see `EDM`.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> float(diffusion.edm().sigma(3.0)), diffusion.edm(sigma_max=100.0).end
+        (3.0, 100.0)
+    """
     check_positive("sigma_max", sigma_max)
     return EDM(sigma_max)
 
 
 def flow(*, shift: float = 1.0) -> Flow:
-    """Rectified flow with a resolution shift; see `Flow`."""
+    """Rectified flow with a resolution shift; see `Flow`.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> float(diffusion.flow(shift=3.0).sigma(0.25))
+        0.5
+    """
     check_positive("shift", shift)
     return Flow(shift)

@@ -4,7 +4,7 @@
     x0         the clean sample
     v          alpha eps - sigma x0
     score      d log p(xt) / d xt = -eps / sigma
-    velocity   eps - x0, the derivative of a rectified flow's path
+    velocity   eps - x0, the derivative of a rectified flow's path; what networks of kind "flow" predict
 
 Every entry goes through the pair (x0, eps), which is linear in the prediction for given xt:
 
@@ -52,13 +52,21 @@ def to_pair(
     """(x0, eps) from a prediction of one kind; see the table of this module.
 
     Args:
-        prediction: [B, ...] what the network said.
-        xt: [B, ...] the noisy sample it saw.
+        prediction: [B, ...] the network's output.
+        xt: [B, ...] the noisy sample, its input.
         alpha, sigma: [] or [B] the schedule's coefficients.
         kind: one of `KINDS`.
 
     Raises:
         ValueError: an unknown kind, a prediction that has not xt's shape, or what is no floating-point number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> velocity, xt = jnp.array([[1.0]]), jnp.array([[2.0]])
+        >>> x0, eps = diffusion.to_pair(velocity, xt, 0.5, 0.5, kind="velocity")
+        >>> x0.tolist(), eps.tolist()
+        ([[1.5]], [[2.5]])
     """
     _check_kind(kind)
     check_batch("xt", xt)
@@ -84,10 +92,16 @@ def from_pair(
     *,
     kind: str,
 ) -> Float[Array, "B ..."]:
-    """What a network of this kind should say, given x0 and eps [B, ...]; see the table of this module.
+    """The training target of a network of this kind, from x0 and eps [B, ...]; see the table of this module.
 
     Raises:
         ValueError: as `to_pair`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> diffusion.from_pair(jnp.array([[1.5]]), jnp.array([[2.5]]), 0.5, 0.5, kind="velocity").tolist()
+        [[1.0]]
     """
     _check_kind(kind)
     check_batch("x0", x0)
@@ -111,6 +125,14 @@ def convert(
     source: str,
     target: str,
 ) -> Float[Array, "B ..."]:
-    """A prediction of kind `source` as one of kind `target`."""
+    """A prediction of kind `source` as one of kind `target`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> eps, xt = jnp.array([[2.5]]), jnp.array([[2.0]])
+        >>> diffusion.convert(eps, xt, 0.5, 0.5, source="eps", target="x0").tolist()
+        [[1.5]]
+    """
     x0, eps = to_pair(prediction, xt, alpha, sigma, kind=source)
     return from_pair(x0, eps, alpha, sigma, kind=target)

@@ -9,19 +9,29 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxgen.core.checks import check_count, check_fraction, check_not_negative, check_positive, concrete
-from jaxgen.diffusion.schedules.continuous import MAX_RATIO, Schedule, VariancePreserving, check_schedule, pytree
+from jaxgen.diffusion.schedules.base import MAX_RATIO, Schedule, VariancePreserving, check_schedule, pytree
 
 
 @pytree
 @dataclass(frozen=True)
 class Discrete(VariancePreserving):
-    """A table of alpha-bar [T], with the logarithms of its noise-to-signal ratios [T]."""
+    """A schedule of T steps: a table of alpha-bar [T], with the logarithms of its noise-to-signal ratios [T]."""
 
     alphas_cumprod: Array
     log_ratio: Array
+
+    def __eq__(self, other):
+        """By the tables' values, so that models of equal schedules are equal and can be arguments of `jax.jit`."""
+        return type(other) is Discrete and (self is other or self._values() == other._values())
+
+    def __hash__(self):
+        return hash(self._values())
+
+    def _values(self):
+        return tuple((np.shape(table), np.asarray(table).tobytes()) for table in (self.alphas_cumprod, self.log_ratio))
 
     @property
     def steps(self) -> int:
@@ -74,6 +84,11 @@ def from_alphas_cumprod(alphas_cumprod) -> Discrete:
 
     Raises:
         ValueError: for a table that does not decrease strictly, or leaves [0, 1).
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.from_alphas_cumprod([0.9, 0.5, 0.0]).steps
+        3
     """
     table = np.asarray(alphas_cumprod, dtype=np.float64)
     if table.ndim != 1 or table.size < 1:
@@ -91,6 +106,11 @@ def from_betas(betas) -> Discrete:
 
     Args:
         betas: [T] in (0, 1]; 1 only as the last entry.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> [round(a, 3) for a in diffusion.from_betas([0.1, 0.5]).alphas_cumprod.tolist()]
+        [0.9, 0.45]
     """
     betas = np.asarray(betas, dtype=np.float64)
     if betas.ndim != 1:
@@ -112,14 +132,31 @@ def _check_betas(beta_start: float, beta_end: float) -> None:
 
 
 def linear(*, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> Discrete:
-    """beta linear in the index. Ho, Jain, Abbeel, "Denoising diffusion probabilistic models" (2020)."""
+    """beta linear in the index.
+
+    Reference: Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, arXiv:2006.11239
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> schedule = diffusion.linear()
+        >>> schedule.end, round(float(schedule.alpha(0)) ** 2, 4), round(float(schedule.time(schedule.ratio(500))), 3)
+        (999, 0.9999, 500.0)
+    """
     steps = check_count("steps", steps)
     _check_betas(beta_start, beta_end)
     return from_betas(np.linspace(beta_start, beta_end, steps))
 
 
 def scaled_linear(*, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Discrete:
-    """sqrt(beta) linear in the index. Rombach et al., latent diffusion (2022)."""
+    """sqrt(beta) linear in the index.
+
+    Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022, arXiv:2112.10752
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> round(float(diffusion.scaled_linear().alpha(0)) ** 2, 5)
+        0.99915
+    """
     steps = check_count("steps", steps)
     _check_betas(beta_start, beta_end)
     return from_betas(np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2)
@@ -128,7 +165,12 @@ def scaled_linear(*, steps: int = 1000, beta_start: float = 0.00085, beta_end: f
 def cosine(*, steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Discrete:
     """beta[i] = min(1 - f((i + 1) / T) / f(i / T), max_beta),  f(u) = cos²((u + s) / (1 + s) pi / 2).
 
-    Nichol, Dhariwal, "Improved denoising diffusion probabilistic models" (2021).
+    Reference: Nichol, Dhariwal, "Improved denoising diffusion probabilistic models", 2021, arXiv:2102.09672
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.cosine(steps=100).alphas_cumprod.shape
+        (100,)
     """
     steps = check_count("steps", steps)
     check_not_negative("offset", offset)
@@ -139,7 +181,13 @@ def cosine(*, steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999)
 
 
 def discretize(schedule: Schedule, *, steps: int = 1000) -> Discrete:
-    """The table of a continuous schedule at t = end (i + 1) / T, i = 0 .. T - 1; alpha-bar = 1 / (1 + ratio²)."""
+    """The table of a continuous schedule at t = end (i + 1) / T, i = 0 .. T - 1; alpha-bar = 1 / (1 + ratio²).
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.discretize(diffusion.flow(), steps=100).zero_terminal_snr
+        True
+    """
     steps = check_count("steps", steps)
     check_schedule(schedule)
     t = jnp.asarray(np.arange(1, steps + 1) / steps) * schedule.end
@@ -152,7 +200,12 @@ def rescale_zero_terminal_snr(schedule: Discrete) -> Discrete:
 
     Needs a network that predicts v or x0, and a grid that starts at the last index (`spacing="trailing"`).
 
-    Lin et al., "Common diffusion noise schedules and sample steps are flawed" (2024).
+    Reference: Lin et al., "Common diffusion noise schedules and sample steps are flawed", 2024, arXiv:2305.08891
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> float(diffusion.rescale_zero_terminal_snr(diffusion.linear()).alpha(999))
+        0.0
     """
     if not isinstance(schedule, Discrete):
         raise ValueError("rescale_zero_terminal_snr needs a table of alpha-bar, such as linear(), got "
@@ -161,8 +214,3 @@ def rescale_zero_terminal_snr(schedule: Discrete) -> Discrete:
     if root.size < 2:
         raise ValueError("rescale_zero_terminal_snr needs a schedule of at least 2 steps, got 1")
     return from_alphas_cumprod(((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2)
-
-
-def alpha_bar(schedule: Discrete, t: Float[Array, "..."]) -> Float[Array, "..."]:
-    """alpha(t)², the table itself at whole t."""
-    return schedule.alpha(t) ** 2

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxgen.core.checks import check_batch, check_key, expand_to
 from jaxgen.core.keys import numbered
+from jaxgen.diffusion._precondition import Denoiser
 from jaxgen.diffusion.contract import bind
-from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sampling.loop import sample_noise
 from jaxgen.diffusion.training.weighting import Weighting, edm_weighting
 
@@ -33,7 +33,7 @@ def denoising_loss(
         sigma: [B] noise-to-signal ratios above 0: `schedule.ratio(t)` for drawn times, or drawn levels.
         cond: passed to the denoiser.
         weighting: w, EDM's by default.
-        sample_ids: [B] whole numbers: example i's noise then depends on the key and its own number alone, so that
+        sample_ids: [B] whole numbers: example i's noise then depends on the key and its own number only, so that
             devices that each hold a part of the batch draw what one device with all of it draws.
 
     Returns:
@@ -42,7 +42,20 @@ def denoising_loss(
     Raises:
         ValueError: sigma is not [B]; x0 is no batch of floating-point numbers; what is no key or no denoiser.
 
-    Karras et al. (2022), equation 2; Kingma, Gao (2023) for the role of the weight.
+    Reference: Karras et al., "Elucidating the design space of diffusion-based generative models", 2022,
+    arXiv:2206.00364, equation 2
+
+    Reference: Kingma, Gao, "Understanding diffusion objectives as the ELBO with simple data augmentation", 2023,
+    arXiv:2303.00848, for the role of the weight
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> denoiser = lambda x, sigma, cond: x  # a network that removes no noise
+        >>> sigma = diffusion.log_normal_sigmas(jax.random.key(0), 4)
+        >>> diffusion.denoising_loss(jax.random.key(1), denoiser, jnp.zeros((4, 8, 8, 3)), sigma).shape
+        (4,)
     """
     check_key(key)
     check_batch("x0", x0)

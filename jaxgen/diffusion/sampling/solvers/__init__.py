@@ -2,6 +2,7 @@
 
 import inspect
 
+from jaxgen.core.checks import choose
 from jaxgen.core.errors import unknown_name
 from jaxgen.diffusion.sampling.solvers.adams import deis, ipndm, lms, pndm
 from jaxgen.diffusion.sampling.solvers.base import Carry, Solver
@@ -52,14 +53,18 @@ def get_solver(name: str, **options) -> Solver:
 
     Raises:
         ValueError: for an unknown name, of the solver or of an option, with the nearest one.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.get_solver("unipc", order=3).order
+        4
     """
-    if name not in SOLVERS:
-        raise unknown_name("solver", name, SOLVERS)
-    known = inspect.signature(SOLVERS[name]).parameters
+    maker = choose("solver", name, SOLVERS)
+    known = inspect.signature(maker).parameters
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
-    return SOLVERS[name](**options)
+    return maker(**options)
 
 
 __all__ = ["SOLVERS", "Carry", "Solver", "get_solver", "in_flow_time", *sorted(SOLVERS)]

@@ -59,7 +59,7 @@ def _multistep(order: int, time: Callable[[Array], Array], moments: Callable, in
         levels = (sigma.astype(x.dtype), *levels)
         return Carry(x, (slopes[: order - 1], levels[: order - 1], count + 1))
 
-    return Solver(init, step, order=order, nfe=1)
+    return Solver(init, step, order=order, nfe=1, draws=0)
 
 
 def lms(order: int = 4) -> Solver:
@@ -69,7 +69,7 @@ def lms(order: int = 4) -> Solver:
 
     The first steps have as many slopes as there are; the slope is smooth at 0, so that the last step needs no care.
 
-    Liu et al., "Pseudo numerical methods for diffusion models on manifolds" (2022); Adams and Bashforth (1883).
+    Reference: Liu, Ren, Lin, Zhao, "Pseudo numerical methods for diffusion models on manifolds", 2022, arXiv:2202.09778
     """
     order = check_order(order, 4)
     return _multistep(order, lambda sigma: sigma, lambda s, s_next: plain_moments(order), into_zero=True)
@@ -91,7 +91,8 @@ def deis(order: int = 3, *, time: Callable[[Array], Array] = jnp.log) -> Solver:
     Raises:
         ValueError: an order outside 1, 2, 3, or a time that is no function.
 
-    Zhang, Chen, "Fast sampling of diffusion models with exponential integrator" (2023), equations 14 and 15.
+    Reference: Zhang, Chen, "Fast sampling of diffusion models with exponential integrator", 2023, arXiv:2204.13902,
+    equations 14 and 15
     """
     order = check_order(order, 3)
     if not callable(time):
@@ -115,7 +116,10 @@ def ipndm(order: int = 4) -> Solver:
     The average is of order `order` on a grid that is uniform in sigma and of second order on any other, because its
     weights do not know the steps; `lms` does.
 
-    Liu et al. (2022); Zhang, Chen (2023), "improved PNDM" with lower-order first steps.
+    Reference: Liu, Ren, Lin, Zhao, "Pseudo numerical methods for diffusion models on manifolds", 2022, arXiv:2202.09778
+
+    Reference: Zhang, Chen, "Fast sampling of diffusion models with exponential integrator", 2023, arXiv:2204.13902,
+    "improved PNDM" with first steps of lower order
     """
     order = check_order(order, 4)
 
@@ -130,13 +134,16 @@ def ipndm(order: int = 4) -> Solver:
         x = _advance(denoised, sigma, sigma_next, row, slopes)
         return Carry(x, (slopes[: order - 1], count + 1))
 
-    return Solver(init, step, order=min(order, 2), nfe=1)
+    return Solver(init, step, order=min(order, 2), nfe=1, draws=0)
 
 
 def pndm() -> Solver:
     """iPNDM of order 4 whose first step is Heun's: n + 1 evaluations, the "PLMS" of latent diffusion.
 
-    Liu et al. (2022), section 3.3; Rombach et al. (2022).
+    Reference: Liu, Ren, Lin, Zhao, "Pseudo numerical methods for diffusion models on manifolds", 2022,
+    arXiv:2202.09778, section 3.3
+
+    Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022, arXiv:2112.10752
     """
 
     def init(x):
@@ -155,4 +162,4 @@ def pndm() -> Solver:
         x = jax.lax.cond(first, lambda _: trapezoid(denoiser, x, denoised, sigma, sigma_next), further, None)
         return Carry(x, (slopes[:3], count + 1))
 
-    return Solver(init, step, order=2, nfe=1)
+    return Solver(init, step, order=2, nfe=1, draws=0)

@@ -22,9 +22,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgen.core.checks import check_count, check_fraction
+from jaxgen.diffusion.contract import BoundDenoiser
 
-BoundDenoiser = Callable[[Array, Array], Array]
-"""(x [B, ...], sigma []) -> x0_hat [B, ...]; a `Denoiser` whose cond is bound."""
 NoiseFn = Callable[..., Array]
 """(stream=0) -> standard normal [B, ...] of this step; another stream is another independent draw."""
 
@@ -37,14 +36,41 @@ class Carry(NamedTuple):
 
 
 class Solver(NamedTuple):
-    """A pair of pure functions, and two facts about them."""
+    """A pair of pure functions, and three facts about them.
+
+    Attributes:
+        init: `(x [B, ...]) -> Carry`, the state before the first step.
+        step: `(denoiser, carry, sigma, sigma_next, noise_fn) -> Carry`, one step of the grid: the denoiser is
+            `(x [B, ...], sigma []) -> x0_hat [B, ...]`, the carry that of the step before, sigma [] the level of
+            `carry.x` and sigma_next [] the level of the result, and `noise_fn(stream)` gives standard normal noise
+            [B, ...], an independent one for each of the streams 0 .. draws - 1.
+        order: global order of convergence without added noise, on a smooth grid whose first step lies where D hardly
+            depends on sigma, as it does at the prior's level: there the first steps of a multistep method may be of
+            lower order.
+        nfe: network evaluations per step (a step into 0 may take fewer).
+        draws: noises per step at most; 0 for a deterministic solver.
+
+    Example:
+        Euler's method, written out:
+
+        >>> import jax
+        >>> from jaxgen import diffusion
+        >>> def step(denoiser, carry, sigma, sigma_next, noise_fn):
+        ...     slope = (carry.x - denoiser(carry.x, sigma)) / sigma
+        ...     return diffusion.Carry(carry.x + (sigma_next - sigma) * slope)
+        >>> solver = diffusion.Solver(diffusion.Carry, step, order=1, nfe=1, draws=0)
+        >>> denoiser = lambda x, sigma, cond: x / (1 + sigma**2)  # of data from N(0, 1)
+        >>> key, sigmas = jax.random.key(0), diffusion.karras_sigmas(4)
+        >>> x = diffusion.prior_sample(key, (2, 8), sigmas[0])
+        >>> diffusion.sample(denoiser, solver, sigmas, x, key).shape
+        (2, 8)
+    """
 
     init: Callable[[Array], Carry]
     step: Callable[[BoundDenoiser, Carry, Array, Array, NoiseFn], Carry]
-    # Global order of convergence without added noise, on a smooth grid whose first step lies where D hardly depends
-    # on sigma, as it does at the prior's level: there the first steps of a multistep method may be of lower order.
     order: int
-    nfe: int  # network evaluations per step (a step into 0 may take fewer)
+    nfe: int
+    draws: int = 1
 
 
 def stateless(x: Array) -> Carry:
@@ -96,7 +122,7 @@ def trapezoid(denoiser: BoundDenoiser, x: Array, denoised: Array, sigma: Array, 
 
 
 def ancestral_split(sigma: Array, sigma_next: Array, eta: Any) -> tuple[Array, Array]:
-    """(down, up) with down² + up² = s'²: how much noise is kept, and how much is drawn again.
+    """(down, up) with down² + up² = s'²: the noise that stays, and the noise that is drawn again.
 
     up = eta s' sqrt(1 - (s' / s)²). From 10 to 6 with eta = 1: down 3.6, up 4.8.
     """

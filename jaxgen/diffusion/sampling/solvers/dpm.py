@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgen.core.checks import check_not_negative, is_zero
-from jaxgen.core.errors import unknown_name
+from jaxgen.core.checks import check_not_negative, choose, is_zero
 from jaxgen.diffusion.sampling.solvers.base import Carry, Solver, check_order, positive_next, safe_sqrt
 from jaxgen.diffusion.sampling.solvers.interpolate import combine, exponential_moments, select_by_count, weights
+
+SLOPE_WEIGHTS = {"midpoint": lambda k, pull: pull / 2, "heun": lambda k, pull: exponential_moments(k, 2)[1]}
+"""c of `dpmpp_2m_sde` by kind, from k and 1 - e^(-k)."""
+HALF_STEPS = {"bh1": lambda h: h / 2, "bh2": lambda h: -jnp.expm1(-h) / 2}
+"""B(h) / 2 of `unipc` by kind."""
 
 
 class History(NamedTuple):
@@ -50,7 +54,14 @@ def dpmpp_2m() -> Solver:
 
         x' = (s' / s) x + (1 - s' / s) ((1 + 1 / (2 r)) D - 1 / (2 r) D_prev),        r = h_prev / h
 
-    Lu et al., "DPM-Solver++" (2022), algorithm 2.
+    Reference: Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2022,
+    arXiv:2211.01095, algorithm 2
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> solver = diffusion.dpmpp_2m()
+        >>> solver.order, solver.nfe, solver.draws
+        (2, 1, 0)
     """
     return dpmpp_2m_sde(eta=0.0)
 
@@ -66,12 +77,20 @@ def dpmpp_2m_sde(eta: Any = 1.0, *, kind: str = "midpoint", noise_scale: Any = 1
         kind: "midpoint" or "heun", how the slope of D enters.
         noise_scale: factor on the drawn noise.
 
-    Lu et al. (2022), section 5, and the SDE family of Zhang, Chen, "DEIS" (2023).
+    Reference: Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2022,
+    arXiv:2211.01095, section 5
+
+    Reference: Zhang, Chen, "Fast sampling of diffusion models with exponential integrator", 2023, arXiv:2204.13902, for
+    the family of SDEs
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.dpmpp_2m_sde(0.5).draws
+        1
     """
     check_not_negative("eta", eta)
     check_not_negative("noise_scale", noise_scale)
-    if kind not in ("midpoint", "heun"):
-        raise unknown_name("kind", kind, ("midpoint", "heun"))
+    slope_weight = choose("kind", kind, SLOPE_WEIGHTS)
 
     def init(x):
         return Carry(x, empty_history(x, 1))
@@ -83,13 +102,13 @@ def dpmpp_2m_sde(eta: Any = 1.0, *, kind: str = "midpoint", noise_scale: Any = 1
         h = jnp.log(sigma / below)
         decay, pull = damped_first_order(sigma, sigma_next, eta)
         k = (1 + eta) * h
-        slope = pull / 2 if kind == "midpoint" else exponential_moments(k, 2)[1]
+        slope = slope_weight(k, pull)
         slope = jnp.where((history.count > 0) & (sigma_next > 0), slope * h / history.h[0], 0.0)
         result = decay * x + pull * denoised + slope * (denoised - history.denoised[0])
         result = result + sde_noise(sigma_next, h, eta, noise_scale, noise_fn)
         return Carry(result, push(history, denoised, h))
 
-    return Solver(init, step, order=2, nfe=1)
+    return Solver(init, step, order=2, nfe=1, draws=0 if is_zero(eta) else 1)
 
 
 def dpmpp_3m_sde(eta: Any = 1.0, *, noise_scale: Any = 1.0) -> Solver:
@@ -106,7 +125,11 @@ def dpmpp_3m_sde(eta: Any = 1.0, *, noise_scale: Any = 1.0) -> Solver:
         eta: 0 is deterministic (3M), 1 the reverse SDE; may be traced.
         noise_scale: factor on the drawn noise.
 
-    Lu et al. (2022); the weights are those of an exponential Adams-Bashforth method (Hochbruck, Ostermann 2010).
+    Reference: Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2022,
+    arXiv:2211.01095
+
+    Reference: Hochbruck, Ostermann, "Exponential integrators", 2010, for the weights, which are those of an exponential
+    Adams-Bashforth method
     """
     check_not_negative("eta", eta)
     check_not_negative("noise_scale", noise_scale)
@@ -128,7 +151,7 @@ def dpmpp_3m_sde(eta: Any = 1.0, *, noise_scale: Any = 1.0) -> Solver:
         result = result + sde_noise(sigma_next, h, eta, noise_scale, noise_fn)
         return Carry(result, push(history, denoised, h))
 
-    return Solver(init, step, order=3, nfe=1)
+    return Solver(init, step, order=3, nfe=1, draws=0 if is_zero(eta) else 1)
 
 
 def damped_first_order(sigma: Array, sigma_next: Array, eta: Any) -> tuple[Array, Array]:
@@ -160,14 +183,16 @@ def unipc(order: int = 2, *, kind: str = "bh2") -> Solver:
             of a step of more than 2.5 times the length of the last one is of first order.
         kind: "bh2" or "bh1".
 
-    Zhao et al., "UniPC" (2023), algorithms 5 and 6.
+    Reference: Zhao et al., "UniPC: a unified predictor-corrector framework for fast sampling of diffusion models",
+    2023, arXiv:2302.04867, algorithms 5 and 6
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.unipc().order, diffusion.unipc(3).order
+        (3, 4)
     """
     order = check_order(order, 3)
-    if kind not in ("bh1", "bh2"):
-        raise unknown_name("kind", kind, ("bh1", "bh2"))
-
-    def half(h):
-        return (-jnp.expm1(-h) if kind == "bh2" else h) / 2
+    half = choose("kind", kind, HALF_STEPS)
 
     def predictor_rows(h, history):
         moments = exponential_moments(h, 3)
@@ -200,7 +225,7 @@ def unipc(order: int = 2, *, kind: str = "bh2") -> Solver:
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         x, (history, x_prev, predicted) = carry
         denoised = denoiser(x, sigma)
-        # What was changed after the prediction (known pixels put back, say) is kept: only the difference is added.
+        # What was changed after the prediction (known pixels put back, say) stays: only the difference is added.
         row = select_by_count(history.count - 1, corrector_rows(history))
         corrected = jnp.exp(-history.h[0]) * x_prev + combine(row, [denoised, *history.denoised])
         x = jnp.where(history.count > 0, x + (corrected - predicted), x)
@@ -212,4 +237,4 @@ def unipc(order: int = 2, *, kind: str = "bh2") -> Solver:
         result = jnp.where(into_zero, denoised, jnp.exp(-h) * x + body)
         return Carry(result, (push(history, denoised, h), x, result))
 
-    return Solver(init, step, order=order + 1, nfe=1)
+    return Solver(init, step, order=order + 1, nfe=1, draws=0)

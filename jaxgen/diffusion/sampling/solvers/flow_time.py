@@ -4,7 +4,7 @@ With y = x / (1 + s) the probability-flow equation keeps its form,
 
     dy / du = (y - D) / u,        D the same denoised sample,
 
-so that a solver in sigma, given y and u for x and s, is the same rule in u. u is bounded: infinite noise is u = 1.
+so that a solver in sigma with y and u for x and s is the same rule in u. u is bounded: infinite noise is u = 1.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgen.diffusion.sampling.solvers.base import Solver
-from jaxgen.diffusion.schedules.continuous import MAX_RATIO
+from jaxgen.diffusion.schedules.base import MAX_RATIO
 
 
 def in_flow_time(solver: Solver) -> Solver:
@@ -31,7 +31,16 @@ def in_flow_time(solver: Solver) -> Solver:
     Raises:
         ValueError: for what is no solver; while sampling, if it draws noise, which does not belong to this variable.
 
-    Liu et al., "Flow straight and fast" (2022); Ma et al., "SiT" (2024), who sample with Heun's method in it.
+    Reference: Liu, Gong, Liu, "Flow straight and fast: learning to generate and transfer data with rectified flow",
+    2022, arXiv:2209.03003
+
+    Reference: Ma et al., "SiT: exploring flow and diffusion-based generative models with scalable interpolant
+    transformers", 2024, arXiv:2401.08740, who sample with Heun's method in u
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.in_flow_time(diffusion.heun()).nfe
+        2
     """
     if not isinstance(solver, Solver):
         raise ValueError(f"solver must be a Solver, such as heun(), got {solver!r}")

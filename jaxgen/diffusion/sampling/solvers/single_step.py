@@ -22,12 +22,18 @@ from jaxgen.diffusion.sampling.solvers.flow_time import moved_by
 
 
 def euler() -> Solver:
-    """x' = (s' / s) x + (1 - s' / s) D: Euler's method in sigma, which is DDIM without noise."""
+    """x' = (s' / s) x + (1 - s' / s) D: Euler's method in sigma, which is DDIM without noise.
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.euler().order
+        1
+    """
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         return Carry(first_order(carry.x, denoiser(carry.x, sigma), sigma, sigma_next))
 
-    return Solver(stateless, step, order=1, nfe=1)
+    return Solver(stateless, step, order=1, nfe=1, draws=0)
 
 
 def heun(
@@ -48,7 +54,13 @@ def heun(
     Raises:
         ValueError: a negative churn or noise_scale.
 
-    Karras et al. (2022), algorithm 2.
+    Reference: Karras et al., "Elucidating the design space of diffusion-based generative models", 2022,
+    arXiv:2206.00364, algorithm 2; `jaxgen.diffusion.sampling` has it written whole
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.heun().draws, diffusion.heun(churn=40 / 256, churn_min=0.05, churn_max=50.0).draws
+        (0, 1)
     """
     check_not_negative("churn", churn)
     check_not_negative("noise_scale", noise_scale)
@@ -62,7 +74,7 @@ def heun(
             sigma = sigma * (1 + gamma)
         return Carry(trapezoid(denoiser, x, denoiser(x, sigma), sigma, sigma_next))
 
-    return Solver(stateless, step, order=2, nfe=2)
+    return Solver(stateless, step, order=2, nfe=2, draws=0 if is_zero(churn) else 1)
 
 
 def rk4() -> Solver:
@@ -89,7 +101,7 @@ def rk4() -> Solver:
 
         return Carry(jax.lax.cond(sigma_next > 0, full, lambda _: first_order(x, denoised, sigma, sigma_next), None))
 
-    return moved_by(far, Solver(stateless, step, order=4, nfe=4))
+    return moved_by(far, Solver(stateless, step, order=4, nfe=4, draws=0))
 
 
 def kdpm2(eta: Any = 0.0) -> Solver:
@@ -101,9 +113,10 @@ def kdpm2(eta: Any = 0.0) -> Solver:
     from a level that stands for infinity is this rule in s / (1 + s).
 
     Args:
-        eta: share of the ancestral noise, in [0, 1]; may be traced.
+        eta: fraction of the ancestral noise, in [0, 1]; may be traced.
 
-    Lu et al., "DPM-Solver" (2022), algorithm 1, for noise levels in place of times.
+    Reference: Lu et al., "DPM-Solver: a fast ODE solver for diffusion probabilistic model sampling in around 10 steps",
+    2022, arXiv:2206.00927, algorithm 1, for noise levels in place of times
     """
     check_eta(eta)
 
@@ -120,14 +133,14 @@ def kdpm2(eta: Any = 0.0) -> Solver:
 
         return Carry(jax.lax.cond(down > 0, midpoint, lambda _: x_down, None))
 
-    moved = moved_by(far, Solver(stateless, rule, order=2, nfe=2))
+    moved = moved_by(far, Solver(stateless, rule, order=2, nfe=2, draws=0))
 
     def step(denoiser, carry, sigma, sigma_next, noise_fn):
         down, up = ancestral_split(sigma, sigma_next, eta)
         x = moved.step(denoiser, carry, sigma, down, noise_fn).x
         return Carry(x if is_zero(eta) else x + up * noise_fn())
 
-    return moved._replace(step=step)
+    return moved._replace(step=step, draws=0 if is_zero(eta) else 1)
 
 
 def kdpm2_ancestral(eta: Any = 1.0) -> Solver:
@@ -142,9 +155,14 @@ def ddim(eta: Any = 0.0) -> Solver:
     eta = 0 is Euler. The noise that is taken out of the direction is exactly the noise that is drawn.
 
     Args:
-        eta: share of the ancestral noise, in [0, 1]; may be traced.
+        eta: fraction of the ancestral noise, in [0, 1]; may be traced.
 
-    Song, Meng, Ermon, "Denoising diffusion implicit models" (2021), equations 12 and 16.
+    Reference: Song, Meng, Ermon, "Denoising diffusion implicit models", 2021, arXiv:2010.02502, equations 12 and 16
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> diffusion.ddim().draws, diffusion.ddim(eta=0.5).draws
+        (0, 1)
     """
     check_eta(eta)
 
@@ -154,7 +172,7 @@ def ddim(eta: Any = 0.0) -> Solver:
         x = first_order(carry.x, denoised, sigma, down)
         return Carry(x if is_zero(eta) else x + up * noise_fn())
 
-    return Solver(stateless, step, order=1, nfe=1)
+    return Solver(stateless, step, order=1, nfe=1, draws=0 if is_zero(eta) else 1)
 
 
 def euler_ancestral(eta: Any = 1.0) -> Solver:
@@ -172,7 +190,8 @@ def ddpm(variance: Any = 0.0) -> Solver:
         variance: v in [0, 1]: 0 the posterior's ("fixed small"), 1 that of the forward step, beta ("fixed large").
             The step into 0 draws no noise.
 
-    Ho, Jain, Abbeel (2020), equations 6 and 7, in the variable x / alpha.
+    Reference: Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, arXiv:2006.11239, equations 6 and 7,
+    in the variable x / alpha
     """
     check_fraction("variance", variance)
 
@@ -187,7 +206,7 @@ def ddpm(variance: Any = 0.0) -> Solver:
         std = jnp.where(sigma_next > 0, jnp.exp(((1 - variance) * posterior + variance * forward) / 2), 0.0)
         return Carry(keep * carry.x + (1 - keep) * denoised + std * noise_fn())
 
-    return Solver(stateless, step, order=1, nfe=1)
+    return Solver(stateless, step, order=1, nfe=1, draws=1)
 
 
 def dpmpp_2s(eta: Any = 0.0) -> Solver:
@@ -197,7 +216,8 @@ def dpmpp_2s(eta: Any = 0.0) -> Solver:
 
     where s' is `down` of the ancestral split and noise `up` is added after. The step into 0 is first order.
 
-    Lu et al., "DPM-Solver++" (2022), algorithm 1.
+    Reference: Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2022,
+    arXiv:2211.01095, algorithm 1
     """
     check_eta(eta)
 
@@ -214,7 +234,7 @@ def dpmpp_2s(eta: Any = 0.0) -> Solver:
         x = jax.lax.cond(down > 0, midpoint, lambda _: first_order(x, denoised, sigma, down), None)
         return Carry(x if is_zero(eta) else x + up * noise_fn())
 
-    return Solver(stateless, step, order=2, nfe=2)
+    return Solver(stateless, step, order=2, nfe=2, draws=0 if is_zero(eta) else 1)
 
 
 def consistency(sigma_min: Any = 0.002) -> Solver:
@@ -225,9 +245,9 @@ def consistency(sigma_min: Any = 0.002) -> Solver:
     Args:
         sigma_min: the level at which the consistency function is the identity.
 
-    The denoiser given to `sample` is the consistency function f(x, sigma) -> x0.
+    The denoiser passed to `sample` is the consistency function f(x, sigma) -> x0.
 
-    Song, Dhariwal, Chen, Sutskever, "Consistency models" (2023), algorithm 1.
+    Reference: Song, Dhariwal, Chen, Sutskever, "Consistency models", 2023, arXiv:2303.01469, algorithm 1
     """
     check_not_negative("sigma_min", sigma_min)
 
@@ -235,4 +255,4 @@ def consistency(sigma_min: Any = 0.002) -> Solver:
         std = safe_sqrt(sigma_next**2 - jnp.minimum(sigma_min, sigma_next) ** 2)
         return Carry(denoiser(carry.x, sigma) + std * noise_fn())
 
-    return Solver(stateless, step, order=1, nfe=1)
+    return Solver(stateless, step, order=1, nfe=1, draws=1)

@@ -38,8 +38,10 @@ def sa_solver(
     Raises:
         ValueError: a negative tau or noise_scale, lo above hi, or an order out of range.
 
-    Xue et al., "SA-Solver: Stochastic Adams solver for fast sampling of diffusion models" (2023), algorithm 1. Its
-    published code replaces the weights of order 2 by others of the same order; here they are the equation's.
+    The published code replaces the weights of order 2 by others of the same order; here they are the equation's.
+
+    Reference: Xue et al., "SA-Solver: stochastic Adams solver for fast sampling of diffusion models", 2023,
+    arXiv:2309.05019, algorithm 1
     """
     check_not_negative("tau", tau)
     check_not_negative("noise_scale", noise_scale)
@@ -80,4 +82,4 @@ def sa_solver(
         rate = (1 + squared).astype(rate.dtype)
         return Carry(result, (push(history, denoised, h), body, rate))
 
-    return Solver(init, step, order=min(past + 1, nodes), nfe=1)
+    return Solver(init, step, order=min(past + 1, nodes), nfe=1, draws=0 if is_zero(tau) else 1)

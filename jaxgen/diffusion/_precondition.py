@@ -6,10 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgen.core.checks import check_batch, check_positive, expand_to
-from jaxgen.core.errors import unknown_name
+from jaxgen.core.checks import check_batch, check_positive, choose, expand_to
 from jaxgen.diffusion.contract import check_prediction
-from jaxgen.diffusion.schedules.continuous import Schedule
+from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.diffusion.schedules.conversions import ELSEWHERE, to_pair
 
 Denoiser = Callable[[Array, Array, Any], Array]
@@ -17,7 +16,8 @@ Denoiser = Callable[[Array, Array, Any], Array]
 Network = Callable[[Array, Array, Any], Array]
 """(xt [B, ...] as the schedule scales it, time [B], cond) -> a prediction [B, ...]."""
 
-KINDS = ("eps", "x0", "v", "flow", "edm")
+KINDS = {"eps": "eps", "x0": "x0", "v": "v", "flow": "velocity", "edm": None}
+"""Kinds of networks, and what each predicts in the words of `conversions`; "edm" has coefficients of its own."""
 
 
 def edm_coefficients(sigma: Float[Array, "*b"], sigma_data: float = 0.5) -> tuple[Array, Array, Array, Array]:
@@ -26,7 +26,13 @@ def edm_coefficients(sigma: Float[Array, "*b"], sigma_data: float = 0.5) -> tupl
     c_skip = sd² / (sigma² + sd²),  c_out = sigma sd / sqrt(sigma² + sd²),  c_in = 1 / sqrt(sigma² + sd²),
     c_noise = log(sigma) / 4.
 
-    Karras et al., "Elucidating the design space of diffusion-based generative models" (2022), table 1.
+    Reference: Karras et al., "Elucidating the design space of diffusion-based generative models", 2022,
+    arXiv:2206.00364, table 1
+
+    Example:
+        >>> from jaxgen import diffusion
+        >>> [round(float(c), 3) for c in diffusion.edm_coefficients(0.5)]
+        [0.5, 0.354, 1.414, -0.173]
     """
     sigma = jnp.asarray(sigma)
     total = sigma**2 + sigma_data**2
@@ -50,9 +56,9 @@ def precondition(
 
     Args:
         apply: `(xt [B, ...], time [B], cond) -> prediction [B, ...]`, parameters bound.
-        kind: "eps", "x0", "v", "flow" (the network says eps - x0) or "edm".
+        kind: "eps", "x0", "v", "flow" (the network predicts the velocity eps - x0) or "edm".
         schedule: the schedule that the network was trained on; "edm" needs none.
-        sigma_data: standard deviation of the data, for "edm".
+        sigma_data: std of the data, for "edm".
         time: what the network is conditioned on, as a function of sigma [B]; by default the schedule's
             `network_time`: the table index of a discrete schedule, the share of noise of a flow,
             log(sigma) / 4 for "edm".
@@ -64,9 +70,16 @@ def precondition(
         ValueError: an unknown kind, no schedule where one is needed, or "eps" with zero terminal SNR, where
             a perfect prediction of the noise says nothing about x0. The denoiser: x that is no batch of floating-point
             numbers, sigma of another shape, or a network whose result is no array of x's shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> network = lambda xt, time, cond: jnp.zeros_like(xt)  # predicts no noise
+        >>> denoiser = diffusion.precondition(network, kind="eps", schedule=diffusion.cosine())
+        >>> [round(value, 3) for value in denoiser(jnp.ones((1, 2)), 0.5, None)[0].tolist()]
+        [1.0, 1.0]
     """
-    if kind not in KINDS:
-        raise unknown_name("kind", kind, KINDS, elsewhere=ELSEWHERE)
+    predicted = choose("kind", kind, KINDS, elsewhere=ELSEWHERE)
     if kind == "edm":
         check_positive("sigma_data", sigma_data)
     elif schedule is None:
@@ -98,6 +111,6 @@ def precondition(
         alpha, noise = schedule.coefficients(sigma)
         xt = expand_to(alpha, x, name="sigma") * x
         prediction = network(xt, condition)
-        return to_pair(prediction, xt, alpha, noise, kind="velocity" if kind == "flow" else kind)[0]
+        return to_pair(prediction, xt, alpha, noise, kind=predicted)[0]
 
     return denoise

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from jaxgen.core.checks import check_batch, concrete
 from jaxgen.core.mapped import vary_like
+from jaxgen.diffusion._precondition import Denoiser
 from jaxgen.diffusion.contract import check_sigmas, check_solver
-from jaxgen.diffusion.precondition import Denoiser
 from jaxgen.diffusion.sampling.loop import integrate
 from jaxgen.diffusion.sampling.solvers.base import Solver
 
@@ -35,7 +35,14 @@ def invert(
         ValueError: a solver that draws noise, or a bad grid; what is no batch of floating-point numbers, no solver or
             no denoiser.
 
-    Song, Meng, Ermon (2021), section 4.3.
+    Reference: Song, Meng, Ermon, "Denoising diffusion implicit models", 2021, arXiv:2010.02502, section 4.3
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen import diffusion
+        >>> denoiser = lambda x, sigma, cond: x / (1 + sigma**2)  # of data from N(0, 1)
+        >>> diffusion.invert(denoiser, diffusion.heun(), diffusion.karras_sigmas(8), jnp.ones((2, 4))).shape
+        (2, 4)
     """
     check_batch("x0", x0)
     check_sigmas(sigmas)

@@ -15,13 +15,22 @@ def cross_entropy(
     Args:
         logits: of K classes.
         labels: integers in [0, K).
-        label_smoothing: s, in [0, 1) (Szegedy et al., "Rethinking the Inception architecture", 2016).
+        label_smoothing: s, in [0, 1).
 
     Returns:
         [B] float32; NaN for a label outside [0, K).
 
     Raises:
         ValueError: the shapes or dtypes do not fit, or s is out of its bounds.
+
+    Reference: Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016, arXiv:1512.00567
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.losses import cross_entropy
+        >>> losses = cross_entropy(jnp.zeros((2, 10)), jnp.array([3, 7]))
+        >>> [round(loss, 3) for loss in losses.tolist()]  # log 10
+        [2.303, 2.303]
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits must be [B, K] and labels [B], got {logits.shape} and {labels.shape}")
@@ -33,5 +42,5 @@ def cross_entropy(
     # Indexing would count a negative label from the end.
     labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
     places = jnp.where(labels < 0, logits.shape[1], labels)[:, None]
-    of_label = jnp.take_along_axis(log_p, places, axis=1, mode="fill", fill_value=jnp.nan)[:, 0]
-    return -(1 - label_smoothing) * of_label - label_smoothing * jnp.mean(log_p, axis=1)
+    label_log_p = jnp.take_along_axis(log_p, places, axis=1, mode="fill", fill_value=jnp.nan)[:, 0]
+    return -(1 - label_smoothing) * label_log_p - label_smoothing * jnp.mean(log_p, axis=1)
