@@ -1,20 +1,28 @@
 """Models of tokens: corruption, losses and decoding loops, for any network. Imports jax only.
 
-    tokens = autoregressive_sample(key, next_fn, cache, (8, 256), top_p=0.95)      # one after the other, with a cache
-    tokens = masked_decode(key, logits_fn, (8, 256), mask_id=1024, steps=12)       # the most confident first
+    tokens = sample_tokens(key, logits_fn, maskgit(), mask_times(12), (8, 256), mask_id=1024)   # many at a time
+    tokens = autoregressive_sample(key, next_fn, cache, (8, 256), top_p=0.95)                   # one after the other
 
-Known tokens are given in the same way everywhere.
+Networks of tokens from masks: `logits_fn(tokens [B, N], t [B], cond) -> logits [B, N, K]`, t = 1 with all masks. Known
+tokens are given in the same way everywhere: `known` [B, N] and `keep` [B, N], True keeps.
 """
 
-from jaxgen.tokens.autoregressive import NextFn, autoregressive_loss, autoregressive_sample, guide, token_nats
+from jaxgen.tokens.autoregressive import NextFn, autoregressive_sample, guide
+from jaxgen.tokens.contract import LogitsFn, timed_by_masks
+from jaxgen.tokens.corrupt import mask_tokens
 from jaxgen.tokens.draw import draw_tokens, filter_logits
-from jaxgen.tokens.masked import MaskSchedule, cosine_masking, mask_tokens, masked_diffusion_loss, polynomial_masking
-from jaxgen.tokens.masked_sample import confidence_sample, mask_times, masked_sample
-from jaxgen.tokens.maskgit import masked_counts, masked_decode, masked_loss, masking_schedule, timed_by_masks
+from jaxgen.tokens.losses import autoregressive_loss, masked_diffusion_loss, maskgit_loss, token_nats
+from jaxgen.tokens.schedules import MaskSchedule, cosine_masking, mask_times, masking_schedule, polynomial_masking
+from jaxgen.tokens.unmask import UNMASKERS, Decoding, ProposeFn, Unmasker, ancestral, confidence, maskgit, sample_tokens
 
-__all__ = [
-    "MaskSchedule", "NextFn", "autoregressive_loss", "autoregressive_sample", "confidence_sample", "cosine_masking",
-    "draw_tokens", "filter_logits", "guide", "mask_times", "mask_tokens", "masked_counts", "masked_decode",
-    "masked_diffusion_loss", "masked_loss", "masked_sample", "masking_schedule", "polynomial_masking",
-    "timed_by_masks", "token_nats",
-]
+# Schedules and corruption
+__all__ = ["MaskSchedule", "cosine_masking", "mask_times", "mask_tokens", "masking_schedule", "polynomial_masking"]
+# Losses
+__all__ += ["autoregressive_loss", "masked_diffusion_loss", "maskgit_loss", "token_nats"]
+# Draws from logits
+__all__ += ["draw_tokens", "filter_logits"]
+# Decoding many tokens at a time
+__all__ += ["UNMASKERS", "Decoding", "LogitsFn", "ProposeFn", "Unmasker", "ancestral", "confidence", "maskgit",
+            "sample_tokens", "timed_by_masks"]
+# Decoding one token after the other
+__all__ += ["NextFn", "autoregressive_sample", "guide"]

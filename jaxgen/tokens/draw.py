@@ -1,4 +1,4 @@
-"""Drawing tokens from logits: temperature, the k likeliest, the nucleus; a key for each sample."""
+"""Drawing tokens from logits: temperature, the k most likely, the nucleus; a key for each sample."""
 
 from typing import Any
 
@@ -11,12 +11,11 @@ from jaxgen.core.checks import (
     check_floating,
     check_fraction,
     check_integers,
-    check_key,
     check_positive,
     concrete,
 )
-from jaxgen.core.keys import numbered
-from jaxgen.tokens.categorical import draw_categorical
+from jaxgen.core.keys import sample_keys
+from jaxgen.tokens._categorical import draw_categorical
 
 
 def filter_logits(
@@ -26,9 +25,9 @@ def filter_logits(
 
     Args:
         logits: [..., K].
-        top_k: keep the k likeliest tokens (and those as likely as the k-th); None keeps all. May be traced.
-        top_p: keep the fewest likeliest tokens whose probabilities sum up to at least p ("nucleus"); None keeps all.
-            May be traced.
+        top_k: keep the k most likely tokens (and those as likely as the k-th); None keeps all. May be traced.
+        top_p: keep the fewest most likely tokens whose probabilities sum up to at least p ("nucleus"); None keeps
+            all. May be traced.
 
     Returns:
         float32 [..., K]; the most likely token always stays, and so does a NaN.
@@ -37,7 +36,12 @@ def filter_logits(
         ValueError: top_k below 1 or no whole number, top_p outside [0, 1], or logits that are no floating-point
             numbers.
 
-    Fan et al. (2018); Holtzman et al., "The curious case of neural text degeneration" (2020).
+    Example:
+        >>> print(filter_logits(jnp.array([0.0, 2.0, 1.0]), top_k=2))
+        [-inf   2.   1.]
+
+    Reference: Fan, Lewis, Dauphin, "Hierarchical neural story generation", 2018, arXiv:1805.04833; Holtzman, Buys, Du,
+        Forbes, Choi, "The curious case of neural text degeneration", 2020, arXiv:1904.09751
     """
     check_floating("logits", logits)
     logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
@@ -50,7 +54,10 @@ def filter_logits(
         check_fraction("top_p", top_p)
     if top_k is None and top_p is None:
         return logits
-    ordered = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
+    # What stays is decided among the sorted values: a fused program may compute a logit twice with two roundings, and
+    # the logits themselves compared with the least one that stays could then lose even the most likely token.
+    places = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    ordered, order = (jnp.flip(a, axis=-1) for a in jax.lax.sort((logits, places), num_keys=1))
     least = ordered[..., -1:]
     if top_k is not None:
         last = jnp.clip(jnp.asarray(top_k) - 1, 0, logits.shape[-1] - 1)
@@ -59,7 +66,8 @@ def filter_logits(
         before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
         kept = jnp.sum(before < top_p, axis=-1, keepdims=True)
         least = jnp.maximum(least, jnp.take_along_axis(ordered, jnp.maximum(kept - 1, 0), axis=-1))
-    return jnp.where(logits < least, -jnp.inf, logits)  # a NaN is less than nothing, and stays
+    hidden = jnp.take_along_axis(ordered < least, jnp.argsort(order, axis=-1), axis=-1)
+    return jnp.where(hidden, -jnp.inf, logits)  # a NaN is less than nothing, and stays
 
 
 def draw_tokens(
@@ -71,21 +79,32 @@ def draw_tokens(
     Sample i draws from fold_in(fold_in(key, i), step).
 
     Args:
+        key: of all draws.
+        logits: [B, ..., K].
+        sample_ids: [B] whole numbers that name the samples.
+        step: [] whole number; another one draws again.
         temperature: above 0; may be traced. For the most likely token use top_k=1.
+        top_k, top_p: see `filter_logits`.
 
     Returns:
         int32 [B, ...]; -1 where a logit is NaN.
 
     Raises:
         ValueError: as `filter_logits`; a temperature that is not above 0; or what is no key, or ids that do not fit.
+
+    Example:
+        >>> logits = jnp.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+        >>> print(draw_tokens(jax.random.key(0), logits, jnp.arange(2), 0, top_k=1))
+        [1 0]
     """
-    check_key(key)
     check_batch("logits", logits)
+    keys = jax.vmap(lambda k: jax.random.fold_in(k, step))(sample_keys(key, sample_ids, logits.shape[0]))
+    return draw_each(keys, logits, temperature=temperature, top_k=top_k, top_p=top_p)
+
+
+def draw_each(
+    keys: Array, logits: Float[Array, "B ... K"], *, temperature: Any = 1.0, top_k: Any = None, top_p: Any = None
+) -> Int[Array, "B ..."]:
+    """`draw_tokens` with a key [B] for each sample."""
     check_positive("temperature", temperature, "; for the most likely token use top_k=1")
-    logits = filter_logits(logits / temperature, top_k=top_k, top_p=top_p)
-
-    def one(sample_id, logits):
-        folded = jax.random.fold_in(jax.random.fold_in(key, sample_id), step)
-        return draw_categorical(folded, logits)
-
-    return jax.vmap(one)(numbered(sample_ids, logits.shape[0]), logits)
+    return jax.vmap(draw_categorical)(keys, filter_logits(logits / temperature, top_k=top_k, top_p=top_p))

@@ -1,5 +1,7 @@
 """Draws and decoding loops of token priors in every mode; NaN, lengths and bad input."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,6 @@ from jaxgen.nn.attention import Attention, KVCache
 KEY = jax.random.key(5)
 IDS = jnp.array([7, 3, 0, 9])
 COND = jnp.array([1.0, -1.0, 0.5, 2.0])
-TIMES = tk.mask_times(3)
 NETWORK = Transformer(num_tokens=5, features=8, depth=1, heads=2, max_length=6, causal=True)
 SHAPES = jax.eval_shape(NETWORK.init, KEY, jnp.zeros((1, 6), jnp.int32))
 PARAMS = jax.tree.map(lambda a: jnp.asarray(np.random.default_rng(0).normal(0, 0.3, a.shape), a.dtype), SHAPES)
@@ -31,20 +32,19 @@ def next_fn(tokens, cache, index, cond):
 
 def autoregressive(cond, ids):
     return tk.autoregressive_sample(KEY, next_fn, jnp.zeros((len(ids), 6), jnp.int32), (len(ids), 6), cond=cond,
-                                        sample_ids=ids, temperature=0.9, top_k=np.int64(3), top_p=0.95)
+                                    sample_ids=ids, temperature=0.9, top_k=np.int64(3), top_p=0.95)
+
+
+def unmasked(name, cond, ids):
+    return tk.sample_tokens(KEY, diffusion.cfg(1.5, 0.0)(logits_fn), tk.UNMASKERS[name](0.5), tk.mask_times(3),
+                            (len(ids), 6), mask_id=4, cond=cond, sample_ids=ids)
 
 
 # name: function of cond [B] and ids [B] -> int32 [B, 6]
 CASES = {
     "draw_tokens": lambda cond, ids: tk.draw_tokens(KEY, logits_fn(jnp.zeros((len(ids), 6)), None, cond), ids, 2),
     "autoregressive": autoregressive,
-    "masked_decode": lambda cond, ids: tk.masked_decode(
-        KEY, diffusion.cfg(1.5, 0.0)(logits_fn), (len(ids), 6), mask_id=4, steps=np.int32(3), cond=cond,
-        sample_ids=ids),
-    "masked_sample": lambda cond, ids: tk.masked_sample(
-        KEY, logits_fn, TIMES, (len(ids), 6), mask_id=4, remask=0.5, cond=cond, sample_ids=ids),
-    "confidence_sample": lambda cond, ids: tk.confidence_sample(
-        KEY, logits_fn, TIMES, (len(ids), 6), mask_id=4, cond=cond, sample_ids=ids),
+    **{name: partial(unmasked, name) for name in tk.UNMASKERS},
 }
 EVERY = pytest.mark.parametrize("name", CASES)
 
@@ -133,7 +133,7 @@ def test_tokens_outside_the_vocabulary_are_refused_or_give_nan():
     nats = jax.jit(tk.token_nats)(logits, tokens)
     np.testing.assert_array_equal(np.isnan(nats), (tokens < 0) | (tokens > 3))
     with pytest.raises(ValueError, match=r"tokens must lie within 0 \.\. 3, got 4"):
-        tk.masked_loss(KEY, lambda x, r, c: logits, tokens, jnp.zeros(3), mask_id=4)
+        tk.maskgit_loss(KEY, lambda x, r, c: logits, tokens, jnp.zeros(3), mask_id=4)
     with pytest.raises(ValueError, match=r"tokens must lie within 0 \.\. 3, got 4"):
         tk.masked_diffusion_loss(KEY, lambda x, t, c: jnp.asarray(logits), tokens, jnp.ones(3), mask_id=5)
     seen = jax.jit(lambda t: NETWORK.apply(PARAMS, t))(jnp.int32([[0, 1, 2], [0, 5, 1], [0, -1, 1]]))
@@ -156,21 +156,16 @@ LOGITS = jnp.zeros((2, 3))
     (lambda: tk.filter_logits(np.zeros((2, 3), np.uint8), top_k=1), "logits must hold floating-point"),
     (lambda: tk.autoregressive_sample(0, next_fn, None, (2, 6)), "key must be one key"),
     (lambda: tk.autoregressive_sample(KEY, next_fn, None, (2, 6), known=jnp.ones((2, 6)),
-                                          mask=jnp.ones((2, 6), bool)), "known must be whole numbers"),
+                                      keep=jnp.ones((2, 6), bool)), "known must be whole numbers"),
     (lambda: tk.guide(next_fn, np.nan, 0.0), "scale must be finite"),
     (lambda: tk.guide(next_fn, 2.0, 0.0)(jnp.zeros((2, 1)), None, 0, None), "give cond="),
-    (lambda: tk.masked_decode(KEY, logits_fn, (2, 6), mask_id=4, choice_temperature=np.inf), "must be finite"),
-    (lambda: tk.masked_decode(0, logits_fn, (2, 6), mask_id=4), "key must be one key"),
-    (lambda: tk.masked_decode(KEY, logits_fn, (2, 6, 2), mask_id=4), r"shape must be \(B, N\), got \(2, 6, 2\)"),
-    (lambda: tk.masked_decode(KEY, lambda t, r, c: t, (2, 6), mask_id=4), "what logits_fn returns must hold float"),
-    (lambda: tk.masked_sample(KEY, lambda t, r, c: LOGITS, TIMES, (2, 6), mask_id=4), r"logits \[B, N, K\] of"),
-    (lambda: tk.masked_sample(KEY, logits_fn, TIMES, (2, 6), mask_id=4, temperature=np.inf), "must be finite"),
-    (lambda: tk.confidence_sample(0, logits_fn, TIMES, (2, 6), mask_id=4), "key must be one key"),
-    (lambda: tk.masked_sample(KEY, logits_fn, TIMES, (2, 6), mask_id=4, known=jnp.full((2, 6), 4),
-                                     mask=jnp.ones((2, 6), bool)), "known holds the mask token 4 where mask is True"),
     (lambda: tk.mask_tokens(KEY, jnp.ones((2, 6)), jnp.ones(2), mask_id=4), "tokens must be whole numbers"),
     (lambda: tk.mask_tokens(KEY, jnp.ones((2, 6), int), jnp.ones(3), mask_id=4), "t must be one number or"),
-    (lambda: tk.mask_times(2.5), "n must be an integer"),
+    (lambda: tk.mask_tokens(KEY, jnp.ones((2, 6), int), 0.5, mask_id=4, keep=jnp.ones((2, 6))), "keep must be boolean"),
+    (lambda: tk.masked_diffusion_loss(KEY, logits_fn, jnp.ones((2, 6), int), jnp.ones(3), mask_id=4), "t must hold"),
+    (lambda: tk.maskgit_loss(KEY, logits_fn, jnp.ones((2, 6), int), jnp.zeros(3), mask_id=4), "r must hold one number"),
+    (lambda: tk.maskgit_loss(KEY, logits_fn, jnp.ones((2, 6), int), jnp.zeros(2), mask_id=4, label_smoothing=2),
+     r"label_smoothing must be a fraction in \[0, 1\], got 2"),
 ])
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):

@@ -1,7 +1,6 @@
 """Decoding loops and losses of token priors against exact distributions, NumPy loops and the uncached network."""
 
 import itertools
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxgen import tokens as tk
-from jaxgen.diffusion import cfg
 from jaxgen.nn import Transformer
+from jaxgen.tokens._categorical import draw_categorical
 
 KEY = jax.random.key(0)
 START = np.array([0.5, 0.3, 0.2])
@@ -23,7 +22,7 @@ def chain(tokens, cache, index, cond):
     return logits, cache + 1
 
 
-def test_filters_keep_the_likeliest_and_the_nucleus():
+def test_filters_keep_the_most_likely_and_the_nucleus():
     logits = np.random.default_rng(0).normal(0, 2, (50, 7)).astype(np.float32)
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     for k, threshold in ((1, None), (3, None), (None, 0.6), (4, 0.8), (None, 0.0), (9, 1.0)):
@@ -39,15 +38,17 @@ def test_filters_keep_the_likeliest_and_the_nucleus():
         tk.filter_logits(logits, top_k=0)
     with pytest.raises(ValueError, match=r"top_p must be a fraction in \[0, 1\], got 95"):
         tk.filter_logits(logits, top_p=95)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        tk.autoregressive_sample(KEY, chain, jnp.int32(0), (2, 3), temperature=0.0)
 
 
 def test_samples_have_the_joint_distribution_of_the_chain_and_of_the_chain_given_tokens():
     count = 20_000
-    sample = jax.jit(lambda known, mask: tk.autoregressive_sample(
-        KEY, chain, jnp.int32(0), (count, 3), known=known, mask=mask))
+    sample = jax.jit(lambda known, keep: tk.autoregressive_sample(
+        KEY, chain, jnp.int32(0), (count, 3), known=known, keep=keep))
     for given in (None, 2):
-        mask = jnp.zeros((count, 3), bool).at[:, 1].set(given is not None)
-        tokens = np.asarray(sample(jnp.full((count, 3), given or 0), mask))
+        keep = jnp.zeros((count, 3), bool).at[:, 1].set(given is not None)
+        tokens = np.asarray(sample(jnp.full((count, 3), given or 0), keep))
         for a, b, c in itertools.product(range(3), repeat=3):
             middle = STEP[a, b] if given is None else float(b == given)
             expected = START[a] * middle * STEP[b, c]
@@ -107,7 +108,7 @@ def test_losses_are_the_sums_and_means_that_they_say():
     logits, tokens = rng.normal(size=(3, 5, 4)), rng.integers(0, 4, (3, 5))
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     nats = np.array([[-0.9 * log_p[b, n, tokens[b, n]] - 0.1 * log_p[b, n].mean() for n in range(5)] for b in range(3)])
-    np.testing.assert_allclose(tk.autoregressive_loss(logits, tokens, smoothing=0.1), nats.sum(1), rtol=1e-5)
+    np.testing.assert_allclose(tk.autoregressive_loss(logits, tokens, label_smoothing=0.1), nats.sum(1), rtol=1e-5)
     seen = []
 
     def logits_fn(xt, r, cond):
@@ -115,7 +116,7 @@ def test_losses_are_the_sums_and_means_that_they_say():
         return jnp.asarray(np.concatenate([logits, np.full((3, 5, 1), 50.0)], -1))  # the mask is never an answer
 
     r = jnp.array([0.0, 0.5, 0.99])
-    loss = tk.masked_loss(KEY, logits_fn, jnp.asarray(tokens), r, mask_id=4)
+    loss = tk.maskgit_loss(KEY, logits_fn, jnp.asarray(tokens), r, mask_id=4)
     hidden = seen[0] == 4
     assert hidden.sum(1).tolist() == [5, 4, 1]  # ceil(5 cos(pi r / 2))
     np.testing.assert_array_equal(seen[0][~hidden], tokens[~hidden])
@@ -126,54 +127,18 @@ def test_losses_are_the_sums_and_means_that_they_say():
         np.testing.assert_array_equal(xt, seen[0][ids])  # what is hidden follows the place in the global batch
         return logits_fn(xt, r, cond)[ids]
 
-    part = tk.masked_loss(KEY, part_fn, jnp.asarray(tokens)[ids], r[ids], mask_id=4, sample_ids=ids)
+    part = tk.maskgit_loss(KEY, part_fn, jnp.asarray(tokens)[ids], r[ids], mask_id=4, sample_ids=ids)
     np.testing.assert_allclose(part, loss[ids], rtol=1e-6)
 
 
-def test_the_cosine_schedule_has_its_pinned_counts():
-    counts = tk.masked_counts(jnp.array([256, 10]), 256, 12)
-    assert counts[:, 0].tolist() == [253, 247, 236, 221, 203, 181, 155, 128, 97, 66, 33, 1]
-    assert counts[:, 1].tolist() == [9] * 11 + [1]
-    with pytest.raises(ValueError, match="Did you mean 'cosine'"):
-        tk.masking_schedule("cosin")
-
-
-@pytest.mark.parametrize("guided", [False, True])
-def test_masked_decoding_leaves_as_many_masks_as_scheduled_and_keeps_what_it_was_given(guided):
-    counts = []
-
-    def logits_fn(tokens, r, cond):
-        jax.debug.callback(lambda t: counts.append((np.asarray(t) == 5).sum(1)), tokens[::2] if guided else tokens)
-        wide = jnp.broadcast_to(jnp.arange(16)[:, None] % 5 == jnp.arange(5), (*tokens.shape, 5))
-        return 6.0 * wide * (1.0 if cond is None else cond[:, None, None])
-
-    known, mask = jnp.full((3, 16), 4), jnp.zeros((3, 16), bool).at[0, ::3].set(True)
-    function, cond = (cfg(2.0, 0.0)(logits_fn), jnp.ones(3)) if guided else (logits_fn, None)
-    tokens = jax.jit(lambda key: tk.masked_decode(
-        key, function, (3, 16), mask_id=5, steps=6, known=known, mask=mask, cond=cond))(KEY)
-    jax.effects_barrier()
-    unknown = np.array([10, 16, 16])
-    expected = [unknown, *np.asarray(tk.masked_counts(jnp.asarray(unknown), 16, 6))[:-1]]
-    np.testing.assert_array_equal(counts, expected)
-    assert (tokens[0, ::3] == 4).all() and (tokens < 5).all()
-    agree = np.mean((np.asarray(tokens) == np.arange(16) % 5)[~np.asarray(mask)])
-    assert agree > 0.9  # the network is sure
-
-
-def test_a_masked_sequence_is_the_same_in_every_batch_and_bad_input_is_refused():
-    def logits_fn(tokens, r, cond):
-        return jnp.sin(jnp.arange(12.0)[:, None] * 1.7 + tokens[..., None] + jnp.arange(3)) * 2
-
-    decode = jax.jit(partial(tk.masked_decode, KEY, logits_fn, mask_id=3, steps=4), static_argnums=0)
-    whole = decode((6, 12))
-    np.testing.assert_array_equal(decode((2, 12), sample_ids=jnp.array([5, 2])), whole[jnp.array([5, 2])])
-    with pytest.raises(ValueError, match="known and mask belong together"):
-        decode((2, 12), known=whole[:2])
-    with pytest.raises(ValueError, match="steps must be an integer of at least 1"):
-        tk.masked_decode(KEY, logits_fn, (2, 12), mask_id=3, steps=0)
-    with pytest.raises(ValueError, match="temperature must be positive"):
-        tk.autoregressive_sample(KEY, chain, jnp.int32(0), (2, 3), temperature=0.0)
-    with pytest.raises(ValueError, match="choice_temperature must not be below 0, got -1"):
-        tk.masked_decode(KEY, logits_fn, (2, 12), mask_id=3, choice_temperature=-1)
-    with pytest.raises(ValueError, match=r"smoothing must be a fraction in \[0, 1\], got 2"):
-        tk.masked_loss(KEY, logits_fn, whole, jnp.zeros(6), mask_id=3, smoothing=2)
+@pytest.mark.parametrize("count", [1, 2, 7, 12, 16])
+def test_draws_in_two_stages_have_the_distribution_of_the_logits(count):
+    number = 40_000
+    logits = np.random.default_rng(count).normal(0, 2, count).astype(np.float32)
+    logits[1:2] = -np.inf
+    p = np.exp(logits) / np.exp(logits).sum()
+    drawn = jax.jit(draw_categorical)(KEY, jnp.broadcast_to(logits, (2, number // 2, count)))
+    assert drawn.shape == (2, number // 2) and drawn.dtype == jnp.int32
+    result = np.bincount(np.asarray(drawn).ravel(), minlength=count) / number
+    np.testing.assert_array_less(np.abs(result - p), 4.5 * np.sqrt(p * (1 - p) / number) + 1e-9)
+    assert len(result) == count
