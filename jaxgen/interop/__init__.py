@@ -7,8 +7,8 @@
     model, variables, used = load_taming_vqgan("vqgan.safetensors")
     params = load_lpips(net="vgg")                                          # for jaxgen.losses.lpips
 
-Neither PyTorch nor diffusers is imported, nothing is downloaded, and nothing is unpickled but the arrays of one
-published file of LPIPS's, by an unpickler that knows nothing else.
+Neither PyTorch nor diffusers is imported, nothing is downloaded, and nothing is unpickled except the arrays of one
+published file of LPIPS, by an unpickler that knows nothing else.
 """
 
 from jaxgen.core.extras import extra
@@ -16,13 +16,22 @@ from jaxgen.core.extras import extra
 with extra("models"):
     import flax  # noqa: F401
 
-from jaxgen.interop.diffusers.autoencoder import LoadedAutoencoder, load_autoencoder, save_autoencoder
-from jaxgen.interop.diffusers.schedule import LoadedSchedule, load_schedule
-from jaxgen.interop.diffusers.unet import LoadedDenoiser, LoadedUNet, load_denoiser, load_unet, save_unet
-from jaxgen.interop.lpips.weights import load_lpips, lpips_from_tensors, save_lpips
+from jaxgen.interop.diffusers import (
+    LoadedAutoencoder,
+    LoadedDenoiser,
+    LoadedSchedule,
+    LoadedUNet,
+    load_autoencoder,
+    load_denoiser,
+    load_schedule,
+    load_unet,
+    save_autoencoder,
+    save_unet,
+)
+from jaxgen.interop.lpips import load_lpips, lpips_from_tensors, save_lpips
+from jaxgen.interop.quantizer import from_used, published_vq, to_used
 from jaxgen.interop.safetensors import read_safetensors, write_safetensors
-from jaxgen.interop.taming.quantizer import from_used, published_vq, to_used
-from jaxgen.interop.taming.vqgan import LoadedVQGAN, load_taming_vqgan
+from jaxgen.interop.taming import LoadedVQGAN, load_taming_vqgan
 
 __all__ = [
     "LoadedAutoencoder", "LoadedDenoiser", "LoadedSchedule", "LoadedUNet", "LoadedVQGAN", "from_used",

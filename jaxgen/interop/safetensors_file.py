@@ -60,7 +60,7 @@ def read_header(file: Path) -> Header:
         length = opened.read(LENGTH)
         begin = LENGTH + int.from_bytes(length, "little")
         if len(length) < LENGTH or begin > size:
-            raise _damaged(file, f"it has {size} bytes, and its header alone would end at byte {begin}")
+            raise _damaged(file, f"it has {size} bytes, and its header would end at byte {begin}")
         content = opened.read(begin - LENGTH)
     try:
         described = parse_object(content, "its header")
@@ -75,7 +75,7 @@ def read_header(file: Path) -> Header:
 
 
 def read_tensors(file: Path, header: Header) -> dict[str, np.ndarray]:
-    """The tensors that `read_header` found, as arrays in memory of their own.
+    """The tensors that `read_header` lists, as arrays in memory of their own.
 
     Raises:
         OSError, ValueError: see `read_header`.

@@ -1,7 +1,7 @@
 """Trees of parameters under the names and in the layouts of another library's state dict.
 
 A convolution's kernel [H, W, I, O] is a weight [O, I, H, W] there, a linear layer's [I, O] is [O, I], and all else
-differs in name alone.
+differs in name only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,10 +47,10 @@ def to_params(tensors: Mapping[str, np.ndarray], expected: PyTree, source: str, 
     flat = traverse_util.flatten_dict(expected)
     wanted = {layout.name(path): path for path in flat}
     keys = {name: _key(name, tensors, layout) for name in wanted}
-    found = {name: tensors[key] for name, key in keys.items() if key is not None}
+    present = {name: tensors[key] for name, key in keys.items() if key is not None}
     left_over = {name: tensors[name] for name in set(tensors) - set(keys.values())}
-    check_fit({**found, **left_over}, _shapes(flat, layout), source, layout.network)
-    params = {path: jnp.asarray(_to_param(path, found[name], flat[path].ndim), flat[path].dtype)
+    check_fit({**present, **left_over}, _shapes(flat, layout), source, layout.network)
+    params = {path: jnp.asarray(_to_param(path, present[name], flat[path].ndim), flat[path].dtype)
               for name, path in wanted.items()}
     return traverse_util.unflatten_dict(params)
 

@@ -1,103 +1,155 @@
-"""VQ-VAE (van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017).
+"""VQ-VAE: z_e = encode(x);  z_q = quantize(z_e);  x_r = decode(z_q).
 
-z_e = encode(x);  z_q = quantize(z_e);  x_r = decode(z_q). A model is a tuple of pure functions over explicit
-variables; the networks hold parameters and nothing else.
+Reference: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017, arXiv:1711.00937.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxgen.core.checks import check_floating
-from jaxgen.core.types import Variables
-from jaxgen.quantize import Quantizer
+from jaxgen.core.types import AxisName, PyTree, Variables
+from jaxgen.models.description import make_network
+from jaxgen.models.parts import make_quantizer
+from jaxgen.nn.autoencoder import Decoder, Encoder
+from jaxgen.quantize import QuantizeOutput, Quantizer
 
 
-class VQVAE(NamedTuple):
-    """A VQ-VAE as pure functions; `variables` is `Variables(params, state)`.
+@dataclass(frozen=True, kw_only=True)
+class VQVAE:
+    """A VQ-VAE; `params` holds "encoder", "decoder" and "quantizer", `state` is the quantizer's.
 
-    `params` holds "encoder", "decoder" and "quantizer"; `state` is the quantizer's (EMA sums and usage).
-    """
+    Latents go to the quantizer in float32, whatever the networks compute in. The methods raise ValueError for images
+    that are bytes and for latents that are whole numbers, such as indices.
 
-    init: Callable  # (key, image_shape [H, W, C]) -> Variables
-    encode: Callable  # (params, x [B, H, W, C]) -> z_e [B, h, w, D]
-    quantize: Callable  # (variables, z_e, *, train=False, key=None) -> (QuantizeOutput, state)
-    decode: Callable  # (params, z_q [B, h, w, D]) -> x_r [B, H, W, C]
-    forward: Callable  # (variables, x, *, train=False, key=None) -> (x_r, QuantizeOutput, state)
-    reconstruct: Callable  # (variables, x) -> x_r
-    indices: Callable  # (variables, x) -> [B, h, w] int32, or [B, h, w, depth]
-    decode_indices: Callable  # (variables, indices) -> x_r
-    num_codes: int  # per index
-    encoder: nn.Module  # what the functions above are made of: encoder, decoder, quantizer
-    decoder: nn.Module
-    quantizer: Quantizer
-
-
-def vqvae(encoder: nn.Module, decoder: nn.Module, quantizer: Quantizer) -> VQVAE:
-    """Joins an encoder, a quantizer and a decoder.
-
-    Args:
+    Attributes:
         encoder: Linen module, [B, H, W, C] -> [B, h, w, D].
         decoder: Linen module, [B, h, w, D] -> [B, H, W, C].
         quantizer: any of `jaxgen.quantize`, of dimension D (set at init from the encoder's output).
 
-    Returns:
-        A `VQVAE`. Latents go to the quantizer in float32, whatever the networks compute in. Its functions raise
-        ValueError for images that are bytes and for latents that are whole numbers, such as indices.
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxgen.nn import Decoder, Encoder
+        >>> from jaxgen.quantize import fsq
+        >>> sizes = {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1}
+        >>> model = VQVAE(encoder=Encoder(latent_channels=3, **sizes), decoder=Decoder(image_channels=1, **sizes),
+        ...               quantizer=fsq([8, 5, 5]))
+        >>> variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (8, 8, 1))
+        >>> tokens = jax.jit(model.to_tokens)(variables, jnp.zeros((2, 8, 8, 1)))
+        >>> tokens.shape, model.num_tokens
+        ((2, 4, 4), 200)
     """
 
-    def init(key, image_shape):
+    encoder: nn.Module
+    decoder: nn.Module
+    quantizer: Quantizer
+
+    @classmethod
+    def from_description(
+        cls, *, quantizer: Mapping, latent_channels: int, example_channels: int, encoder: Mapping | None = None,
+        decoder: Mapping | None = None, dtype: str | None = None, axis_name: AxisName = None,
+    ) -> "VQVAE":
+        """The model of plain values; `encoder` and `decoder` are arguments of `Encoder` and `Decoder`."""
+        return cls(
+            encoder=make_network(Encoder, {"latent_channels": latent_channels}, encoder, dtype),
+            decoder=make_network(Decoder, {"image_channels": example_channels}, decoder, dtype),
+            quantizer=make_quantizer("quantizer", quantizer, axis_name),
+        )
+
+    @property
+    def num_codes(self) -> int:
+        """Codes per index."""
+        return self.quantizer.num_codes
+
+    @property
+    def num_tokens(self) -> int:
+        return self.quantizer.num_codes
+
+    def init(self, key: PRNGKeyArray, example_shape: tuple[int, ...]) -> Variables:
+        """Fresh variables; raises ValueError unless the decoder gives back the shape of the images."""
         encoder_key, decoder_key, quantizer_key = jax.random.split(key, 3)
-        image = jnp.zeros((1, *image_shape))
-        encoder_params = encoder.init(encoder_key, image)["params"]
-        z_e = jax.eval_shape(lambda p: encoder.apply({"params": p}, image), encoder_params)
-        decoder_params = decoder.init(decoder_key, jnp.zeros(z_e.shape))["params"]
-        x_r = jax.eval_shape(lambda p: decoder.apply({"params": p}, jnp.zeros(z_e.shape)), decoder_params)
-        check_reconstruction(x_r.shape[1:], image_shape)
-        quantizer_params, state = quantizer.init(quantizer_key, z_e.shape[-1])
+        image = jnp.zeros((1, *example_shape))
+        encoder_params = self.encoder.init(encoder_key, image)["params"]
+        z_e = jax.eval_shape(lambda p: self.encoder.apply({"params": p}, image), encoder_params)
+        decoder_params = self.decoder.init(decoder_key, jnp.zeros(z_e.shape))["params"]
+        x_r = jax.eval_shape(lambda p: self.decoder.apply({"params": p}, jnp.zeros(z_e.shape)), decoder_params)
+        check_reconstruction(x_r.shape[1:], example_shape)
+        quantizer_params, state = self.quantizer.init(quantizer_key, z_e.shape[-1])
         params = {"encoder": encoder_params, "decoder": decoder_params, "quantizer": quantizer_params}
         return Variables(params, state)
 
-    def encode(params, x):
+    def encode(self, variables: Variables, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """z_e of images in [-1, 1]."""
         check_floating("x", x)
-        return encoder.apply({"params": params["encoder"]}, x).astype(jnp.float32)
+        return self.encoder.apply({"params": variables.params["encoder"]}, x).astype(jnp.float32)
 
-    def quantize(variables, z_e, *, train=False, key=None):
-        return quantizer.apply(_quantizer_variables(variables), z_e, train=train, key=key)
+    def quantize(
+        self, variables: Variables, z_e: Float[Array, "B h w D"], *, train: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[QuantizeOutput, PyTree]:
+        """(output, state), see `jaxgen.quantize.Quantizer`."""
+        return self.quantizer.apply(_of_quantizer(variables), z_e, train=train, key=key)
 
-    def decode(params, z_q):
+    def decode(self, variables: Variables, z_q: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
+        """x_r of quantized latents."""
         check_floating("z_q", z_q)
-        return decoder.apply({"params": params["decoder"]}, z_q).astype(jnp.float32)
+        return self.decoder.apply({"params": variables.params["decoder"]}, z_q).astype(jnp.float32)
 
-    def forward(variables, x, *, train=False, key=None):
-        output, state = quantize(variables, encode(variables.params, x), train=train, key=key)
-        return decode(variables.params, output.quantized), output, state
+    def forward(
+        self, variables: Variables, x: Float[Array, "B H W C"], *, train: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "B H W C"], QuantizeOutput, PyTree]:
+        """(x_r, output of the quantizer, state)."""
+        output, state = self.quantize(variables, self.encode(variables, x), train=train, key=key)
+        return self.decode(variables, output.quantized), output, state
 
-    def reconstruct(variables, x):
-        return forward(variables, x)[0]
+    def to_latents(
+        self, variables: Variables, x: Float[Array, "B H W C"], *, key: PRNGKeyArray | None = None,
+        sample_ids: Int[Array, "B"] | None = None,
+    ) -> Float[Array, "B h w D"]:
+        """The encoder's output, before it is quantized; nothing is drawn."""
+        return self.encode(variables, x)
 
-    def indices(variables, x):
-        return quantize(variables, encode(variables.params, x))[0].indices
+    def from_latents(self, variables: Variables, z: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
+        """Images of latents, which are quantized first."""
+        check_floating("z", z)
+        return self.decode(variables, self.quantize(variables, z)[0].quantized)
 
-    def decode_indices(variables, codes):
-        return decode(variables.params, quantizer.lookup(_quantizer_variables(variables), codes))
+    def to_tokens(self, variables: Variables, x: Float[Array, "B H W C"]) -> Int[Array, "B h w ..."]:
+        """Indices [B, h, w], or [B, h, w, depth] of residual and grouped quantizers."""
+        return self.quantize(variables, self.encode(variables, x))[0].indices
 
-    return VQVAE(init, encode, quantize, decode, forward, reconstruct, indices, decode_indices,
-                 quantizer.num_codes, encoder, decoder, quantizer)
+    def from_tokens(self, variables: Variables, tokens: Int[Array, "B h w ..."]) -> Float[Array, "B H W C"]:
+        """Images of indices."""
+        return self.decode(variables, self.quantizer.lookup(_of_quantizer(variables), tokens))
+
+    def token_shape(self, example_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(h, w) or (h, w, depth) of the indices of one image."""
+        return shape_of(self, "to_tokens", example_shape)
 
 
-def check_reconstruction(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless the decoder gives back the shape that the encoder was given."""
-    if tuple(shape) != tuple(image_shape):
+def check_reconstruction(shape: tuple[int, ...], example_shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless the decoder gives back the shape that the encoder took."""
+    if tuple(shape) != tuple(example_shape):
         raise ValueError(
-            f"image_shape {tuple(image_shape)} comes back from the decoder as {tuple(shape)}: use the same "
+            f"example_shape {tuple(example_shape)} comes back from the decoder as {tuple(shape)}: use the same "
             "channels and a height and width that the encoder's total reduction, patch_size * 2^(levels - 1), divides"
         )
 
 
-def _quantizer_variables(variables: Variables) -> Variables:
-    return Variables(variables.params["quantizer"], variables.state)
+def shape_of(model: Any, method: str, example_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape, without the batch, of what a method of a model makes of one example; nothing is computed."""
 
+    def run(key):
+        return getattr(model, method)(model.init(key, tuple(example_shape)), jnp.zeros((1, *example_shape)))
+
+    return jax.eval_shape(run, jax.random.key(0)).shape[1:]
+
+
+def _of_quantizer(variables: Variables) -> Variables:
+    return Variables(variables.params["quantizer"], variables.state)

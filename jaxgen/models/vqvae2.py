@@ -1,54 +1,43 @@
-"""VQ-VAE-2: two levels of codes (Razavi, van den Oord & Vinyals, "Generating Diverse High-Fidelity Images", 2019).
+"""VQ-VAE-2: two levels of codes.
 
     h       = bottom_encoder(x)                         local features
     top     = quantize_top(top_encoder(h))              global codes at half the resolution
     bottom  = quantize_bottom(merge([h, top_decoder(top)]))
     x_r     = decoder([bottom, upsample(top)])
+
+Reference: Razavi, van den Oord & Vinyals, "Generating Diverse High-Fidelity Images with VQ-VAE-2", 2019,
+arXiv:1906.00446.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxgen.core.checks import check_count, check_floating
-from jaxgen.core.types import Variables
+from jaxgen.core.types import AxisName, PyTree, Variables
+from jaxgen.models.description import make_network, to_dtype
+from jaxgen.models.parts import make_quantizer
 from jaxgen.models.vqvae import check_reconstruction
+from jaxgen.nn.autoencoder import Decoder, Encoder
 from jaxgen.nn.blocks import Upsample
 from jaxgen.nn.conv_layer import Conv
-from jaxgen.quantize import Quantizer
+from jaxgen.quantize import QuantizeOutput, Quantizer
 
 LEVELS = ("top", "bottom")
 
 
-class VQVAE2(NamedTuple):
-    """A two-level VQ-VAE as pure functions; every per-level value is a dict with the keys "top" and "bottom"."""
+@dataclass(frozen=True, kw_only=True)
+class VQVAE2:
+    """A two-level VQ-VAE; every value per level is a dict with the keys "top" and "bottom".
 
-    init: Callable  # (key, image_shape [H, W, C]) -> Variables
-    forward: Callable  # (variables, x, *, train=False, key=None) -> (x_r, dict of QuantizeOutput, state)
-    decode: Callable  # (params, dict of z_q) -> x_r [B, H, W, C]
-    reconstruct: Callable  # (variables, x) -> x_r
-    indices: Callable  # (variables, x) -> dict of int32 index maps
-    decode_indices: Callable  # (variables, dict of index maps) -> x_r
-    num_codes: dict[str, int]  # per index
+    The methods raise ValueError for images that are bytes and for latents that are whole numbers.
 
-
-def vqvae2(
-    bottom_encoder: nn.Module,
-    top_encoder: nn.Module,
-    top_decoder: nn.Module,
-    decoder: nn.Module,
-    top_quantizer: Quantizer,
-    bottom_quantizer: Quantizer,
-    *,
-    latent_channels: int = 64,
-    dtype: Any = None,
-) -> VQVAE2:
-    """Joins four networks and two quantizers.
-
-    Args:
+    Attributes:
         bottom_encoder: [B, H, W, C] -> [B, h, w, features].
         top_encoder: [B, h, w, features] -> [B, h / 2, w / 2, latent_channels].
         top_decoder: [B, h / 2, w / 2, latent_channels] -> [B, h, w, features].
@@ -57,84 +46,123 @@ def vqvae2(
         bottom_quantizer: quantizer of the fine latents.
         latent_channels: dimension of both levels' vectors.
         dtype: computing dtype of the layers that join the levels; None for the parameters'.
-
-    Returns:
-        A `VQVAE2`. Its functions raise ValueError for images that are bytes and for latents that are whole numbers.
     """
-    latent_channels = check_count("latent_channels", latent_channels)
-    quantizers = {"top": top_quantizer, "bottom": bottom_quantizer}
-    modules = {
-        "bottom_encoder": bottom_encoder, "top_encoder": top_encoder, "top_decoder": top_decoder, "decoder": decoder,
-        "merge": Conv(latent_channels, (1, 1), dtype=dtype), "upsample": Upsample(latent_channels, dtype=dtype),
-    }
 
-    def run(params, name, x):
-        return modules[name].apply({"params": params[name]}, x).astype(jnp.float32)
+    bottom_encoder: nn.Module
+    top_encoder: nn.Module
+    top_decoder: nn.Module
+    decoder: nn.Module
+    top_quantizer: Quantizer
+    bottom_quantizer: Quantizer
+    latent_channels: int = 64
+    dtype: Any = None
 
-    def init(key, image_shape):
-        keys = iter(jax.random.split(key, len(modules) + len(quantizers)))
+    def __post_init__(self):
+        object.__setattr__(self, "latent_channels", check_count("latent_channels", self.latent_channels))
+
+    @classmethod
+    def from_description(
+        cls, *, top_quantizer: Mapping, bottom_quantizer: Mapping, latent_channels: int, example_channels: int,
+        bottom_encoder: Mapping, top_encoder: Mapping, top_decoder: Mapping, decoder: Mapping,
+        dtype: str | None = None, axis_name: AxisName = None,
+    ) -> "VQVAE2":
+        """The model of plain values."""
+        features = bottom_encoder.get("latent_channels", latent_channels)
+        return cls(
+            bottom_encoder=make_network(Encoder, {"latent_channels": features}, bottom_encoder, dtype),
+            top_encoder=make_network(Encoder, {"latent_channels": latent_channels}, top_encoder, dtype),
+            top_decoder=make_network(Decoder, {"image_channels": features}, top_decoder, dtype),
+            decoder=make_network(Decoder, {"image_channels": example_channels}, decoder, dtype),
+            top_quantizer=make_quantizer("top_quantizer", top_quantizer, axis_name),
+            bottom_quantizer=make_quantizer("bottom_quantizer", bottom_quantizer, axis_name),
+            latent_channels=latent_channels, dtype=to_dtype("dtype", dtype),
+        )
+
+    @property
+    def num_codes(self) -> dict[str, int]:
+        """Codes per index, of each level."""
+        return {level: self._quantizer(level).num_codes for level in LEVELS}
+
+    def init(self, key: PRNGKeyArray, example_shape: tuple[int, ...]) -> Variables:
+        """Fresh variables; raises ValueError where the networks' shapes do not fit each other."""
+        modules = self._modules()
+        keys = iter(jax.random.split(key, len(modules) + len(LEVELS)))
         params = {}
 
         def init_module(name, x):
             params[name] = modules[name].init(next(keys), x)["params"]
             return jnp.zeros(jax.eval_shape(lambda p: modules[name].apply({"params": p}, x), params[name]).shape)
 
-        features = init_module("bottom_encoder", jnp.zeros((1, *image_shape)))
+        features = init_module("bottom_encoder", jnp.zeros((1, *example_shape)))
         top = init_module("top_encoder", features)
-        if top.shape[-1] != latent_channels:
-            raise ValueError(f"latent_channels={latent_channels}, but top_encoder returns {top.shape[-1]} channels; "
-                             "make them equal")
+        if top.shape[-1] != self.latent_channels:
+            raise ValueError(f"latent_channels={self.latent_channels}, but top_encoder returns {top.shape[-1]} "
+                             "channels; make them equal")
         context = init_module("top_decoder", top)
         bottom = init_module("merge", jnp.concatenate([features, context], axis=-1))
         x_r = init_module("decoder", jnp.concatenate([bottom, init_module("upsample", top)], axis=-1))
-        check_reconstruction(x_r.shape[1:], image_shape)
-        variables = {level: quantizers[level].init(next(keys), latent_channels) for level in LEVELS}
+        check_reconstruction(x_r.shape[1:], example_shape)
+        variables = {level: self._quantizer(level).init(next(keys), self.latent_channels) for level in LEVELS}
         params["quantizer"] = {level: variables[level].params for level in LEVELS}
         return Variables(params, {level: variables[level].state for level in LEVELS})
 
-    def quantize(variables, level, z_e, train, key):
-        own = Variables(variables.params["quantizer"][level], variables.state[level])
-        return quantizers[level].apply(own, z_e, train=train, key=key)
-
-    def decode(params, z_q):
+    def decode(self, variables: Variables, z_q: Mapping[str, Float[Array, "B ..."]]) -> Float[Array, "B H W C"]:
+        """x_r of the quantized latents of both levels."""
         for level in LEVELS:
             check_floating(f"z_q[{level!r}]", z_q[level])
-        top = run(params, "upsample", z_q["top"])
-        return run(params, "decoder", jnp.concatenate([z_q["bottom"], top], axis=-1))
+        top = self._run(variables, "upsample", z_q["top"])
+        return self._run(variables, "decoder", jnp.concatenate([z_q["bottom"], top], axis=-1))
 
-    def codes(variables, x, *, train=False, key=None):
+    def quantize(
+        self, variables: Variables, x: Float[Array, "B H W C"], *, train: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[dict[str, QuantizeOutput], dict[str, PyTree]]:
+        """(outputs of both quantizers, their states) of images."""
         check_floating("x", x)
-        params = variables.params
         top_key, bottom_key = (None, None) if key is None else jax.random.split(key)
-        features = run(params, "bottom_encoder", x)
-        outputs, state = {}, {}
-        outputs["top"], state["top"] = quantize(
-            variables, "top", run(params, "top_encoder", features), train, top_key
-        )
-        context = run(params, "top_decoder", outputs["top"].quantized)
-        z_e = run(params, "merge", jnp.concatenate([features, context], axis=-1))
-        outputs["bottom"], state["bottom"] = quantize(variables, "bottom", z_e, train, bottom_key)
-        return outputs, state
+        features = self._run(variables, "bottom_encoder", x)
+        top, top_state = self._apply(variables, "top", self._run(variables, "top_encoder", features), train, top_key)
+        context = self._run(variables, "top_decoder", top.quantized)
+        z_e = self._run(variables, "merge", jnp.concatenate([features, context], axis=-1))
+        bottom, bottom_state = self._apply(variables, "bottom", z_e, train, bottom_key)
+        return {"top": top, "bottom": bottom}, {"top": top_state, "bottom": bottom_state}
 
-    def forward(variables, x, *, train=False, key=None):
-        outputs, state = codes(variables, x, train=train, key=key)
-        return decode(variables.params, {level: outputs[level].quantized for level in LEVELS}), outputs, state
+    def forward(
+        self, variables: Variables, x: Float[Array, "B H W C"], *, train: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "B H W C"], dict[str, QuantizeOutput], dict[str, PyTree]]:
+        """(x_r, outputs of both quantizers, their states)."""
+        outputs, state = self.quantize(variables, x, train=train, key=key)
+        return self.decode(variables, {level: outputs[level].quantized for level in LEVELS}), outputs, state
 
-    def reconstruct(variables, x):
-        return forward(variables, x)[0]
-
-    def indices(variables, x):
-        outputs, _ = codes(variables, x)
+    def to_indices(self, variables: Variables, x: Float[Array, "B H W C"]) -> dict[str, Int[Array, "B ..."]]:
+        """Index maps of both levels."""
+        outputs, _ = self.quantize(variables, x)
         return {level: outputs[level].indices for level in LEVELS}
 
-    def decode_indices(variables, indices):
-        z_q = {
-            level: quantizers[level].lookup(
-                Variables(variables.params["quantizer"][level], variables.state[level]), indices[level]
-            )
+    def from_indices(self, variables: Variables, indices: Mapping[str, Int[Array, "B ..."]]
+                     ) -> Float[Array, "B H W C"]:
+        """Images of index maps of both levels."""
+        return self.decode(variables, {
+            level: self._quantizer(level).lookup(self._of_quantizer(variables, level), indices[level])
             for level in LEVELS
-        }
-        return decode(variables.params, z_q)
+        })
 
-    num_codes = {level: quantizers[level].num_codes for level in LEVELS}
-    return VQVAE2(init, forward, decode, reconstruct, indices, decode_indices, num_codes)
+    def _modules(self) -> dict[str, nn.Module]:
+        return {
+            "bottom_encoder": self.bottom_encoder, "top_encoder": self.top_encoder, "top_decoder": self.top_decoder,
+            "decoder": self.decoder, "merge": Conv(self.latent_channels, (1, 1), dtype=self.dtype),
+            "upsample": Upsample(self.latent_channels, dtype=self.dtype),
+        }
+
+    def _run(self, variables: Variables, name: str, x: Array) -> Array:
+        return self._modules()[name].apply({"params": variables.params[name]}, x).astype(jnp.float32)
+
+    def _quantizer(self, level: str) -> Quantizer:
+        return {"top": self.top_quantizer, "bottom": self.bottom_quantizer}[level]
+
+    def _of_quantizer(self, variables: Variables, level: str) -> Variables:
+        return Variables(variables.params["quantizer"][level], variables.state[level])
+
+    def _apply(self, variables, level, z_e, train, key):
+        return self._quantizer(level).apply(self._of_quantizer(variables, level), z_e, train=train, key=key)

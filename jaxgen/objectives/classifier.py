@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.core.types import Variables
-from jaxgen.losses.cross_entropy import cross_entropy
+from jaxgen.losses import cross_entropy
 from jaxgen.objectives.batch import get_entry, get_example
 
 PyTree = Any

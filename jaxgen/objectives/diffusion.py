@@ -8,12 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.core.keys import global_positions
-from jaxgen.core.types import AxisName
+from jaxgen.core.types import AxisName, PyTree, Variables
 from jaxgen.diffusion import Weighting, denoising_loss
 from jaxgen.objectives.batch import get_example
-from jaxgen.objectives.conditions import drop_conditions
-
-PyTree = Any
+from jaxgen.objectives.conditions import Conditions, drop_conditions
 
 
 def diffusion_loss(
@@ -25,9 +23,7 @@ def diffusion_loss(
     denoise: Callable,
     draw_sigmas: Callable[[Array, int], Float[Array, "B"]],
     weighting: Weighting,
-    condition: Mapping[str, str] | None = None,
-    null: Callable[[int], Mapping[str, Array]] | None = None,
-    drop_condition: float = 0.1,
+    conditions: Conditions | None = None,
     train: bool = True,
     axis_name: AxisName = None,
     entry: str = "image",
@@ -40,15 +36,13 @@ def diffusion_loss(
     Args:
         params: parameters, differentiated by the caller.
         state: returned as it is.
-        batch: {"image": [B, ...] in [-1, 1], and what `condition` names}.
+        batch: {"image": [B, ...] in [-1, 1], and what `conditions` name}.
         key: the step's key.
         denoise: `(params, x, sigma [B], cond, *, key) -> x0_hat`, as `jaxgen.models.DiffusionModel` has it; the key is
             for dropout.
         draw_sigmas: `(key, count) -> [count]` noise levels (`jaxgen.diffusion.log_normal_sigmas`, ...).
         weighting: w (`jaxgen.diffusion.edm_weighting()`, ...).
-        condition: {name in cond: entry of the batch}, for example {"classes": "label"}; None trains without.
-        null: `(count) -> cond` that stands for "no condition"; needed where `condition` is given.
-        drop_condition: the probability of "no condition", which classifier-free guidance needs (Ho & Salimans, 2021).
+        conditions: what of the batch is the cond, and how often it is left out; None trains without.
         train: False measures the conditional model: without dropout and without leaving conditions out.
         axis_name: the mapped axis of devices, each of which holds a part of the batch.
         entry: which entry of the batch is the example.
@@ -65,7 +59,7 @@ def diffusion_loss(
     level_key, noise_key, drop_key, dropout_key = jax.random.split(key, 4)
     levels = draw_sigmas(level_key, total)
     sigma = levels[positions]
-    cond = drop_conditions(drop_key, batch, condition, null, drop_condition if train else 0.0, positions, total)
+    cond = drop_conditions(drop_key, batch, conditions, positions, total, train=train)
 
     def denoiser(x, sigma, cond):
         return denoise(params, x, sigma, cond, key=jax.random.fold_in(dropout_key, positions[0]) if train else None)
@@ -82,15 +76,15 @@ def diffusion_loss(
 
 
 def latent_diffusion_loss(
-    params: PyTree, state: PyTree, batch: Mapping[str, Array], key: Array, *, latents: Callable,
+    params: PyTree, state: PyTree, batch: Mapping[str, Array], key: Array, *, to_latents: Callable,
     axis_name: AxisName = None, entry: str = "image", **options: Any,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
-    """`diffusion_loss` of the latents of a batch of pictures, through which no gradient goes.
+    """`diffusion_loss` of the latents of a batch, through which no gradient goes.
 
     Args:
         params, batch, key, axis_name, entry: see `diffusion_loss`.
-        state: what `latents` needs; returned as it is.
-        latents: `(state, x [B, H, W, C], *, key, sample_ids [B]) -> z [B, h, w, D]`, as
+        state: what `to_latents` needs; returned as it is.
+        to_latents: `(Variables, x [B, ...], *, key, sample_ids [B]) -> z [B, ...]`, as
             `jaxgen.models.LatentDiffusion` has it; draws of a posterior follow the places in the global batch.
         options: the other arguments of `diffusion_loss`.
 
@@ -103,5 +97,6 @@ def latent_diffusion_loss(
     x = get_example(batch, entry)
     latent_key, loss_key = jax.random.split(key)
     positions, _ = global_positions(x.shape[0], axis_name)
-    z = jax.lax.stop_gradient(latents(state, x, key=latent_key, sample_ids=positions))
+    z = to_latents(Variables(params, state), x, key=latent_key, sample_ids=positions)
+    z = jax.lax.stop_gradient(z)
     return diffusion_loss(params, state, {**batch, entry: z}, loss_key, axis_name=axis_name, entry=entry, **options)

@@ -10,13 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgen.core.keys import global_positions
-from jaxgen.core.types import AxisName
+from jaxgen.core.types import AxisName, PyTree
 from jaxgen.diffusion import stratified_times
 from jaxgen.objectives.batch import get_whole
-from jaxgen.objectives.conditions import drop_conditions
-from jaxgen.tokens import MaskSchedule, autoregressive_loss, masked_diffusion_loss, masked_loss, timed_by_masks
-
-PyTree = Any
+from jaxgen.objectives.conditions import Conditions, drop_conditions
+from jaxgen.tokens import MaskSchedule, autoregressive_loss, masked_diffusion_loss, maskgit_loss
 
 
 def masked_prior_loss(
@@ -28,9 +26,7 @@ def masked_prior_loss(
     logits: Callable,
     mask_id: int,
     schedule: MaskSchedule | None = None,
-    condition: Mapping[str, str] | None = None,
-    null: Callable[[int], Mapping[str, Array]] | None = None,
-    drop_condition: float = 0.1,
+    conditions: Conditions | None = None,
     train: bool = True,
     axis_name: AxisName = None,
     entry: str = "tokens",
@@ -43,12 +39,12 @@ def masked_prior_loss(
     Args:
         params: parameters, differentiated by the caller.
         state: returned as it is.
-        batch: {"tokens": [B, N], and what `condition` names}.
+        batch: {"tokens": [B, N], and what `conditions` name}.
         key: the step's key.
         logits: `(params, tokens, t, cond) -> [B, N, K]`, as `jaxgen.models.TokenPrior` has it.
         mask_id: the mask token.
         schedule: `jaxgen.tokens.polynomial_masking()` by default.
-        condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
+        conditions, train, axis_name: see `diffusion_loss`.
         entry: which entry of the batch holds the tokens.
 
     Returns:
@@ -57,8 +53,7 @@ def masked_prior_loss(
     Raises:
         ValueError: the batch lacks an entry, the tokens are no integers, or a setting is out of its bounds.
     """
-    drop = drop_condition if train else 0.0
-    tokens, t, mask_key, positions, cond = _masked_step(batch, key, condition, null, drop, axis_name, entry)
+    tokens, t, mask_key, positions, cond = _masked_step(batch, key, conditions, train, axis_name, entry)
     nats = masked_diffusion_loss(
         mask_key, partial(logits, params), tokens, t, mask_id=mask_id, schedule=schedule, cond=cond,
         sample_ids=positions,
@@ -75,10 +70,8 @@ def maskgit_prior_loss(
     logits: Callable,
     mask_id: int,
     schedule: str = "cosine",
-    smoothing: float = 0.1,
-    condition: Mapping[str, str] | None = None,
-    null: Callable[[int], Mapping[str, Array]] | None = None,
-    drop_condition: float = 0.1,
+    label_smoothing: float = 0.1,
+    conditions: Conditions | None = None,
     train: bool = True,
     axis_name: AxisName = None,
     entry: str = "tokens",
@@ -94,13 +87,13 @@ def maskgit_prior_loss(
     Args:
         params: parameters, differentiated by the caller.
         state: returned as it is.
-        batch: {"tokens": [B, N], and what `condition` names}.
+        batch: {"tokens": [B, N], and what `conditions` name}.
         key: the step's key; masks and drops of example i of the global batch depend on the key and on i.
         logits: `(params, tokens, t, cond) -> [B, N, K]`, as `jaxgen.models.TokenPrior` has it.
         mask_id: the mask token.
         schedule: see `jaxgen.tokens.masking_schedule`.
-        smoothing: of the labels; with `train=False` there is none.
-        condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
+        label_smoothing: see `jaxgen.tokens.token_nats`; with `train=False` there is none.
+        conditions, train, axis_name: see `diffusion_loss`.
         entry: which entry of the batch holds the tokens.
 
     Returns:
@@ -112,11 +105,10 @@ def maskgit_prior_loss(
 
     Chang, Zhang, Jiang, Liu & Freeman, "MaskGIT: masked generative image transformer" (2022), section 3.1.
     """
-    drop = drop_condition if train else 0.0
-    tokens, r, mask_key, positions, cond = _masked_step(batch, key, condition, null, drop, axis_name, entry)
-    loss = jnp.mean(masked_loss(
-        mask_key, timed_by_masks(partial(logits, params), mask_id), tokens, r, mask_id=mask_id, schedule=schedule,
-        smoothing=smoothing if train else 0.0, cond=cond, sample_ids=positions,
+    tokens, r, mask_key, positions, cond = _masked_step(batch, key, conditions, train, axis_name, entry)
+    loss = jnp.mean(maskgit_loss(
+        mask_key, partial(logits, params), tokens, r, mask_id=mask_id, schedule=schedule,
+        label_smoothing=label_smoothing if train else 0.0, cond=cond, sample_ids=positions,
     ))
     return loss, ({"loss": loss}, state)
 
@@ -128,9 +120,7 @@ def autoregressive_prior_loss(
     key: Array,
     *,
     logits: Callable,
-    condition: Mapping[str, str] | None = None,
-    null: Callable[[int], Mapping[str, Array]] | None = None,
-    drop_condition: float = 0.1,
+    conditions: Conditions | None = None,
     train: bool = True,
     axis_name: AxisName = None,
     entry: str = "tokens",
@@ -142,11 +132,11 @@ def autoregressive_prior_loss(
     Args:
         params: parameters, differentiated by the caller.
         state: returned as it is.
-        batch: {"tokens": [B, N], and what `condition` names}.
+        batch: {"tokens": [B, N], and what `conditions` name}.
         key: the step's key, for the drops; that of example i of the global batch depends on the key and on i.
         logits: `(params, tokens, cond) -> [B, N, K]`, where those at n depend on the tokens before n alone, as
             `jaxgen.models.TokenPrior` of the kind "autoregressive" has it.
-        condition, null, drop_condition, train, axis_name: see `diffusion_loss`.
+        conditions, train, axis_name: see `diffusion_loss`.
         entry: which entry of the batch holds the tokens.
 
     Returns:
@@ -160,18 +150,18 @@ def autoregressive_prior_loss(
     """
     tokens = get_whole(batch, entry)
     positions, total = global_positions(tokens.shape[0], axis_name)
-    cond = drop_conditions(key, batch, condition, null, drop_condition if train else 0.0, positions, total)
+    cond = drop_conditions(key, batch, conditions, positions, total, train=train)
     return _per_token(autoregressive_loss(logits(params, tokens, cond), tokens), tokens, state)
 
 
 def _masked_step(
-    batch, key, condition, null, drop_condition, axis_name, entry
+    batch, key, conditions, train, axis_name, entry
 ) -> tuple[Array, Array, Array, Array, Any]:
     """(tokens, a time in [0, 1) for each, the key of their masks, their places in the global batch, conditions)."""
     tokens = get_whole(batch, entry)
     positions, total = global_positions(tokens.shape[0], axis_name)
     time_key, mask_key, drop_key = jax.random.split(key, 3)
-    cond = drop_conditions(drop_key, batch, condition, null, drop_condition, positions, total)
+    cond = drop_conditions(drop_key, batch, conditions, positions, total, train=train)
     times = stratified_times(time_key, total)[positions].astype(jnp.float32)
     return tokens, times, mask_key, positions, cond
 

@@ -34,7 +34,8 @@ def vqvae_loss(
         state: the quantizers' state.
         batch: {"image": [B, ...] in [-1, 1]}; other entries are left alone.
         key: random key for what the quantizers draw; None where they draw nothing.
-        forward: `(Variables, x, *, train, key) -> (x_r, QuantizeOutput or a dict of them, state)`.
+        forward: `(Variables, x, *, train, key) -> (x_r, outputs, state)`, where outputs is a `QuantizeOutput` or
+            anything else with `losses`, a dict of arrays whose means are added; a dict of such; or {}.
         reconstruction: `(x, x_r) -> [B]`.
         num_codes: where given (a number, or one per level), the metrics include each level's perplexity in the batch;
             that of each level of a residual or grouped quantizer is "0_perplexity", "1_perplexity" and so on.
@@ -68,7 +69,7 @@ def quantizer_loss(
         for name, values in output.losses.items():
             metrics[prefix + name] = jnp.mean(values)
             loss += metrics[prefix + name]
-        if num_codes is not None:
+        if num_codes is not None and hasattr(output, "indices"):
             codes = num_codes[level] if isinstance(num_codes, Mapping) else num_codes
             # Residual and grouped quantizers append axes, each of whose indices belong to codebooks of their own.
             appended = max(output.indices.ndim - output.quantized.ndim + 1, 0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.types import Variables
-from jaxgen.models import kl_autoencoder, vqvae
+from jaxgen.models import VQVAE, KLAutoencoder
 from jaxgen.nn import Decoder, Encoder
 from jaxgen.quantize import vq
 
@@ -24,11 +24,14 @@ def networks(*, latents, z=None, attention=(), channels=3, encoder=None, decoder
 
 
 def vq_model(quantizer=None, *, latents=3, z=(2, 2), **options):
-    return filled(vqvae(*networks(latents=latents, z=z, **options), quantizer or vq(7)), options.get("channels", 3))
+    encoder, decoder = networks(latents=latents, z=z, **options)
+    model = VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer or vq(7))
+    return filled(model, options.get("channels", 3))
 
 
 def kl_model(*, latents=4, z=(4, 2), scale=0.5, shift=0.0, **options):
-    model = kl_autoencoder(*networks(latents=latents, z=z, **options), scale=scale, shift=shift)
+    encoder, decoder = networks(latents=latents, z=z, **options)
+    model = KLAutoencoder(encoder=encoder, decoder=decoder, scale=scale, shift=shift)
     return filled(model, options.get("channels", 3))
 
 
@@ -40,7 +43,7 @@ def filled(model, channels, seed=0):
     return model, jax.tree.map(lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)), shapes)
 
 
-def picture(size=4, channels=3):
+def image(size=4, channels=3):
     return jax.random.normal(jax.random.key(1), (2, size, size, channels))
 
 

@@ -14,7 +14,7 @@ KEY = jax.random.key(0)
 
 
 def make(options, *, classes=None, seed=0):
-    """A U-Net for pictures of 3 channels with random parameters; its context has 6 features."""
+    """A U-Net for images of 3 channels with random parameters; its context has 6 features."""
     model = UNet(**options)
     context = jnp.ones((1, 2, 6)) if "cross_attention" in (*model.down, model.middle) else None
     init = lambda key: model.init(key, jnp.ones((1, 8, 8, 3)), jnp.ones(1), classes=classes, context=context)  # noqa: E731

@@ -20,10 +20,10 @@ from jaxgen.interop import (
 )
 from jaxgen.interop.diffusers.autoencoder import expected_params
 from jaxgen.interop.diffusers.autoencoder_config import complete, decoder_arguments, encoder_arguments, saved_config
-from jaxgen.models import build, kl_autoencoder
+from jaxgen.models import KLAutoencoder, build
 from jaxgen.nn import Decoder, Encoder
 from jaxgen.quantize import gumbel, residual, simvq, vq
-from tests.interop.autoencoders import KEY, kl_model, picture, replaced, vq_model
+from tests.interop.autoencoders import KEY, image, kl_model, replaced, vq_model
 from tests.interop.cases import SINGLE, WEIGHTS, make
 
 TYPES = ("DownEncoderBlock2D", "UpDecoderBlock2D")
@@ -106,10 +106,9 @@ def test_any_nearest_code_with_or_without_convolutions_is_written_as_what_it_com
     save_autoencoder(tmp_path, model, variables)
     loaded = load_autoencoder(tmp_path)
     assert (loaded.model.encoder.z_channels, loaded.model.decoder.z_channels) == (3, 3)
-    x = picture()
-    np.testing.assert_array_equal(loaded.model.indices(loaded.variables, x), model.indices(variables, x))
-    chex.assert_trees_all_close(loaded.model.reconstruct(loaded.variables, x), model.reconstruct(variables, x),
-                                atol=1e-5)
+    x = image()
+    np.testing.assert_array_equal(loaded.model.to_tokens(loaded.variables, x), model.to_tokens(variables, x))
+    chex.assert_trees_all_close(loaded.model.forward(loaded.variables, x)[0], model.forward(variables, x)[0], atol=1e-5)
 
 
 def test_dtypes_and_pipelines_sub_folders(tmp_path):
@@ -210,14 +209,14 @@ def test_what_diffusers_cannot_express_is_named(make, options, message, tmp_path
 
 def test_what_is_no_autoencoder_is_named(tmp_path):
     model, variables = kl_model(middle_attention=False)
-    with pytest.raises(ValueError, match="model must be a VQVAE or a KLAutoencoder, got Encoder"):
+    with pytest.raises(ValueError, match="model must have an encoder and a decoder, .* got Encoder"):
         save_autoencoder(tmp_path, model.encoder, variables)
     with pytest.raises(ValueError, match=r"variables must be the autoencoder's; their params have \['encoder'\]"):
         save_autoencoder(tmp_path, model, Variables({"encoder": variables.params["encoder"]}, {}))
     wrong = {name: leaf for name, leaf in variables.params["decoder"].items() if name != "conv_out"}
     with pytest.raises(ValueError, match=r"variables.params does not fit .*missing: decoder\.conv_out\.bias \[3\]"):
         save_autoencoder(tmp_path, model, replaced(variables, decoder=wrong))
-    other = build("vqvae2", latent_channels=2, image_channels=1, bottom_encoder={}, top_encoder={}, top_decoder={},
+    other = build("vqvae2", latent_channels=2, example_channels=1, bottom_encoder={}, top_encoder={}, top_decoder={},
                   decoder={}, top_quantizer={"name": "vq", "num_codes": 4},
                   bottom_quantizer={"name": "vq", "num_codes": 4})
     with pytest.raises(ValueError, match="got VQVAE2"):
@@ -235,7 +234,7 @@ STABLE_DIFFUSION = {
 def test_the_published_configuration_has_its_number_of_parameters():
     config = complete(STABLE_DIFFUSION)
     encoder, decoder = Encoder(**encoder_arguments(config)), Decoder(**decoder_arguments(config))
-    params = expected_params(kl_autoencoder(encoder, decoder), 3)
+    params = expected_params(KLAutoencoder(encoder=encoder, decoder=decoder), 3)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 83_653_863
     z = jax.eval_shape(lambda key: encoder.init_with_output(key, jnp.zeros((1, 512, 512, 3)))[0], KEY)
     assert z.shape == (1, 64, 64, 8)

@@ -15,18 +15,18 @@ from jaxgen.interop.diffusers import unet as diffusers
 from jaxgen.interop.diffusers.autoencoder_config import saved_config
 from jaxgen.interop.diffusers.unet_export import unet_config
 from jaxgen.interop.diffusers.unet_weights import Inputs
-from jaxgen.models import kl_autoencoder, vqvae
+from jaxgen.models import VQVAE, KLAutoencoder
 from jaxgen.nn.unet import UNet
 from jaxgen.quantize import vq
 from tests.helpers.mutations import mutated_bytes, mutated_json, outcome
 from tests.interop.autoencoders import networks
 from tests.interop.cases import CROSSED, TINY
 
-RNG = np.random.default_rng(0)
+X = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
 TENSORS = {
-    "a": RNG.normal(size=(2, 3)).astype(np.float32), "b": np.arange(4, dtype=np.int64), "none": np.zeros((0, 2)),
-    "half": RNG.normal(size=3).astype(ml_dtypes.bfloat16), "truth": np.array([True, False, True]),
-    "quarter": RNG.normal(size=(3, 1)).astype(ml_dtypes.float8_e4m3fn), "one": np.float64(3),
+    "a": X[:2], "b": np.arange(4, dtype=np.int64), "none": np.zeros((0, 2)),
+    "half": X[2].astype(ml_dtypes.bfloat16), "truth": np.array([True, False, True]),
+    "quarter": X[:, :1].astype(ml_dtypes.float8_e4m3fn), "one": np.float64(3),
 }
 
 SCHEDULES = (
@@ -87,11 +87,14 @@ def mutate_index(directory, count, seed):
 
 def configurations():
     """{name: (what config.json holds, the function that loads it)}."""
+    (encoder, decoder), (to_moments, from_latents) = networks(latents=3, z=(2, 2)), networks(latents=4, z=(4, 2))
+    vqvae = VQVAE(encoder=encoder, decoder=decoder, quantizer=vq(7))
+    kl = KLAutoencoder(encoder=to_moments, decoder=from_latents)
     return {
         "unconditional": (unet_config(UNet(**TINY), Inputs(3)), load_unet),
         "conditional": (unet_config(UNet(**CROSSED), Inputs(3, 6)), load_unet),
-        "VQModel": (saved_config(vqvae(*networks(latents=3, z=(2, 2)), vq(7)), 3, 32), load_autoencoder),
-        "AutoencoderKL": (saved_config(kl_autoencoder(*networks(latents=4, z=(4, 2))), 3, 32), load_autoencoder),
+        "VQModel": (saved_config(vqvae, 3, 32), load_autoencoder),
+        "AutoencoderKL": (saved_config(kl, 3, 32), load_autoencoder),
     }
 
 

@@ -1,3 +1,5 @@
+"""Denoisers from pipelines in the format of diffusers."""
+
 import json
 
 import jax

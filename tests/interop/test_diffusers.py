@@ -253,7 +253,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
           r"missing: conv_in\.bias \[8\],.* and \d+ more; unexpected: module\.conv_in.* and \d+ more")
 
 
-def test_an_old_name_beside_todays_is_unexpected(tmp_path):
+def test_an_old_name_next_to_todays_is_unexpected(tmp_path):
     save_unet(tmp_path, *make({**SINGLE, "down": ("attention",)}))
     name = "down_blocks.0.attentions.0.query.weight"
     write_safetensors(tmp_path / WEIGHTS, {**read_safetensors(tmp_path / WEIGHTS), name: np.zeros((8, 8))})
@@ -281,7 +281,7 @@ def test_missing_files_are_named(tmp_path):
     ({**CROSSED, "time_embedding": "fourier"}, "time_embedding='fourier' cannot"),
     ({**CROSSED, "down": ("attention_resnet", "cross_attention")}, "it has no 'attention_resnet'"),
     ({**CROSSED, "down": ("cross_attention", "attention"), "head_dim": 4},
-     "head_dim=4 cannot .* beside the 2 heads of cross_attention .* on level 0"),
+     "head_dim=4 cannot .* next to the 2 heads of cross_attention .* on level 0"),
 ])
 def test_what_diffusers_cannot_express_is_named(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -91,8 +91,8 @@ def test_the_shapes_are_those_of_the_published_networks():
         assert sum(int(np.prod(shape)) for name, shape in shapes.items() if name.startswith("features")) == count
         zeros = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
         params = jax.eval_shape(partial(lpips_from_tensors, zeros, net=net))
-        pictures = jax.ShapeDtypeStruct((3, 64, 64, 3), jnp.float32)
-        assert jax.eval_shape(losses.lpips, params, pictures, pictures).shape == (3,)
+        images = jax.ShapeDtypeStruct((3, 64, 64, 3), jnp.float32)
+        assert jax.eval_shape(losses.lpips, params, images, images).shape == (3,)
 
 
 def test_names_of_torchvision_and_of_lpips(tmp_path):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.models import build, build_quantizer, latent_diffusion, token_prior, vqvae2
+from jaxgen.models import VQVAE2, Classes, DiffusionModel, Text, TokenPrior, build, build_quantizer
 from jaxgen.nn import (
     ConvClassifier,
     Decoder,
@@ -96,11 +96,12 @@ def test_numpy_s_counts_and_lists_make_the_same_network():
 
 VQ = {"name": "vq", "num_codes": 8}
 SMALL = {"channels": 4, "multipliers": (1, 2), "norm_groups": 2}
-VQVAE = {"name": "vqvae", "quantizer": VQ, "latent_channels": 4, "image_channels": 1, "encoder": SMALL,
+VQVAE = {"name": "vqvae", "quantizer": VQ, "latent_channels": 4, "example_channels": 1, "encoder": SMALL,
          "decoder": SMALL}
-KL = {"name": "kl_autoencoder", "latent_channels": 4, "image_channels": 1}
-UNET = {"name": "diffusion", "network": {"name": "unet"}, "image_channels": 1}
+KL = {"name": "kl_autoencoder", "latent_channels": 4, "example_channels": 1}
+UNET = {"name": "diffusion", "network": {"name": "unet"}, "shape": (8, 8, 1)}
 
+PARTS = ("bottom_encoder", "top_encoder", "top_decoder", "decoder", "top_quantizer", "bottom_quantizer")
 LATENT = {"name": "latent_diffusion", "network": {"name": "unet"}, "autoencoder": VQVAE, "shape": (4, 4, 4)}
 PRIOR = {"name": "token_prior", "network": {}, "tokenizer": VQVAE, "shape": (4, 4)}
 
@@ -109,7 +110,7 @@ PRIOR = {"name": "token_prior", "network": {}, "tokenizer": VQVAE, "shape": (4, 
     ({**VQVAE, "encoder": {"channels": 0}}, "channels of Encoder must be an integer of at least 1, got 0"),
     ({**VQVAE, "decoder": {"multipliers": []}}, r"multipliers of Decoder must be a list of .*, got \(\)"),
     ({**VQVAE, "latent_channels": -2}, "latent_channels of Encoder must be an integer of at least 1, got -2"),
-    ({**VQVAE, "image_channels": 1.0}, "image_channels of Decoder must be an integer"),
+    ({**VQVAE, "example_channels": 1.0}, "image_channels of Decoder must be an integer"),
     ({**VQVAE, "encoder": 3}, r"arguments of Encoder must be a mapping \{name: value\}, got 3"),
     ({**VQVAE, "quantizer": 3}, r"quantizer must be a description \{'name': .*, got 3"),
     ({**VQVAE, "quantizer": {"num_codes": 8}}, "quantizer must be a description"),
@@ -119,11 +120,15 @@ PRIOR = {"name": "token_prior", "network": {}, "tokenizer": VQVAE, "shape": (4, 
     ({**UNET, "network": {"channels": 8}}, "network must be a description"),
     ({**UNET, "network": {"name": "unet", "channels": 0}}, "channels of UNet must be a list"),
     ({**UNET, "network": {"name": "dit", "depth": 0}}, "depth of DiT must be an integer of at least 1, got 0"),
-    ({**UNET, "num_classes": -1}, "num_classes of UNet must be an integer of at least 0, got -1"),
+    ({**UNET, "conditions": {"name": "classes", "count": -1}}, "count of classes must be .* of at least 1, got -1"),
+    ({**UNET, "conditions": {"name": "classes"}}, "conditions 'classes' needs 'count'"),
+    ({**UNET, "conditions": {"name": "clases", "count": 2}}, "unknown conditions 'clases'.*Did you mean 'classes'"),
     ({**UNET, "schedule": "linear"}, "schedule must be a description"),
-    ({**UNET, "text": {"length": 0}}, "length of text, .* must be an integer of at least 1, got 0"),
-    ({**UNET, "text": {"length": "8"}}, "length of text, .* must be an integer of at least 1, got '8'"),
-    ({**UNET, "text": 8}, "text must be a mapping"),
+    ({**UNET, "conditions": {"name": "text", "length": 0}}, "length of text, .* must be .* of at least 1, got 0"),
+    ({**UNET, "conditions": {"name": "text", "length": "8"}}, "length of text, .* must be .* of at least 1, got '8'"),
+    ({**UNET, "conditions": 8}, "conditions must be a description"),
+    ({**UNET, "shape": ()}, r"shape must be a list of one entry or more, got \(\)"),
+    ({**UNET, "shape": (8, 0, 1)}, r"shape\[1\] must be an integer of at least 1, got 0"),
     ({**LATENT, "shape": (4, 0, 4)}, r"shape\[1\] must be an integer"),
     ({**LATENT, "shape": ()}, "shape must be a list"),
     ({**LATENT, "autoencoder": "vqvae"}, "autoencoder must be a description"),
@@ -141,10 +146,11 @@ def test_functions_that_join_parts_check_their_counts():
     for call, message in (
         (lambda: encode_text(["a"], 0), "length must be an integer of at least 1, got 0"),
         (lambda: encode_text(["a"], 2.0), "length must be an integer of at least 1, got 2.0"),
-        (lambda: latent_diffusion(None, None, shape=(4, 4)), r"shape must be a list of 3 entries, got \(4, 4\)"),
-        (lambda: token_prior(None, None, shape=(4, 4, 2)), r"shape must be a list of 2 entries, got \(4, 4, 2\)"),
-        (lambda: token_prior(None, None, shape=(4, 4), levels=0), "levels must be an integer of at least 1, got 0"),
-        (lambda: vqvae2(*[None] * 6, latent_channels=0), "latent_channels must be an integer of at least 1, got 0"),
+        (lambda: DiffusionModel(network=None, sample_shape=(4, 0)), r"sample_shape\[1\] must be .* at least 1, got 0"),
+        (lambda: TokenPrior(model=None, tokenizer=None, sample_shape=()), "sample_shape must be a list of one entry"),
+        (lambda: Classes(0), "count of classes must be an integer of at least 1, got 0"),
+        (lambda: Text(None, 0), "length of text, .* must be an integer of at least 1, got 0"),
+        (lambda: VQVAE2(**dict.fromkeys(PARTS), latent_channels=0), "latent_channels must be an integer .* 1, got 0"),
         (lambda: build_quantizer("residual", quantizer="vq", depth=2), "quantizer must be a description"),
     ):
         with pytest.raises(ValueError, match=message):

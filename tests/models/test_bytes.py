@@ -11,11 +11,11 @@ from jaxgen.nn import PatchDiscriminator, StyleDiscriminator
 
 KEY = jax.random.key(0)
 NETWORK = {"channels": 4, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 2, "middle_attention": False}
-SIDES = {"image_channels": 1, "latent_channels": 3, "encoder": NETWORK, "decoder": NETWORK}
+SIDES = {"example_channels": 1, "latent_channels": 3, "encoder": NETWORK, "decoder": NETWORK}
 VQ = {"name": "vq", "num_codes": 8}
 VQVAE = {"name": "vqvae", "quantizer": VQ, **SIDES}
 KL = {"name": "kl_autoencoder", **SIDES}
-VQVAE2 = {"name": "vqvae2", "latent_channels": 3, "image_channels": 1, "top_quantizer": VQ, "bottom_quantizer": VQ,
+VQVAE2 = {"name": "vqvae2", "latent_channels": 3, "example_channels": 1, "top_quantizer": VQ, "bottom_quantizer": VQ,
           **{part: NETWORK for part in ("bottom_encoder", "top_encoder", "top_decoder", "decoder")}}
 LATENT = {"name": "latent_diffusion", "autoencoder": KL, "shape": (4, 4, 3),
           "network": {"name": "dit", "patch_size": 1, "features": 8, "depth": 1, "heads": 2}}
@@ -23,10 +23,9 @@ PRIOR = {"name": "token_prior", "tokenizer": VQVAE, "shape": (4, 4),
          "network": {"features": 8, "depth": 1, "heads": 2}}
 CLASSIFIER = {"name": "classifier", "num_classes": 3, "channels": (4, 4)}
 MODELS = {description["name"]: description for description in (VQVAE, KL, VQVAE2, LATENT, PRIOR, CLASSIFIER)}
-TAKE_IMAGES = {"vqvae": "encode forward reconstruct indices", "vqvae2": "forward reconstruct indices",
-               "kl_autoencoder": "encode forward reconstruct", "latent_diffusion": "latents", "token_prior": "tokens",
-               "classifier": "logits features"}
-FIRST = {"encode": "params", "decode": "params", "latents": "state", "tokens": "state", "pictures": "state"}
+TAKE_IMAGES = {"vqvae": "encode forward to_latents to_tokens", "vqvae2": "quantize forward to_indices",
+               "kl_autoencoder": "encode forward to_latents", "latent_diffusion": "to_latents",
+               "token_prior": "to_tokens", "classifier": "logits features"}
 
 
 @cache
@@ -37,7 +36,7 @@ def built(name):
 
 def call(name, function, x):
     model, variables = built(name)
-    return jax.eval_shape(getattr(model, function), getattr(variables, FIRST.get(function, ""), variables), x)
+    return jax.eval_shape(getattr(model, function), variables, x)
 
 
 @pytest.mark.parametrize(("name", "function"), [
@@ -49,7 +48,8 @@ def test_bytes_are_refused_with_the_way_to_convert_them(name, function):
 
 
 @pytest.mark.parametrize(("name", "function", "argument"), [
-    ("vqvae", "decode", "z_q"), ("kl_autoencoder", "decode", "z"), ("latent_diffusion", "pictures", "z")])
+    ("vqvae", "decode", "z_q"), ("vqvae", "from_latents", "z"), ("kl_autoencoder", "decode", "z"),
+    ("kl_autoencoder", "from_latents", "z"), ("latent_diffusion", "from_latents", "z")])
 def test_indices_are_no_latents(name, function, argument):
     with pytest.raises(ValueError, match=f"{argument} must hold floating-point numbers .* int32"):
         call(name, function, jnp.zeros((2, 4, 4, 3), jnp.int32))

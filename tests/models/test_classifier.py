@@ -97,7 +97,7 @@ def test_each_picture_is_alone_under_jit_and_vmap(model, variables):
 
 
 def test_bad_arguments_are_named(model):
-    with pytest.raises(ValueError, match=r"pictures of 3x9 are too small for 3 levels: use at least 4x4"):
+    with pytest.raises(ValueError, match=r"images of 3x9 are too small for 3 levels: use at least 4x4"):
         model.init(jax.random.key(0), (3, 9, 1))
     with pytest.raises(ValueError, match=r"unknown argument of model 'classifier' 'chanels'.*'channels'"):
         models.build("classifier", num_classes=2, chanels=(3,))

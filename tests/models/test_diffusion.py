@@ -1,5 +1,4 @@
-"""Diffusion models as tuples of functions: conditions, text, and what goes through whole."""
-
+"""Diffusion models: conditions, text, and what goes through whole."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ SHAPE = (8, 8, 1)
 
 def made(seed=0, **kwargs):
     """A model and parameters that are random everywhere, so that nothing hides behind a zero."""
-    model = models.build("diffusion", image_channels=SHAPE[-1], **kwargs)
+    model = models.build("diffusion", shape=SHAPE, **kwargs)
     params = jax.eval_shape(lambda key: model.init(key, SHAPE).params, jax.random.key(seed))
     leaves, tree = jax.tree.flatten(params)
     generator = np.random.default_rng(seed)
@@ -41,7 +40,7 @@ def test_the_denoiser_is_edms_combination_of_input_and_network():
 
 
 def test_classes_change_the_answer_and_none_is_a_class_of_its_own():
-    model, params = made(network=NETWORK, num_classes=4)
+    model, params = made(network=NETWORK, conditions={"name": "classes", "count": 4})
     denoise = jax.jit(model.denoise)
     answers = [denoise(params, X, SIGMA, {"classes": jnp.full(3, c)}) for c in range(5)]
     for i in range(5):
@@ -53,10 +52,17 @@ def test_classes_change_the_answer_and_none_is_a_class_of_its_own():
         model.denoise(params, X, SIGMA, {"text": np.zeros((3, 4), int)})
 
 
+def test_a_network_of_other_classes_is_refused():
+    network = nn.UNet(num_classes=4, out_channels=1, **{k: v for k, v in NETWORK.items() if k != "name"})
+    with pytest.raises(ValueError, match="the network has num_classes=4, but the conditions are of 3 classes"):
+        models.DiffusionModel(network=network, sample_shape=SHAPE, conditions=models.Classes(3))
+    models.DiffusionModel(network=network, sample_shape=SHAPE)  # draws without a class only
+
+
 def test_text_acts_through_its_encoding_once_or_every_time():
     network = {**NETWORK, "layers": 0, "up": ("cross_attention",), "heads": 2}
-    text = {"length": 12, "features": 8, "depth": 1, "heads": 2}
-    model, params = made(network=network, text=text)
+    text = {"name": "text", "length": 12, "features": 8, "depth": 1, "heads": 2}
+    model, params = made(network=network, conditions=text)
     cond = {"text": jnp.asarray(encode_text(["red heart", "cat", ""], 12))}
 
     def loss(params, cond):
@@ -86,11 +92,14 @@ def test_dropout_acts_with_a_key_alone():
     ({"network": {"name": "unett"}}, "Did you mean 'unet'"),
     ({"network": NETWORK, "kind": "eps"}, "needs the schedule"),
     ({"network": NETWORK, "kind": "v", "schedule": {"name": "cosin"}}, "Did you mean 'cosine'"),
-    ({"network": NETWORK, "num_classes": 3, "text": {"length": 4}}, "classes or on text"),
+    ({"network": NETWORK, "conditions": {"name": "text", "length": 4, "width": 3}},
+     "unknown argument of conditions 'text' 'width'|unknown argument of TextEncoder 'width'"),
+    ({"network": NETWORK, "text": {"length": 4}}, "unknown argument of model 'diffusion' 'text'"),
+    ({"network": NETWORK, "num_classes": 3}, "unknown argument of model 'diffusion' 'num_classes'"),
     ({"network": {**NETWORK, "layer": 1}}, "Did you mean 'layers'"),
     ({"network": {**NETWORK, "time_embedding": "fourier"}, "kind": "edm"}, "below 0 where noise is small"),
 ])
 def test_mistakes_in_a_description_name_themselves(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        model = models.build("diffusion", image_channels=1, **kwargs)
+        model = models.build("diffusion", shape=SHAPE, **kwargs)
         model.denoise({}, X, SIGMA)

@@ -1,3 +1,5 @@
+"""VQ-VAEs of one level and of two: indices, states, gradients, and what their descriptions may not be."""
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,9 +11,9 @@ from tests.helpers.parameters import compiled, drawn
 
 KEY = jax.random.key(0)
 NETWORK = {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "norm_groups": 4, "middle_attention": False}
-VQVAE = {"latent_channels": 4, "image_channels": 1, "encoder": NETWORK, "decoder": NETWORK,
+VQVAE = {"latent_channels": 4, "example_channels": 1, "encoder": NETWORK, "decoder": NETWORK,
          "quantizer": {"name": "vq", "num_codes": 16, "ema_decay": 0.9}}
-VQVAE2 = {"latent_channels": 4, "image_channels": 3, "top_quantizer": {"name": "vq", "num_codes": 8},
+VQVAE2 = {"latent_channels": 4, "example_channels": 3, "top_quantizer": {"name": "vq", "num_codes": 8},
           "bottom_quantizer": {"name": "vq", "num_codes": 16},
           "bottom_encoder": {**NETWORK, "latent_channels": 6}, "top_encoder": NETWORK,
           "top_decoder": NETWORK, "decoder": NETWORK}
@@ -25,16 +27,24 @@ def model(request):
     return model, drawn(model, image_shape), jax.random.uniform(KEY, (3, *image_shape), minval=-1)
 
 
+def to_indices(model):
+    return getattr(model, "to_indices" if isinstance(model.num_codes, dict) else "to_tokens")
+
+
+def from_indices(model):
+    return getattr(model, "from_indices" if isinstance(model.num_codes, dict) else "from_tokens")
+
+
 def test_reconstruction_is_the_decoding_of_the_indices(model):
     model, variables, x = model
-    x_r = model.reconstruct(variables, x)
+    x_r = model.forward(variables, x)[0]
     assert x_r.shape == x.shape and x_r.dtype == jnp.float32
-    chex.assert_trees_all_close(model.decode_indices(variables, model.indices(variables, x)), x_r, atol=1e-6)
+    chex.assert_trees_all_close(from_indices(model)(variables, to_indices(model)(variables, x)), x_r, atol=1e-6)
 
 
 def test_index_maps_lie_in_range_and_have_the_latents_shape(model):
     model, variables, x = model
-    indices = model.indices(variables, x)
+    indices = to_indices(model)(variables, x)
     shapes = jax.tree.map(lambda i: i.shape, indices, is_leaf=lambda i: isinstance(i, jax.Array))
     assert shapes in ((3, 4, 4), {"top": (3, 4, 4), "bottom": (3, 8, 8)})
     jax.tree.map(lambda i, n: np.testing.assert_array_less(i, n), indices, model.num_codes)
@@ -63,13 +73,13 @@ def test_gradients_reach_every_parameter(model):
 
 def test_vqvae_takes_part_in_jit_and_vmap(model):
     model, variables, x = model
-    stacked = jax.jit(jax.vmap(model.reconstruct, in_axes=(None, 0)))(variables, jnp.stack([x, -x]))
-    chex.assert_trees_all_close(stacked[1], model.reconstruct(variables, -x), atol=1e-4)
+    stacked = jax.jit(jax.vmap(model.forward, in_axes=(None, 0)))(variables, jnp.stack([x, -x]))[0]
+    chex.assert_trees_all_close(stacked[1], model.forward(variables, -x)[0], atol=1e-4)
 
 
 def test_latents_reach_the_quantizer_in_float32_under_bfloat16():
     model = build("vqvae", **VQVAE, dtype="bfloat16")
-    latents = jax.eval_shape(lambda: model.encode(model.init(KEY, (8, 8, 1)).params, jnp.zeros((1, 8, 8, 1))))
+    latents = jax.eval_shape(lambda: model.encode(model.init(KEY, (8, 8, 1)), jnp.zeros((1, 8, 8, 1))))
     assert latents.dtype == jnp.float32
 
 
@@ -114,4 +124,4 @@ def test_a_networks_own_dtype_stands_above_the_models():
                     for dtype in ({"dtype": "bfloat16"}, {}))
     variables = drawn(model, (8, 8, 1))
     x = jnp.ones((1, 8, 8, 1))
-    assert np.any(model.reconstruct(variables, x) != plain.reconstruct(variables, x))
+    assert np.any(model.forward(variables, x)[0] != plain.forward(variables, x)[0])

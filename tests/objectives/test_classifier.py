@@ -1,3 +1,5 @@
+"""Cross-entropy and the classifier's objective against SciPy."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

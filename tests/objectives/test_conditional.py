@@ -9,8 +9,10 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxgen.core.types import Variables
 from jaxgen.diffusion import edm_weighting, log_normal_sigmas, sample_noise, stratified_times
 from jaxgen.objectives import (
+    Conditions,
     autoregressive_prior_loss,
     diffusion_loss,
     latent_diffusion_loss,
@@ -46,21 +48,20 @@ def following(params, tokens, cond):
     return jax.nn.one_hot(before, 5) * params + 0.1 * cond["classes"][:, None, None] * jnp.arange(5)[::-1]
 
 
+CONDITIONS = Conditions({"classes": "label"}, null, drop=0.3)
 diffusion = partial(diffusion_loss, denoise=denoise, draw_sigmas=log_normal_sigmas, weighting=edm_weighting(),
-                    condition={"classes": "label"}, null=null, drop_condition=0.3)
-prior = partial(masked_prior_loss, logits=logits, mask_id=MASK, condition={"classes": "label"}, null=null,
-                drop_condition=0.3)
+                    conditions=CONDITIONS)
+prior = partial(masked_prior_loss, logits=logits, mask_id=MASK, conditions=CONDITIONS)
 
 
-def latents(state, x, *, key, sample_ids):
-    """Half the picture's size, and a draw that each example has by itself."""
+def to_latents(variables, x, *, key, sample_ids):
+    """Half the image's size, and a draw that each example has by itself."""
     noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (2, 2, 1)))(sample_ids)
-    return state["scale"] * x[:, ::2, ::2] + 0.5 * noise
+    return variables.state["scale"] * x[:, ::2, ::2] + 0.5 * noise
 
 
-latent = partial(latent_diffusion_loss, latents=latents, **diffusion.keywords)
-autoregressive = partial(autoregressive_prior_loss, logits=following, condition={"classes": "label"}, null=null,
-                         drop_condition=0.3)
+latent = partial(latent_diffusion_loss, to_latents=to_latents, **diffusion.keywords)
+autoregressive = partial(autoregressive_prior_loss, logits=following, conditions=CONDITIONS)
 maskgit = partial(maskgit_prior_loss, **prior.keywords)
 BATCH = {"image": IMAGES, "tokens": TOKENS, "label": LABELS}
 
@@ -91,7 +92,7 @@ def test_diffusion_loss_is_the_weighted_error_of_each_example_with_its_own_draws
 def test_latent_loss_is_that_of_the_latents_through_which_no_gradient_goes():
     latent_key, loss_key = jax.random.split(KEY)
     state = {"scale": jnp.float32(1.3)}
-    z = latents(state, IMAGES, key=latent_key, sample_ids=jnp.arange(16))
+    z = to_latents(Variables({}, state), IMAGES, key=latent_key, sample_ids=jnp.arange(16))
     expected = diffusion(jnp.float32(0.9), {}, {**BATCH, "image": z}, loss_key)[0]
     loss, (_, kept) = latent(jnp.float32(0.9), state, BATCH, KEY)
     assert loss == pytest.approx(float(expected), rel=1e-6) and kept is state
@@ -139,7 +140,7 @@ def test_with_the_linear_schedule_maskgits_loss_is_the_bound_in_expectation():
         return jnp.sum(jax.nn.one_hot(tokens, 6), axis=1, keepdims=True)[..., :5] * 0.7 + jnp.zeros((1, 6, 1))
 
     bound = jax.jit(partial(masked_prior_loss, logits=seeing, mask_id=MASK))({}, {}, batch, KEY)[0]
-    options = {"logits": seeing, "mask_id": MASK, "smoothing": 0.0}
+    options = {"logits": seeing, "mask_id": MASK, "label_smoothing": 0.0}
     linear, cosine = (jax.jit(partial(maskgit_prior_loss, schedule=name, **options))({}, {}, batch, KEY)[0]
                       for name in ("linear", "cosine"))
     assert linear == pytest.approx(float(bound), rel=0.01) and abs(cosine - bound) > 0.02 * bound
@@ -198,14 +199,15 @@ def test_a_measurement_drops_no_condition_and_hands_out_no_key_for_dropout():
         return denoise(params, x, sigma, cond, key=key)
 
     measured = diffusion(jnp.float32(0.9), {}, BATCH, KEY, denoise=watched, train=False)[0]
-    kept = diffusion(jnp.float32(0.9), {}, BATCH, KEY, drop_condition=0.0)[0]
+    kept = diffusion(jnp.float32(0.9), {}, BATCH, KEY, conditions=CONDITIONS._replace(drop=0.0))[0]
     assert keys == [None] and measured == kept != diffusion(jnp.float32(0.9), {}, BATCH, KEY)[0]
     for loss_fn in (prior, autoregressive):
         measured, kept, trained = (loss_fn(jnp.float32(0.7), {}, BATCH, KEY, **options)[0]
-                                   for options in ({"train": False}, {"drop_condition": 0.0}, {}))
+                                   for options in ({"train": False}, {"conditions": CONDITIONS._replace(drop=0.0)}, {}))
         assert measured == kept != trained
     measured = maskgit(jnp.float32(0.7), {}, BATCH, KEY, train=False)[0]
-    assert measured == maskgit(jnp.float32(0.7), {}, BATCH, KEY, drop_condition=0.0, smoothing=0.0)[0]
+    kept = maskgit(jnp.float32(0.7), {}, BATCH, KEY, conditions=CONDITIONS._replace(drop=0.0), label_smoothing=0.0)[0]
+    assert measured == kept
 
 
 def test_a_model_without_conditions_gets_none():
@@ -218,6 +220,41 @@ def test_a_model_without_conditions_gets_none():
     diffusion_loss({}, {}, {"image": IMAGES}, KEY, denoise=plain, draw_sigmas=log_normal_sigmas,
                    weighting=edm_weighting())
     assert seen == [None]
+    without = Conditions({}, lambda count: {})  # as a model without conditions has them
+    diffusion_loss({}, {}, {"image": IMAGES}, KEY, denoise=plain, draw_sigmas=log_normal_sigmas,
+                   weighting=edm_weighting(), conditions=without)
+    assert seen == [None, None]
+
+
+def test_latents_are_of_the_parameters_and_the_state():
+    """What makes the latents may be trained weights of either kind; no gradient goes through them."""
+    def both(variables, x, *, key, sample_ids):
+        return variables.params * variables.state["scale"] * x
+
+    state = {"scale": jnp.float32(1.3)}
+    loss, gradient = jax.value_and_grad(lambda p: latent(p, state, BATCH, KEY, to_latents=both)[0])(jnp.float32(0.9))
+    z = 0.9 * 1.3 * IMAGES
+    expected, of_the_rest = jax.value_and_grad(lambda p: diffusion(p, {}, {**BATCH, "image": z},
+                                                                   jax.random.split(KEY)[1])[0])(jnp.float32(0.9))
+    np.testing.assert_allclose((loss, gradient), (expected, of_the_rest), rtol=1e-5)
+
+
+def test_conditions_of_several_entries_and_axes_are_dropped_together():
+    """A text [B, L] and its length [B], replaced in the same examples."""
+    batch = {"caption": jnp.ones((16, 3), jnp.int32), "size": jnp.full(16, 3), "image": IMAGES}
+    conditions = Conditions({"text": "caption", "length": "size"},
+                            lambda count: {"text": jnp.zeros((count, 3), jnp.int32), "length": jnp.zeros(count, int)},
+                            drop=0.5)
+    seen = []
+
+    def watched(params, x, sigma, cond, *, key):
+        seen.append(cond)
+        return x
+
+    diffusion({}, {}, batch, KEY, denoise=watched, conditions=conditions)
+    text, length = np.asarray(seen[0]["text"]), np.asarray(seen[0]["length"])
+    np.testing.assert_array_equal(text, np.where(length[:, None] == 0, 0, 1) * np.ones((1, 3), int))
+    assert set(length) == {0, 3}
 
 
 def test_what_the_batch_lacks_is_named():
@@ -225,10 +262,10 @@ def test_what_the_batch_lacks_is_named():
         diffusion({}, {}, {"image": IMAGES}, KEY)
     with pytest.raises(ValueError, match="entry 'image'"):
         diffusion({}, {}, {"tokens": TOKENS}, KEY)
-    with pytest.raises(ValueError, match="drop_condition must be a fraction in \\[0, 1\\], got 1.5"):
-        diffusion({}, {}, BATCH, KEY, drop_condition=1.5)
-    with pytest.raises(ValueError, match="needs null"):
-        diffusion({}, {}, BATCH, KEY, null=None)
+    with pytest.raises(ValueError, match=r"conditions.drop must be a fraction in \[0, 1\], got 1.5"):
+        diffusion({}, {}, BATCH, KEY, conditions=CONDITIONS._replace(drop=1.5))
+    with pytest.raises(TypeError, match="null"):
+        Conditions({"classes": "label"})
     for loss_fn in (prior, maskgit, autoregressive):
         with pytest.raises(ValueError, match="entry 'tokens'"):
             loss_fn({}, {}, {"image": IMAGES}, KEY)

@@ -68,7 +68,8 @@ EXAMPLE = {
     "diffusion_loss": lambda w, batch, axis, **options: objectives.diffusion_loss(
         w, {}, batch, KEY, **diffusion, axis_name=axis, **options),
     "latent_diffusion_loss": lambda w, batch, axis, **options: objectives.latent_diffusion_loss(
-        w, {}, batch, KEY, latents=lambda state, x, *, key, sample_ids: 2 * x, **diffusion, axis_name=axis, **options),
+        w, {}, batch, KEY, to_latents=lambda variables, x, *, key, sample_ids: 2 * x, **diffusion, axis_name=axis,
+        **options),
 }
 TOKENS = {
     "masked_prior_loss": lambda w, batch, axis, **options: objectives.masked_prior_loss(

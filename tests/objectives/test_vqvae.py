@@ -1,3 +1,7 @@
+"""The VQ-VAE objective by hand: its terms, its metrics, on devices, and with other outputs than a quantizer's."""
+
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +74,21 @@ def test_perplexity_counts_the_whole_batch_of_all_devices():
     # Each device alone sees one code only (perplexity 1); together they see two.
     values = jax.pmap(per_device, axis_name="devices")(BATCH["image"].reshape(2, 1, 2, 1, 1))
     assert values == pytest.approx(2.0)
+
+
+def test_outputs_without_indices_have_losses_and_no_perplexity():
+    """As a KL autoencoder has them."""
+    def continuous(variables, x, *, train, key):
+        return variables.params * x, SimpleNamespace(losses={"kl": jnp.array([1.0, 3.0])}), variables.state
+
+    loss, (metrics, _) = vqvae_loss(jnp.float32(1), 0, BATCH, None, forward=continuous, num_codes=4)
+    assert loss == 2 == metrics["kl"] and set(metrics) == {"loss", "reconstruction", "kl"}
+
+
+def test_no_outputs_leave_the_reconstruction():
+    loss, (metrics, _) = vqvae_loss(
+        jnp.float32(0.5), 0, BATCH, None, forward=lambda v, x, *, train, key: (v.params * x, {}, v.state))
+    assert loss == metrics["reconstruction"] and set(metrics) == {"loss", "reconstruction"}
 
 
 def test_a_batch_without_images_is_refused():

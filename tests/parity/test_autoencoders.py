@@ -32,7 +32,7 @@ from jaxgen.interop.diffusers.autoencoder_config import (  # noqa: E402
 )
 from jaxgen.interop.diffusers.autoencoder_names import diffusers_layout  # noqa: E402
 from jaxgen.losses import gaussian_kl  # noqa: E402
-from jaxgen.models import kl_autoencoder, vqvae  # noqa: E402
+from jaxgen.models import VQVAE, KLAutoencoder  # noqa: E402
 from jaxgen.nn import Decoder, Encoder  # noqa: E402
 from jaxgen.quantize import vq  # noqa: E402
 from tests.parity.unets import draw, randomise  # noqa: E402
@@ -56,7 +56,7 @@ def kl_model(**config):
     return randomise(diffusers.AutoencoderKL(**{**SMALL, **types(0, 0), **config}))
 
 
-def picture(channels=3, size=16):
+def image(channels=3, size=16):
     return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -82,34 +82,34 @@ def same_codes(indices, wanted, z, codebook):
 
 
 def compare_vq(theirs, model, variables, **size):
-    x = picture(theirs.config.in_channels, **size)
+    x = image(theirs.config.in_channels, **size)
     with torch.no_grad():
         latents = theirs.encode(x).latents
         wanted = theirs.decode(latents)
         _, _, (_, _, codes) = theirs.quantize(latents)
-    z = jax.jit(model.encode)(variables.params, jnp.asarray(nhwc(x)))
+    z = jax.jit(model.encode)(variables, jnp.asarray(nhwc(x)))
     close(z, nhwc(latents), "encode")
     output, _ = model.quantize(variables, jnp.asarray(nhwc(latents)))
     codebook = np.asarray(model.quantizer.lookup(Variables(variables.params["quantizer"], variables.state),
                                                  jnp.arange(model.num_codes)))
     same_codes(np.asarray(output.indices), codes.numpy().reshape(z.shape[:-1]), nhwc(latents), codebook)
-    close(jax.jit(model.decode)(variables.params, output.quantized), nhwc(wanted.sample), "decode")
+    close(jax.jit(model.decode)(variables, output.quantized), nhwc(wanted.sample), "decode")
     loss = sum(float(jnp.mean(term)) for term in output.losses.values())
     assert loss == pytest.approx(float(wanted.commit_loss), rel=1e-4)
 
 
 def compare_kl(theirs, model, variables, **size):
-    x = picture(theirs.config.in_channels, **size)
+    x = image(theirs.config.in_channels, **size)
     with torch.no_grad():
         gaussian = theirs.encode(x).latent_dist
         z = gaussian.mean + 0.1
         wanted = theirs.decode(z).sample
-    mine = jax.jit(model.encode)(variables.params, jnp.asarray(nhwc(x)))
+    mine = jax.jit(model.encode)(variables, jnp.asarray(nhwc(x)))
     close(mine.mean, nhwc(gaussian.mean), "mean")
     close(mine.logvar, nhwc(gaussian.logvar), "logvar")
     np.testing.assert_allclose(gaussian_kl(mine), gaussian.kl().numpy(), rtol=1e-4)
     scaled = (z - (theirs.config.shift_factor or 0)) * theirs.config.scaling_factor
-    close(jax.jit(model.decode)(variables.params, jnp.asarray(nhwc(scaled))), nhwc(wanted), "decode")
+    close(jax.jit(model.decode)(variables, jnp.asarray(nhwc(scaled))), nhwc(wanted), "decode")
     np.testing.assert_allclose(model.mode(mine) + 0.1 * model.scale, nhwc(scaled), atol=TOLERANCE)
 
 
@@ -143,11 +143,11 @@ def test_extreme_variances_are_clipped_as_theirs_are(tmp_path):
         theirs.quant_conv.bias[4:] += torch.tensor([60.0, -60.0, 0.0, 19.5])
     theirs.save_pretrained(tmp_path)
     model, variables, _ = load_autoencoder(tmp_path)
-    x = picture()
+    x = image()
     with torch.no_grad():
         wanted = nhwc(theirs.encode(x).latent_dist.logvar)
     assert wanted.max() == 20 and wanted.min() == -30
-    np.testing.assert_allclose(jax.jit(model.encode)(variables.params, jnp.asarray(nhwc(x))).logvar, wanted, atol=1e-3)
+    np.testing.assert_allclose(jax.jit(model.encode)(variables, jnp.asarray(nhwc(x))).logvar, wanted, atol=1e-3)
 
 
 def test_the_loss_of_a_loaded_model_has_the_gradients_of_theirs(tmp_path):
@@ -219,14 +219,15 @@ def networks(latents, z_channels, channels=3, **options):
     (None, {"multipliers": (2, 1, 3), "middle_attention": False}, vq(24, ema_decay=0.9)),
 ])
 def test_our_vqvaes_in_diffusers(z_channels, options, quantizer, tmp_path):
-    model = vqvae(*networks(3, z_channels, **options), quantizer)
+    encoder, decoder = networks(3, z_channels, **options)
+    model = VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer)
     variables = drawn(model, 3)
     save_autoencoder(tmp_path, model, variables, sample_size=16)
     theirs = diffusers.VQModel.from_pretrained(tmp_path).eval()
     assert theirs.config.sample_size == 16
     if quantizer.init(jax.random.key(0), 3).state:
         # What moving averages leave of the loss is the commitment's term, a share 1 / (1 + beta) of 4 / 5 here.
-        model = vqvae(model.encoder, model.decoder, vq(24))
+        model = VQVAE(encoder=encoder, decoder=decoder, quantizer=vq(24))
         variables = Variables({**variables.params, "quantizer": {"codebook": variables.state["codebook"]}}, {})
     compare_vq(theirs, model, variables)
 
@@ -235,7 +236,8 @@ def test_our_vqvaes_in_diffusers(z_channels, options, quantizer, tmp_path):
     ((6, 3), {"attention_levels": (0,)}), (None, {"multipliers": (1, 1, 2), "middle_attention": False}),
 ])
 def test_our_kl_autoencoders_in_diffusers(z_channels, options, tmp_path):
-    model = kl_autoencoder(*networks(6, z_channels, **options), scale=0.4, shift=-0.2)
+    encoder, decoder = networks(6, z_channels, **options)
+    model = KLAutoencoder(encoder=encoder, decoder=decoder, scale=0.4, shift=-0.2)
     variables = drawn(model, 3)
     save_autoencoder(tmp_path, model, variables)
     theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path).eval()
@@ -268,10 +270,10 @@ def test_published_configurations_have_their_tensors_at_full_width(name):
     arguments = complete(config)
     with torch.device("meta"):
         theirs = getattr(diffusers, config.pop("_class_name"))(**config)
-    encoder, decoder = Encoder(**encoder_arguments(arguments)), Decoder(**decoder_arguments(arguments))
-    model = vqvae(encoder, decoder, vq(config["num_vq_embeddings"])) if "num_vq_embeddings" in config else (
-        kl_autoencoder(encoder, decoder))
-    layout = diffusers_layout(len(encoder.multipliers))
+    sides = {"encoder": Encoder(**encoder_arguments(arguments)), "decoder": Decoder(**decoder_arguments(arguments))}
+    codes = config.get("num_vq_embeddings")
+    model = VQVAE(**sides, quantizer=vq(codes)) if codes else KLAutoencoder(**sides)
+    layout = diffusers_layout(len(model.encoder.multipliers))
     leaves = jax.tree_util.tree_leaves_with_path(expected_params(model, 3))
     mine = {layout.name(tuple(key.key for key in path)): leaf.size for path, leaf in leaves}
     assert mine == {name: tensor.numel() for name, tensor in theirs.state_dict().items()}
@@ -285,14 +287,14 @@ def test_vqgans_of_taming_transformers(options, tmp_path):
     tensors = {name: tensor.contiguous() for name, tensor in theirs.state_dict().items()}
     save_file({**tensors, "loss.discriminator.main.0.bias": torch.zeros(3)}, tmp_path / "vqgan.safetensors")
     model, variables, used = load_taming_vqgan(tmp_path / "vqgan.safetensors")
-    x = picture(options.get("channels", 3))
+    x = image(options.get("channels", 3))
     with torch.no_grad():
         z = theirs.encode(x)
         codes = theirs.codes(z)
         wanted = theirs.decode_code(codes)
-    close(jax.jit(model.encode)(variables.params, jnp.asarray(nhwc(x))), nhwc(z), "encode")
+    close(jax.jit(model.encode)(variables, jnp.asarray(nhwc(x))), nhwc(z), "encode")
     indices = np.asarray(model.quantize(variables, jnp.asarray(nhwc(z)))[0].indices)
     same_codes(indices, codes.numpy(), nhwc(z), tensors["quantize.embedding.weight"].numpy())
-    decoded = jax.jit(model.decode_indices)(variables, jnp.asarray(codes.numpy()))
+    decoded = jax.jit(model.from_tokens)(variables, jnp.asarray(codes.numpy()))
     close(decoded, nhwc(wanted), "decode")
     assert used is None

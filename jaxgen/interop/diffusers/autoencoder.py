@@ -18,11 +18,12 @@ from jaxgen.interop.diffusers.autoencoder_config import (
 )
 from jaxgen.interop.diffusers.autoencoder_names import diffusers_layout
 from jaxgen.interop.diffusers.files import CONFIG, WEIGHTS, find, naming, read_config, read_weights
+from jaxgen.interop.quantizer import published_vq
 from jaxgen.interop.safetensors import write_safetensors
 from jaxgen.interop.state_dict import to_params, to_tensors
-from jaxgen.interop.taming.quantizer import published_vq
-from jaxgen.models.kl_autoencoder import KLAutoencoder, kl_autoencoder
-from jaxgen.models.vqvae import VQVAE, vqvae
+from jaxgen.models.base import Tokenizer
+from jaxgen.models.kl_autoencoder import KLAutoencoder
+from jaxgen.models.vqvae import VQVAE
 from jaxgen.nn.autoencoder import Decoder, Encoder
 
 PyTree = Any
@@ -49,7 +50,7 @@ def load_autoencoder(
     scaled as a diffusion model takes them, which diffusers leaves to the pipeline. A VQModel's encoder gives latents
     unscaled, with its 1x1 convolution applied, as diffusers' does.
 
-    Height and width of the pictures must be multiples of the total reduction, 2^(levels - 1); other sizes are rounded
+    Height and width of the images must be multiples of the total reduction, 2^(levels - 1); other sizes are rounded
     up where diffusers rounds down.
 
     Args:
@@ -77,9 +78,10 @@ def load_autoencoder(
         decoder = Decoder(**decoder_arguments(config), **types)
         if config["_class_name"] == KL:
             scale, shift = config["scaling_factor"], config["shift_factor"] or 0.0
-            model = kl_autoencoder(encoder, decoder, scale=scale, shift=shift)
+            model = KLAutoencoder(encoder=encoder, decoder=decoder, scale=scale, shift=shift)
         else:
-            model = vqvae(encoder, decoder, published_vq(config["num_vq_embeddings"], beta=beta, legacy=legacy))
+            quantizer = published_vq(config["num_vq_embeddings"], beta=beta, legacy=legacy)
+            model = VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer)
         expected = expected_params(model, config["in_channels"])
     tensors, source = read_weights(file, variant)
     params = to_params(tensors, expected, source, diffusers_layout(len(encoder.multipliers)))
@@ -99,21 +101,22 @@ def save_autoencoder(
         directory: made if it is not there; its `config.json` and weights are replaced.
         model: of `Encoder` and `Decoder` and, in a VQVAE, a quantizer with one codebook.
         variables: the model's, in any floating-point dtype.
-        sample_size: height and width of the pictures, noted for diffusers' pipelines.
+        sample_size: height and width of the images, noted for diffusers' pipelines.
 
     Raises:
         ValueError: diffusers cannot express the model, or the parameters are not the model's; names the attribute
             or the parameters.
     """
-    if not isinstance(model, VQVAE | KLAutoencoder):
-        raise ValueError(f"model must be a VQVAE or a KLAutoencoder, got {type(model).__name__}")
+    if not (hasattr(model, "encoder") and hasattr(model, "decoder")):
+        raise ValueError("model must have an encoder and a decoder, as a VQVAE or a KLAutoencoder has, got "
+                         f"{type(model).__name__}")
     params = variables.params
     if "conv_in" not in params.get("encoder", {}) or "decoder" not in params:
         raise ValueError(f"variables must be the autoencoder's; their params have {sorted(params)}")
     channels = params["encoder"]["conv_in"]["kernel"].shape[-2]
     config = saved_config(model, channels, sample_size)
     written = {name: params[name] for name in ("encoder", "decoder")}
-    if isinstance(model, VQVAE):
+    if isinstance(model, Tokenizer):
         written["quantizer"] = {"codebook": _codebook(model, variables)}
         model, written = with_convolutions(model, written)
     layout = diffusers_layout(len(model.encoder.multipliers))
@@ -130,10 +133,10 @@ def computing_types(dtype: Any) -> dict[str, Any]:
 
 
 def expected_params(model: VQVAE | KLAutoencoder, channels: int) -> PyTree:
-    """Shapes and dtypes of the parameters, for pictures of so many channels; no array is made."""
+    """Shapes and dtypes of the parameters, for images of so many channels; no array is made."""
     size = 2 ** (len(model.encoder.multipliers) - 1)
     params = jax.eval_shape(lambda key: model.init(key, (size, size, channels)), jax.random.key(0)).params
-    if isinstance(model, VQVAE):
+    if isinstance(model, Tokenizer):
         params["quantizer"] = {"codebook": jax.ShapeDtypeStruct((model.num_codes, model.encoder.latent_channels),
                                                                 jnp.float32)}
     return params

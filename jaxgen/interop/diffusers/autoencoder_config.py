@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 
 from jaxgen.core.errors import unknown_name
 from jaxgen.interop.diffusers.files import complete_entries, unsupported
+from jaxgen.models.base import Tokenizer
 from jaxgen.models.kl_autoencoder import KLAutoencoder
-from jaxgen.models.vqvae import VQVAE, vqvae
+from jaxgen.models.vqvae import VQVAE
 from jaxgen.nn.autoencoder import Decoder, Encoder
 
 VQ, KL = "VQModel", "AutoencoderKL"
@@ -108,10 +110,10 @@ def split_widths(widths) -> tuple[int, tuple[int, ...]]:
 
 
 def _attention_levels(config: Mapping[str, Any], entry: str, types: tuple[str, str]) -> tuple[int, ...]:
-    for given in config[entry]:
-        if given not in types:
-            raise unknown_name(f"entry of {entry} in {config['_class_name']}", given, types)
-    return tuple(level for level, given in enumerate(config[entry]) if given == types[1])
+    for block in config[entry]:
+        if block not in types:
+            raise unknown_name(f"entry of {entry} in {config['_class_name']}", block, types)
+    return tuple(level for level, block in enumerate(config[entry]) if block == types[1])
 
 
 def saved_config(model: VQVAE | KLAutoencoder, channels: int, sample_size: int) -> dict[str, Any]:
@@ -119,15 +121,15 @@ def saved_config(model: VQVAE | KLAutoencoder, channels: int, sample_size: int) 
 
     Args:
         model: the autoencoder.
-        channels: of its pictures.
-        sample_size: height and width of its pictures.
+        channels: of its images.
+        sample_size: height and width of its images.
 
     Raises:
         ValueError: diffusers has no such autoencoder; names the attribute.
     """
     encoder, decoder = model.encoder, model.decoder
     _check(encoder, decoder)
-    kl = isinstance(model, KLAutoencoder)
+    kl = not isinstance(model, Tokenizer)
     latents = _latents(encoder, decoder, kl)
     levels = range(len(encoder.multipliers))
     config = {
@@ -156,7 +158,7 @@ def with_convolutions(model: VQVAE, params: Mapping[str, Any]) -> tuple[VQVAE, d
         encoder, params["encoder"] = encoder.clone(z_channels=dim), {**params["encoder"], "quant_conv": identity}
     if decoder.z_channels is None:
         decoder, params["decoder"] = decoder.clone(z_channels=dim), {**params["decoder"], "post_quant_conv": identity}
-    return vqvae(encoder, decoder, model.quantizer), params
+    return replace(model, encoder=encoder, decoder=decoder), params
 
 
 def _refuse(attribute: str, value: Any, why: str) -> ValueError:
@@ -166,10 +168,10 @@ def _refuse(attribute: str, value: Any, why: str) -> ValueError:
 def _check(encoder: Encoder, decoder: Decoder) -> None:
     for side, module, kind in (("encoder", encoder, Encoder), ("decoder", decoder, Decoder)):
         if not isinstance(module, kind):
-            raise _refuse(side, type(module).__name__, f"it must be a jaxgen.models.{kind.__name__}")
+            raise _refuse(side, type(module).__name__, f"it must be a jaxgen.nn.{kind.__name__}")
         for attribute, wanted in (("patch_size", 1), ("norm", "group"), ("heads", 1)):
             if getattr(module, attribute) != wanted:
-                raise _refuse(f"{side}.{attribute}", getattr(module, attribute), f"it has {wanted!r} alone")
+                raise _refuse(f"{side}.{attribute}", getattr(module, attribute), f"it has only {wanted!r}")
     for attribute in ("channels", "multipliers", "norm_groups", "middle_attention"):
         ours = getattr(decoder, attribute)
         if ours != getattr(encoder, attribute):

@@ -17,7 +17,7 @@ from jaxgen.interop.diffusers.entries import check_kinds
 from jaxgen.interop.safetensors import read_safetensors
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
-# What diffusers' training notes beside a moving average of the weights.
+# What diffusers' training stores with a moving average of the weights.
 NOTES = {"decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"}
 
 # Of the entries with few values that can be honoured, those that may be a list of one per level.
@@ -63,7 +63,7 @@ def naming(file: str | Path) -> Iterator[None]:
 
 
 def read_weights(config: Path, variant: str | None) -> tuple[dict[str, np.ndarray], str]:
-    """The tensors beside a `config.json`, as they are stored, and what errors call them.
+    """The tensors next to a `config.json`, as they are stored, and what errors call them.
 
     Raises:
         FileNotFoundError, OSError, ValueError: see `jaxgen.interop.read_safetensors`.
@@ -104,10 +104,10 @@ def complete_entries(
             raise ValueError(f"{name} has an entry {entry}={value!r} that is not known here: the result could be wrong")
     result = {**defaults[name], **config}
     for entry, allowed in values[name].items():
-        given = result[entry]
-        if entry in PER_LEVEL and isinstance(given, list) and given and all(value == given[0] for value in given):
-            given = given[0]
-        if given not in allowed:
+        value = result[entry]
+        if entry in PER_LEVEL and isinstance(value, list) and value and all(item == value[0] for item in value):
+            value = value[0]
+        if value not in allowed:
             raise unsupported(name, entry, result[entry], ours, " or ".join(map(repr, allowed)))
     return result
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxgen import diffusion
+from jaxgen.core.checks import choose
 from jaxgen.core.errors import unknown_name
 from jaxgen.diffusion import Schedule
 from jaxgen.interop.diffusers.entries import SCHEDULER_KINDS, check_kinds
@@ -27,7 +28,9 @@ BETAS = {
 """(beta_start, beta_end, beta_schedule) of each class where its file does not say."""
 FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 KINDS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-TABLES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+TABLES = {
+    "linear": diffusion.linear, "scaled_linear": diffusion.scaled_linear, "squaredcos_cap_v2": diffusion.cosine,
+}
 STEPS = 1000
 # Entries that change what the network was trained on, with the only value that is known here.
 FIXED = {
@@ -86,16 +89,15 @@ def from_scheduler_config(config: Mapping[str, Any]) -> LoadedSchedule:
     if name in FLOWS:
         return LoadedSchedule(diffusion.flow(shift=config.get("shift", 1.0)), "flow")
     prediction = config.get("prediction_type", "epsilon")
-    if prediction not in KINDS:
-        raise unknown_name("prediction_type", prediction, KINDS)
+    predicted = choose("prediction_type", prediction, KINDS)
     table = _table(config, *BETAS[name])
     if config.get("rescale_betas_zero_snr", False):
         table = diffusion.rescale_zero_terminal_snr(table)
-    return LoadedSchedule(table, KINDS[prediction])
+    return LoadedSchedule(table, predicted)
 
 
 def network_steps(config: Mapping[str, Any]) -> int:
-    """The time that a flow's network is told where all is noise; diffusers' flows run from 0 to 1000."""
+    """The time that a flow's network is conditioned on at pure noise; diffusers' flows run from 0 to 1000."""
     return config.get("num_train_timesteps", STEPS)
 
 
@@ -104,9 +106,7 @@ def _table(config, start, end, kind) -> diffusion.Discrete:
         return diffusion.from_betas(config["trained_betas"])
     steps = config.get("num_train_timesteps", STEPS)
     kind = config.get("beta_schedule", kind)
-    if kind not in TABLES:
-        raise unknown_name("beta_schedule", kind, TABLES)
+    make = choose("beta_schedule", kind, TABLES)
     if kind == "squaredcos_cap_v2":
-        return diffusion.cosine(steps=steps)
-    make = diffusion.linear if kind == "linear" else diffusion.scaled_linear
+        return make(steps=steps)
     return make(steps=steps, beta_start=config.get("beta_start", start), beta_end=config.get("beta_end", end))

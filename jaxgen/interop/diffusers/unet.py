@@ -1,7 +1,7 @@
 """U-Nets in the format of diffusers: published weights come in, ours go out, with equal outputs both ways.
 
 A directory holds `config.json` and `diffusion_pytorch_model.safetensors` (or an index of several files); a pipeline's
-has them in `unet/`, and `scheduler/scheduler_config.json` beside it. Pictures are [B, H, W, C] here, [B, C, H, W]
+has them in `unet/`, and `scheduler/scheduler_config.json` next to it. Images are [B, H, W, C] here, [B, C, H, W]
 there. Nothing of PyTorch is needed.
 """
 
@@ -54,8 +54,8 @@ def load_unet(directory: str | Path, *, dtype: Any = None, variant: str | None =
     Args:
         directory: with `config.json` and the weights, or a pipeline's, with `unet/`.
         dtype: of parameters and computation, for example bfloat16; None for float32, to which weights in half
-            precision are widened. Fourier frequencies stay float32. (`model.clone(dtype=...)` changes the computation
-            alone.)
+            precision are widened. Fourier frequencies stay float32. (`model.clone(dtype=...)` changes only the
+            computation.)
         variant: of the weights' files, for example "fp16" for `diffusion_pytorch_model.fp16.safetensors`.
 
     Returns:
@@ -88,7 +88,7 @@ def save_unet(directory: str | Path, model: UNet, params: PyTree, *, sample_size
         directory: made if it is not there; its `config.json` and weights are replaced.
         model: with what diffusers has; not `patch_size`, `time_scale` and some combinations.
         params: the tree `variables["params"]`, in any floating-point dtype.
-        sample_size: height and width of the pictures, which diffusers' pipelines need: a number, or a pair.
+        sample_size: height and width of the images, which diffusers' pipelines need: a number, or a pair.
 
     Raises:
         ValueError: diffusers cannot express the model, or the parameters are not the model's; names the attribute
@@ -110,7 +110,7 @@ def load_denoiser(directory: str | Path, *, dtype: Any = None, variant: str | No
         x = sample(cfg(7.5, {"context": empty})(denoiser), dpmpp_2m(), sigmas, x, key, cond={"context": text})
 
     `cond` is a dict of the U-Net's keyword arguments "classes", "context" and "context_mask", or None. The denoiser
-    is the network alone: where a pipeline clips x0, use `jaxgen.diffusion.clip`; where it works on latents, so does
+    is only the network: where a pipeline clips x0, use `jaxgen.diffusion.clip`; where it works on latents, so does
     the denoiser.
 
     Args:
@@ -122,7 +122,7 @@ def load_denoiser(directory: str | Path, *, dtype: Any = None, variant: str | No
 
     Raises:
         FileNotFoundError, ValueError: see `load_unet` and `load_schedule`; and for a network whose prediction does
-            not have the channels of its input (variances beside it, or a masked picture's as further input).
+            not have the channels of its input (variances as well, or a masked image's as further input).
     """
     config = read_scheduler_config(directory)
     schedule, kind = load_schedule(directory)

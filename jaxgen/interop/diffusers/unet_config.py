@@ -151,10 +151,10 @@ def _levels(config, entry, types, resample) -> tuple[str, ...]:
     name = config["_class_name"]
     allowed = [kind for kind in types if name == CONDITIONAL or KINDS[kind] != "cross_attention"]
     levels = []
-    for given in config[entry]:
-        kind = given.removeprefix("UNetRes")  # of the first versions
+    for block in config[entry]:
+        kind = block.removeprefix("UNetRes")  # of the first versions
         if kind not in allowed:
-            raise unknown_name(f"entry of {entry} in {name}", given, allowed)
+            raise unknown_name(f"entry of {entry} in {name}", block, allowed)
         levels.append(KINDS[kind] + "_resnet" * (KINDS[kind] == "attention" and resample == "resnet"))
     return tuple(levels)
 

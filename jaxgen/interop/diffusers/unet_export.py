@@ -70,12 +70,12 @@ def _check(model, up, name) -> None:
     if name == UNCONDITIONAL:
         return
     if model.middle not in ("cross_attention", "none"):
-        raise _refuse("middle", model.middle, "beside cross_attention it has 'cross_attention' or 'none'")
+        raise _refuse("middle", model.middle, "with cross_attention it has only 'cross_attention' or 'none'")
     if model.time_embedding != "sinusoidal":
-        raise _refuse("time_embedding", model.time_embedding, "beside cross_attention it has 'sinusoidal' alone")
+        raise _refuse("time_embedding", model.time_embedding, "with cross_attention it has only 'sinusoidal'")
     for attribute, levels in (("down", model.down), ("up", up)):
         if "attention_resnet" in levels[:-1]:
-            raise _refuse(attribute, levels, "beside cross_attention it has no 'attention_resnet'")
+            raise _refuse(attribute, levels, "with cross_attention it has no 'attention_resnet'")
 
 
 def _block_type(level, types) -> str:
@@ -98,6 +98,6 @@ def _heads(model, up, crossed) -> list[int | None]:
     for i in range(len(model.channels)):
         pixels = "pixels" in (LEVELS[model.down[i]].attention, LEVELS[up[i]].attention)
         if pixels and entries.setdefault(i, model.head_dim) != model.head_dim:
-            why = f"beside the {entries[i]} heads of cross_attention it needs the same number on level {i}"
+            why = f"next to the {entries[i]} heads of cross_attention it needs the same number on level {i}"
             raise _refuse("head_dim", model.head_dim, why)
     return [entries.get(i, 1) for i in range(len(model.channels))]

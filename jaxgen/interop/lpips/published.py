@@ -67,9 +67,9 @@ def read_published(path: Path, net: str) -> LpipsParams:
     """
     file, expected, name = FILES[net]
     content, source = _content(path, file)
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise ValueError(f"{source} is damaged or not that of {ARCHIVE}: its SHA-256 is {found}, expected {expected}. "
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
+        raise ValueError(f"{source} is damaged or not that of {ARCHIVE}: its SHA-256 is {digest}, expected {expected}. "
                          "Fetch it again")
     tree = unpickle_arrays(content)
     convs = [tree[name][f"Conv_{i}"] for i in range(len(tree[name]))]

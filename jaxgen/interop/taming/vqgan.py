@@ -14,10 +14,10 @@ from jaxgen.interop.diffusers.autoencoder import computing_types, expected_param
 from jaxgen.interop.diffusers.autoencoder_config import split_widths
 from jaxgen.interop.diffusers.autoencoder_names import taming_layout
 from jaxgen.interop.diffusers.files import naming
+from jaxgen.interop.quantizer import published_vq
 from jaxgen.interop.safetensors import read_safetensors
 from jaxgen.interop.state_dict import SHOWN, to_params
-from jaxgen.interop.taming.quantizer import published_vq
-from jaxgen.models.vqvae import VQVAE, vqvae
+from jaxgen.models.vqvae import VQVAE
 from jaxgen.nn.autoencoder import Decoder, Encoder
 
 USED = "quantize.used"
@@ -37,10 +37,10 @@ def load_taming_vqgan(
     """A VQGAN of taming-transformers (Esser, Rombach & Ommer, "Taming transformers", 2021).
 
         model, variables, used = load_taming_vqgan("vqgan_imagenet_f16_1024.safetensors")
-        codes = model.indices(variables, x)
+        codes = model.to_tokens(variables, x)
 
     The file holds the state dict (of a Lightning checkpoint, its entry "state_dict"), under taming's own names. What
-    belongs to training, `loss.*`, is left out. `model.indices` are codes of the whole codebook, whether a prior
+    belongs to training, `loss.*`, is left out. `model.to_tokens` gives codes of the whole codebook, whether a prior
     renumbers them or not.
 
     Args:
@@ -68,7 +68,8 @@ def load_taming_vqgan(
         decoder = Decoder(image_channels=shape("decoder.conv_out.weight", 4)[0],
                           z_channels=shape("post_quant_conv.weight", 4)[0],
                           **_network(tensors, shape, "decoder.mid", "decoder.up"), **types)
-        model = vqvae(encoder, decoder, published_vq(num_codes, beta=beta, legacy=legacy))
+        quantizer = published_vq(num_codes, beta=beta, legacy=legacy)
+        model = VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer)
         expected = expected_params(model, decoder.image_channels)
     params = to_params(tensors, expected, source, taming_layout())
     return LoadedVQGAN(model, Variables(params, {}), None if used is None else _checked(used, num_codes, source))
@@ -95,8 +96,8 @@ def _network(tensors: Mapping[str, np.ndarray], shape: Callable, middle: str, le
     """Arguments of `Encoder` or `Decoder`, from the names and shapes of the tensors under these two beginnings."""
 
     def numbers(beginning: str) -> int:
-        found = (re.match(rf"{re.escape(beginning)}\.(\d+)\.", name) for name in tensors)
-        return len({match[1] for match in found if match}) or 1
+        matches = (re.match(rf"{re.escape(beginning)}\.(\d+)\.", name) for name in tensors)
+        return len({match[1] for match in matches if match}) or 1
 
     count = numbers(levels)
     channels, multipliers = split_widths(shape(f"{levels}.{i}.block.0.conv1.weight", 4)[0] for i in range(count))

@@ -12,16 +12,21 @@ from jaxgen.quantize.checks import check_indices
 def published_vq(num_codes: int, *, beta: float = 0.25, legacy: bool = True) -> Quantizer:
     """`jaxgen.quantize.vq` with the loss that published VQGANs were trained with.
 
-        legacy:  |z - sg(e)|^2 + beta |sg(z) - e|^2        else:  beta |z - sg(e)|^2 + |sg(z) - e|^2
+        legacy:  |z - sg(e)|² + beta |sg(z) - e|²        else:  beta |z - sg(e)|² + |sg(z) - e|²
 
-    The two have the same value, (1 + beta) |z - e|^2, and other gradients: under `legacy`, the default of
-    taming-transformers and of diffusers, beta slows the codes and not the encoder. For going on with such a model's
-    training; a new one wants `vq`.
+    The two have the same value, (1 + beta) |z - e|², and different gradients: under `legacy`, the default of
+    taming-transformers and of diffusers, beta slows the codes and not the encoder. It is for training such a model
+    further; take `vq` for a new one.
 
     Args:
         num_codes: K.
         beta: weight of one of the terms.
-        legacy: of the codebook's; else of the commitment's.
+        legacy: whether beta is the weight of the codebook's term, else of the commitment's.
+
+    Example:
+        >>> from jaxgen.interop import published_vq
+        >>> published_vq(512).num_codes
+        512
     """
     if not legacy:
         return vq(num_codes, commitment=beta)
@@ -31,7 +36,7 @@ def published_vq(num_codes: int, *, beta: float = 0.25, legacy: bool = True) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Legacy:
-    """A quantizer whose loss of the codebook is weighted."""
+    """A quantizer with a weight on its codebook loss."""
 
     quantizer: Quantizer
     beta: float
@@ -44,29 +49,42 @@ class _Legacy:
 def to_used(
     indices: Int[Array, "..."], used: Int[Array, "n"], *, unknown: int | None = None
 ) -> Int[Array, "..."]:
-    """Codes renumbered as their places in `used`, as taming-transformers does for priors over part of a codebook.
+    """Codes renumbered by their positions in `used`, as taming-transformers does for priors over part of a codebook.
 
     Args:
         indices: codes of the whole codebook.
         used: the codes that the prior knows, for example a `LoadedVQGAN`'s.
         unknown: what a code outside `used` becomes; None for `len(used)`, taming's "extra" token. (Its "random", a
-            code drawn anew each time, is not offered: draw one and pass it.)
+            new random code each time, is not offered: draw one and pass it.)
 
     Returns:
-        int32 places, or `unknown`.
+        int32 positions, or `unknown`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.interop import to_used
+        >>> to_used(jnp.array([7, 3, 5]), jnp.array([3, 7])).tolist()
+        [1, 0, 2]
     """
     used = jnp.asarray(used)
     order = jnp.argsort(used)
-    place = order[jnp.clip(jnp.searchsorted(used[order], indices), 0, used.shape[0] - 1)]
-    return jnp.where(used[place] == indices, place, used.shape[0] if unknown is None else unknown).astype(jnp.int32)
+    position = order[jnp.clip(jnp.searchsorted(used[order], indices), 0, used.shape[0] - 1)]
+    other = used.shape[0] if unknown is None else unknown
+    return jnp.where(used[position] == indices, position, other).astype(jnp.int32)
 
 
 def from_used(places: Int[Array, "..."], used: Int[Array, "n"]) -> Int[Array, "..."]:
-    """The codes at these places of `used`: the inverse of `to_used`. The extra place `len(used)` gives the first code.
+    """The codes at these positions of `used`: the inverse of `to_used`. Position `len(used)` gives the first code.
 
     Raises:
-        ValueError: a place below 0 or above `len(used)`; under `jit`, where nothing can be raised, it gives -1, whose
-            vector is NaN.
+        ValueError: a position below 0 or above `len(used)`; under `jit`, where nothing can be raised, it gives -1,
+            whose vector is NaN.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxgen.interop import from_used
+        >>> from_used(jnp.array([1, 0]), jnp.array([3, 7])).tolist()
+        [7, 3]
     """
     used, places = jnp.asarray(used), jnp.asarray(places)
     count = used.shape[0]
