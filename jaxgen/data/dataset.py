@@ -1,11 +1,14 @@
 """A data set: examples by position, held in memory as arrays or read at random from records."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+
+from jaxgen.data.kinds import Caption, Class, Image, Kind, Text, check_classes, check_strings
+from jaxgen.data.spec import Spec
 
 Batch = dict[str, Any]
 
@@ -25,7 +28,7 @@ class ArraySource:
     arrays: dict[str, np.ndarray]
 
     def __len__(self) -> int:
-        return len(self.arrays["image"])
+        return len(next(iter(self.arrays.values())))
 
     def take(self, indices: np.ndarray) -> Batch:
         """Gathers one batch with one indexing per array."""
@@ -37,7 +40,7 @@ class RecordSource:
     """Examples read one by one from a TFDS data source, then brought to one shape by `decode`."""
 
     records: Sequence[Any]
-    decode: Callable[[Any], dict[str, Any]]  # record -> {"image": uint8 [H, W, C], ...}
+    decode: Callable[[Any], dict[str, Any]]  # record -> {entry name: value, ...}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -67,16 +70,71 @@ class MappedSource:
 class Dataset:
     """One split of a data set.
 
-    `dataset[i]` is `{"image": uint8 [H, W, C], "label": int32, "id": int32, "caption": str}`; "label" and "caption"
-    are there where the set has them. The id is the position within the split, so it names an example in every run.
+    `dataset[i]` has the entries of `spec` and "id", for example `{"image": uint8 [H, W, C], "label": int32, "caption":
+    str, "id": int32}`. The id is the position within the split, so it names an example in every run.
     """
 
     name: str
     split: str
-    image_shape: tuple[int, int, int]
-    num_classes: int | None
-    class_names: tuple[str, ...] | None
+    spec: Spec
     source: Source
+
+    @property
+    def example(self) -> str:
+        """The name of the entry that models are trained on."""
+        return self.spec.example
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """The shape of that entry in one example, such as (H, W, C) of an image."""
+        return self.spec.example_shape
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes, or None."""
+        return self.spec.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, or None."""
+        return self.spec.class_names
+
+    @classmethod
+    def from_spec(
+        cls, spec: Spec | Mapping[str, Kind], arrays: Mapping[str, Any], *, name: str = "arrays", split: str = "train"
+    ) -> "Dataset":
+        """Makes a data set of examples that are in memory already.
+
+        Args:
+            spec: what the entries are.
+            arrays: `[N, *shape]` for each entry of the spec, in its kind's dtype.
+            name: shown in messages.
+            split: shown in messages.
+
+        Returns:
+            The `Dataset`.
+
+        Raises:
+            ValueError: an entry of the spec is missing or one is not in it, the lengths differ, or an array is not what
+                its kind says; names the first offender.
+
+        Example:
+            >>> from jaxgen.data.kinds import Video
+            >>> videos = np.zeros((5, 4, 8, 8, 3), np.uint8)
+            >>> Dataset.from_spec({"video": Video((4, 8, 8, 3))}, {"video": videos}).example_shape
+            (4, 8, 8, 3)
+        """
+        spec = Spec(spec)
+        for entry in [*spec, *arrays]:
+            if entry not in arrays or entry not in spec:
+                raise ValueError(f"arrays must have the entries {list(spec)} of the spec, got {list(arrays)}: "
+                                 f"{entry!r} is {'missing' if entry in spec else 'not in the spec'}")
+        columns = {spec.example: spec[spec.example].check(spec.example, arrays[spec.example])}
+        count = len(columns[spec.example])
+        for entry, kind in spec.items():
+            _check_length(entry, arrays[entry], count)
+            columns[entry] = kind.check(entry, arrays[entry])
+        return cls(name, split, spec, ArraySource({**columns, "id": np.arange(count, dtype=np.int32)}))
 
     @classmethod
     def from_arrays(
@@ -89,7 +147,7 @@ class Dataset:
         name: str = "arrays",
         split: str = "train",
     ) -> "Dataset":
-        """Makes a data set of pictures that are in memory already.
+        """Makes a data set of images that are in memory already; `from_spec` does it for other kinds.
 
         Args:
             images: `[N, H, W, C]` uint8.
@@ -110,37 +168,37 @@ class Dataset:
         images = np.asarray(images)
         if images.ndim != 4 or images.dtype != np.uint8:
             raise ValueError(f"images must be uint8 [N, H, W, C], got {images.dtype} {list(images.shape)}")
-        arrays = {"image": images, "id": np.arange(len(images), dtype=np.int32)}
-        if labels is not None:
-            arrays["label"] = np.asarray(labels)
+        spec, arrays = {"image": Image(images.shape[1:])}, {"image": images}
         if captions is not None:
-            arrays["caption"] = _strings("captions", captions)
-        for key, array in arrays.items():
-            if not array.ndim or len(array) != len(images):
-                raise ValueError(f"{key}: expected {len(images)} entries, one for each image, got {array.size} in the "
-                                 f"shape {list(array.shape)}")
-        names = tuple(map(str, _strings("class_names", class_names))) if class_names is not None else None
-        if names is not None and len(set(names)) < len(names):
-            twice = next(i for i, one in enumerate(names) if one in names[:i])
-            raise ValueError(f"class_names[{twice}] is {names[twice]!r} again: give each class a name of its own")
+            arrays["caption"] = check_strings("captions", captions)
+        if labels is not None or class_names is not None:
+            kind = Class(names=class_names)
         if labels is not None:
-            arrays["label"] = _classes(arrays["label"], names)
-        if names is not None:
-            num_classes = len(names)
-        else:
-            num_classes = int(arrays["label"].max()) + 1 if labels is not None and len(images) else None
-        return cls(name, split, images.shape[1:], num_classes, names, ArraySource(arrays))
+            _check_length("label", labels, len(images))
+            arrays["label"] = check_classes("labels", np.asarray(labels), kind)
+            if kind.count is None and len(images):
+                kind = Class(int(arrays["label"].max()) + 1)
+            spec["label"] = kind
+        if captions is not None:
+            spec["caption"] = Caption()
+        return cls.from_spec(spec, arrays, name=name, split=split)
 
-    def map(self, function: Callable[[Batch], Batch]) -> "Dataset":
+    def map(self, function: Callable[[Batch], Batch], *, spec: Spec | Mapping[str, Kind] | None = None) -> "Dataset":
         """The set after a function of its batches: at once where it is held in memory, else as they are read.
 
         Args:
             function: batch -> batch of as many examples, for example one that adds tokens of the captions. It must
                 depend on nothing but the batch.
+            spec: of the result; None to infer it: known entries keep their kind with the new shape, those left out
+                leave the spec, new whole numbers `[B, L]` are a `Text`, and other new entries stay without a kind.
         """
         if isinstance(self.source, ArraySource):
-            return replace(self, source=ArraySource(function(self.source.arrays)))
-        return replace(self, source=MappedSource(self.source, function))
+            source = ArraySource(function(self.source.arrays))
+            result = source.arrays
+        else:
+            source = MappedSource(self.source, function)
+            result = source.take(np.arange(1)) if spec is None else {}
+        return replace(self, source=source, spec=_inferred(self.spec, result) if spec is None else Spec(spec))
 
     @property
     def in_memory(self) -> bool:
@@ -155,10 +213,10 @@ class Dataset:
         if not -len(self) <= position < len(self):
             raise self._out_of_range(position)
         batch = self.take(np.array([position]))
-        return {name: str(array[0]) if name == "caption" else array[0] for name, array in batch.items()}
+        return {name: str(array[0]) if array.dtype.kind == "U" else array[0] for name, array in batch.items()}
 
     def take(self, indices: np.ndarray) -> Batch:
-        """Some examples as one batch: `{"image": uint8 [B, H, W, C], "id": int32 [B], ...}`.
+        """Some examples as one batch: `{entry name: [B, ...], ..., "id": int32 [B]}`.
 
         Args:
             indices: `[B]` integers, of which negative ones count from the end, in any order and as often as wanted; or
@@ -186,13 +244,21 @@ class Dataset:
     def _out_of_range(self, index: int) -> IndexError:
         return IndexError(f"index {index} is out of range for {self.name}/{self.split} with {len(self)} examples")
 
-    def images(self) -> np.ndarray:
-        """All images, uint8 `[N, H, W, C]`. A set too large for memory is read whole: use `take` there."""
-        return self._column("image")
+    def spread(self, count: int) -> Batch:
+        """`count` examples from all over the set, or the whole set if it has fewer."""
+        return self.take(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+
+    def examples(self) -> np.ndarray:
+        """All that models are trained on, such as images, uint8 `[N, H, W, C]`.
+
+        A set too large for memory is read whole: use `take` there.
+        """
+        return self._column(self.example)
 
     def labels(self) -> np.ndarray | None:
         """All labels, int32 `[N]`, or None if the set has none."""
-        return self._column("label")
+        name = next((name for name, kind in self.spec.items() if isinstance(kind, Class)), None)
+        return None if name is None else self._column(name)
 
     def _column(self, name: str) -> np.ndarray | None:
         if isinstance(self.source, ArraySource):
@@ -200,30 +266,17 @@ class Dataset:
         return self.take(np.arange(len(self))).get(name)
 
 
-def _strings(argument: str, values: Sequence[str]) -> np.ndarray:
-    """`[N]` strings; raises ValueError for the first value that is none."""
-    if isinstance(values, str):
-        raise ValueError(f"{argument} must be a sequence of strings, got the one string {values!r}")
-    values = list(values)
-    for i, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ValueError(f"{argument}[{i}] must be a string, got {value!r}")
-    return np.asarray(values, dtype=np.str_)
+def _check_length(name: str, array: Any, count: int) -> None:
+    shape = np.shape(array)
+    if not shape or shape[0] != count:
+        raise ValueError(f"{name}: expected {count} entries, one for each example, got {np.size(array)} in the shape "
+                         f"{list(shape)}")
 
 
-def _classes(labels: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray:
-    """`[N]` int32 labels; raises ValueError for the first one that is no whole number from 0 to the last class."""
-    if labels.ndim != 1:
-        hint = " (labels[:, 0], or labels.argmax(axis=1) of one-hot ones)" if labels.ndim == 2 else ""
-        raise ValueError(f"labels must be [N], one number for each image{hint}, got shape {list(labels.shape)}")
-    if labels.dtype.kind not in "iufb":
-        raise ValueError(f"labels must be whole numbers, got dtype {labels.dtype}: give the classes numbers from 0 on, "
-                         "and their names as class_names")
-    if labels.dtype.kind == "f":
-        labels = labels.astype(np.float64)  # half precision does not reach the last number
-    last = (len(names) if names is not None else 2**31) - 1
-    wrong = np.flatnonzero(~((labels >= 0) & (labels <= last) & (labels == np.floor(labels))))
-    if wrong.size:
-        last = f"{last}, the last of the class_names" if names is not None else last
-        raise ValueError(f"labels[{wrong[0]}] is {labels[wrong[0]]}, but labels must be whole numbers from 0 to {last}")
-    return labels.astype(np.int32)
+def _inferred(spec: Spec, batch: Batch) -> Spec:
+    """The spec of a batch that a function made of one of `spec`."""
+    result = {name: kind.like(batch[name]) for name, kind in spec.items() if name in batch}
+    for name, array in batch.items():
+        if name not in spec and np.ndim(array) == 2 and array.dtype.kind in "iu":
+            result[name] = Text(array.shape[1])
+    return Spec(result)

@@ -1,5 +1,6 @@
 """Placing batches on devices ahead of their use, and the bridge between uint8 and float32 in [-1, 1]."""
 
+import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, UInt8
 
 from jaxgen.core.checks import check_count
+from jaxgen.core.mapped import device_sharding
+from jaxgen.core.pixels import bytes_to_floats, floats_to_bytes
 from jaxgen.data.dataset import Batch
+from jaxgen.data.kinds import Kind
+from jaxgen.data.spec import Spec
 
 
 def to_float(images: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -23,8 +28,7 @@ def to_float(images: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
     Returns:
         float32 in [-1, 1].
     """
-    # (2 x - 255) / 255 has an exact numerator; XLA's own form of x / 127.5 - 1 takes 255 to 1.0000001.
-    return (2.0 * jnp.asarray(images).astype(jnp.float32) - 255.0) * np.float32(1 / 255)
+    return bytes_to_floats(jnp.asarray(images))
 
 
 def to_uint8(images: Float[Array, "*shape"]) -> UInt8[Array, "*shape"]:
@@ -36,11 +40,7 @@ def to_uint8(images: Float[Array, "*shape"]) -> UInt8[Array, "*shape"]:
     Returns:
         uint8.
     """
-    scaled = (jnp.asarray(images).astype(jnp.float32) + 1.0) * 127.5
-    return jnp.clip(jnp.round(scaled), 0, 255).astype(jnp.uint8)
-
-
-_to_float = jax.jit(to_float)
+    return floats_to_bytes(jnp.asarray(images))
 
 
 class DeviceBatches(Iterator[Batch]):
@@ -86,14 +86,24 @@ class DeviceBatches(Iterator[Batch]):
         return read() if read else None
 
 
-def _numbers(batch: Batch) -> dict[str, np.ndarray]:
-    arrays = {name: np.asarray(value) for name, value in batch.items()}
+def _numbers(batch: Batch, spec: Spec | None) -> dict[str, np.ndarray]:
+    """The entries that devices hold."""
+    arrays = {name: np.asarray(value) for name, value in batch.items()
+              if spec is None or name not in spec or spec[name].on_device}
     return {name: array for name, array in arrays.items() if array.dtype.kind in "biuf"}
 
 
-def _with_float_image(batch: dict[str, Array]) -> Batch:
-    image = batch.get("image")
-    return batch if image is None or image.dtype != jnp.uint8 else {**batch, "image": _to_float(image)}
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _to_model(array: Array, kind: Kind, sharding: Sharding | None) -> Array:
+    values = kind.to_model(array)
+    return values if sharding is None else jax.lax.with_sharding_constraint(values, sharding)
+
+
+def _as_models_take(batch: dict[str, Array], spec: Spec | None) -> Batch:
+    """Bytes and int16 become floats on the device, and lie as they lay."""
+    kinds = spec or {}
+    return {name: _to_model(array, kinds[name], array.sharding if isinstance(array.sharding, NamedSharding) else None)
+            if name in kinds and kinds[name].changes(array.dtype) else array for name, array in batch.items()}
 
 
 def _shards(sharding: Sharding | None) -> int:
@@ -104,15 +114,18 @@ def _shards(sharding: Sharding | None) -> int:
     return int(np.prod([sharding.mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes)]))
 
 
-def to_device(iterator: Iterable[Batch], sharding: Sharding | None = None, *, prefetch: int = 2) -> DeviceBatches:
-    """Places batches on devices while earlier ones are in use, with images as float32 in [-1, 1].
+def to_device(
+    iterator: Iterable[Batch], sharding: Sharding | None = None, *, spec: Spec | None = None, prefetch: int = 2
+) -> DeviceBatches:
+    """Places batches on devices while earlier ones are in use, as models take them.
 
-    Images travel as uint8 and become `x / 127.5 - 1` on the device. Strings ("caption") stay behind.
+    Images and videos travel as uint8 and become `x / 127.5 - 1` on the device. Captions stay behind.
 
     Args:
         iterator: over dicts of `[B, ...]` arrays, from `batches` or `evaluation_batches`; under several processes
             each gives its own block, and the arrays made are global.
         sharding: how the batch lies, such as `NamedSharding(mesh, PartitionSpec("data"))`; None: the default device.
+        spec: what the entries are; None for the iterator's own. Entries without a kind are placed as they are.
         prefetch: batches under way beyond the one handed out.
 
     Returns:
@@ -121,7 +134,7 @@ def to_device(iterator: Iterable[Batch], sharding: Sharding | None = None, *, pr
     Raises:
         ValueError: on the first batch, if it does not divide over the devices of the sharding's leading axis.
     """
-    shards = _shards(sharding)
+    shards, spec = _shards(sharding), spec or getattr(iterator, "spec", None)
 
     def put(array: np.ndarray) -> Array:
         if not isinstance(sharding, NamedSharding):
@@ -130,7 +143,7 @@ def to_device(iterator: Iterable[Batch], sharding: Sharding | None = None, *, pr
         return jax.make_array_from_process_local_data(laid, array)
 
     def place(batch: Batch) -> Batch:
-        arrays = _numbers(batch)
+        arrays = _numbers(batch, spec)
         for name, array in arrays.items():
             count = len(array) * jax.process_count()
             if count % shards:
@@ -138,19 +151,24 @@ def to_device(iterator: Iterable[Batch], sharding: Sharding | None = None, *, pr
                     f"batch_size={count} ({name!r}) does not divide over the {shards} devices of {sharding.spec}: "
                     f"choose a multiple of {shards}"
                 )
-        return _with_float_image({name: put(array) for name, array in arrays.items()})
+        return _as_models_take({name: put(array) for name, array in arrays.items()}, spec)
 
     return DeviceBatches(iterator, place, prefetch)
 
 
 def to_pmap(
-    iterator: Iterable[Batch], devices: Sequence[jax.Device] | None = None, *, prefetch: int = 2
+    iterator: Iterable[Batch],
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    spec: Spec | None = None,
+    prefetch: int = 2,
 ) -> DeviceBatches:
     """Places batches for `jax.pmap`: like `to_device`, with arrays `[devices, B / devices, ...]`.
 
     Args:
         iterator: over dicts of `[B, ...]` arrays; under several processes each gives its own block.
         devices: those of the pmap; None: `jax.local_devices()`.
+        spec: what the entries are; None for the iterator's own. Entries without a kind are placed as they are.
         prefetch: batches under way beyond the one handed out.
 
     Returns:
@@ -160,11 +178,11 @@ def to_pmap(
         ValueError: on the first batch, if it does not divide over the devices.
     """
     devices = list(devices if devices is not None else jax.local_devices())
-    sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
+    sharding, spec = device_sharding(devices), spec or getattr(iterator, "spec", None)
 
     def place(batch: Batch) -> Batch:
         placed = {}
-        for name, array in _numbers(batch).items():
+        for name, array in _numbers(batch, spec).items():
             if len(array) % len(devices):
                 raise ValueError(
                     f"batch_size={len(array)} ({name!r}) does not divide over {len(devices)} devices: "
@@ -172,6 +190,6 @@ def to_pmap(
                 )
             parts = array.reshape(len(devices), len(array) // len(devices), *array.shape[1:])
             placed[name] = jax.device_put(parts, sharding)
-        return _with_float_image(placed)
+        return _as_models_take(placed, spec)
 
     return DeviceBatches(iterator, place, prefetch)

@@ -16,8 +16,10 @@ from jaxgen.core.checks import check_count
 from jaxgen.core.errors import unknown_name
 from jaxgen.core.extras import extra
 from jaxgen.data.dataset import ArraySource, Dataset, RecordSource
+from jaxgen.data.kinds import Caption, Class, Image, Kind
 from jaxgen.data.prepare import prepare, quiet
 from jaxgen.data.resize import centre_crop, resize
+from jaxgen.data.spec import Spec
 from jaxgen.data.splits import check_split
 
 # name -> the class in jaxgen.data.builders.<name>
@@ -30,6 +32,8 @@ OWN = {
 # Faces fill the middle 140 of the 218x178 pictures; this crop, then 64x64, is what published numbers use.
 CELEB_A_CROP, CELEB_A_SIZE = 140, 64
 READ_AT_ONCE = 256
+# The features that examples may be; labels and captions come beside them.
+READ = {"image"}
 
 
 def load(
@@ -77,8 +81,9 @@ def load(
         builder = _stock_builder(name, data_dir, builder_options)
     check_split(name, split, builder.info.splits)
     features = builder.info.features
-    if "image" not in features:
-        raise ValueError(f"{name!r} holds no feature 'image' but {sorted(features)}: jaxgen.data.load reads images")
+    if not READ & set(features):
+        raise ValueError(f"{name!r} holds no feature that jaxgen.data.load reads ({', '.join(sorted(READ))}), "
+                         f"but {sorted(features)}: read it with Dataset.from_spec")
     crop = None
     if name.split("/")[0].split(":")[0] == "celeb_a":
         crop, image_size = CELEB_A_CROP, image_size or CELEB_A_SIZE
@@ -125,16 +130,18 @@ def _decode(record: dict[str, Any], *, crop: int | None, size: int | None) -> di
 def _dataset(name: str, split: str, features: Any, records: Any, decode: Callable, memory_limit: int) -> Dataset:
     import tensorflow_datasets as tfds
 
-    label = dict(features.items()).get("label")
-    classes = label if isinstance(label, tfds.features.ClassLabel) else None
-    num_classes = classes.num_classes if classes else None
-    names = tuple(classes.names) if classes and classes.names else None
     first = decode(records[0])
-    shape = tuple(first["image"].shape)
+    spec: dict[str, Kind] = {"image": Image(first["image"].shape)}
+    if "label" in first:
+        feature = features["label"]
+        named = isinstance(feature, tfds.features.ClassLabel)
+        spec["label"] = Class(feature.num_classes, tuple(feature.names or ()) or None) if named else Class()
+    if "caption" in first:
+        spec["caption"] = Caption()
     source = RecordSource(records, decode)
     if len(records) * first["image"].nbytes <= memory_limit:
         source = ArraySource(_read(source))
-    return Dataset(name, split, shape, num_classes, names, source)
+    return Dataset(name, split, Spec(spec), source)
 
 
 def _read(source: RecordSource) -> dict[str, np.ndarray]:

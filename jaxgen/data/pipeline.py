@@ -11,19 +11,22 @@ from jaxgen.core.checks import check_count
 from jaxgen.core.extras import extra
 from jaxgen.data import augment
 from jaxgen.data.dataset import Batch, Dataset
+from jaxgen.data.kinds import Image, Video
+from jaxgen.data.spec import Spec
 
 # Separates the streams drawn from one seed, so that the order and the augmentation never share numbers.
 ORDER, AUGMENT = 0, 1
 
 
 class Batches(Iterator[Batch]):
-    """The iterator that `batches` returns: `next`, `get_state`, `set_state`, `steps_per_epoch`."""
+    """The iterator that `batches` returns: `next`, `get_state`, `set_state`, `steps_per_epoch`, `spec`."""
 
-    def __init__(self, iterator: Any, steps_per_epoch: int, settings: dict[str, int | bool], where: str):
+    def __init__(self, iterator: Any, steps_per_epoch: int, settings: dict[str, int | bool], where: str, spec: Spec):
         self._iterator = iterator
         self._settings = settings
         self._where = where
         self.steps_per_epoch = steps_per_epoch
+        self.spec = spec
 
     def __next__(self) -> Batch:
         return next(self._iterator)
@@ -84,14 +87,14 @@ def batches(
         seed: of order and augmentation.
         shuffle: False keeps the set's order.
         epochs: how many passes; None never ends.
-        flip: mirror each image left and right with probability 1/2.
+        flip: mirror each image or video left and right with probability 1/2.
         crop: pad by so many pixels (reflection) and cut at a random place; 0 does nothing.
         process_index: this process, `jax.process_index()`.
         process_count: all processes, `jax.process_count()`.
         drop_remainder: leave out the examples at an epoch's end that do not fill a batch.
 
     Returns:
-        An iterator over `{"image": uint8 [B, H, W, C], "label": int32 [B], "id": int32 [B], ...}`, B = batch_size / P.
+        An iterator over `{entry of the spec: [B, ...], ..., "id": int32 [B]}`, B = batch_size / P.
 
     Raises:
         ValueError: for an empty set, a batch larger than the set, a batch that P processes cannot share equally, or a
@@ -124,13 +127,13 @@ def batches(
                 f"{name} ({count} examples) does not divide over process_count={process_count}: "
                 f"choose a batch_size that is a multiple of {process_count}, with drop_remainder=True"
             )
-    if crop >= min(dataset.image_shape[:2]):
-        raise ValueError(f"crop={crop} must be less than the image's {dataset.image_shape[:2]} pixels")
+    _check_augmentation(dataset.spec, flip, crop)
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng([ORDER, seed, epoch]).permutation(size) if shuffle else np.arange(size)
 
+    entry = dataset.example
     steps = size // batch_size if drop_remainder else -(-size // batch_size)
 
     def make(position: int, _: Any) -> Batch:
@@ -143,9 +146,9 @@ def batches(
             draws = np.random.default_rng([AUGMENT, seed, position])
             mirrored, offsets = draws.random(len(indices)) < 0.5, draws.integers(0, 2 * crop + 1, (len(indices), 2))
             if crop:
-                batch["image"] = augment.crop(batch["image"], offsets[block], crop)
+                batch[entry] = augment.crop(batch[entry], offsets[block], crop)
             if flip:
-                batch["image"] = augment.flip(batch["image"], mirrored[block])
+                batch[entry] = augment.flip(batch[entry], mirrored[block])
         return batch
 
     # Arrays in memory are gathered faster than threads pass them on; records are decoded by several threads at a time.
@@ -161,4 +164,17 @@ def batches(
         "crop": crop,
         "drop_remainder": drop_remainder,
     }
-    return Batches(iter(stream), steps, settings, where)
+    return Batches(iter(stream), steps, settings, where, dataset.spec)
+
+
+def _check_augmentation(spec: Spec, flip: bool, crop: int) -> None:
+    """Raises ValueError unless examples can be mirrored and cut as asked."""
+    kind = spec[spec.example]
+    if not flip and not crop:
+        return
+    if not isinstance(kind, Image | Video):
+        raise ValueError(f"flip and crop change images and videos, but {spec.example!r} is a {type(kind).__name__}: "
+                         "use flip=False, crop=0")
+    sides = kind.shape[-3:-1]
+    if crop >= min(sides):
+        raise ValueError(f"crop={crop} must be less than the {type(kind).__name__.lower()}'s {sides} pixels")

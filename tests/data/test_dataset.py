@@ -16,10 +16,10 @@ def dataset():
 
 def test_an_example_has_its_image_label_id_and_caption(dataset):
     example = dataset[-3]
-    np.testing.assert_array_equal(example["image"], dataset.images()[7])
+    np.testing.assert_array_equal(example["image"], dataset.examples()[7])
     assert (example["label"], example["id"], example["caption"]) == (1, 7, "h")
     assert example["label"].dtype == example["id"].dtype == np.int32 and type(example["caption"]) is str
-    assert dataset.image_shape == (4, 6, 3) and dataset.num_classes == 3 and len(dataset) == 10
+    assert dataset.example_shape == (4, 6, 3) and dataset.num_classes == 3 and len(dataset) == 10
     assert len(list(dataset)) == 10
     with pytest.raises(IndexError, match="index 10 is out of range for arrays/train with 10 examples"):
         dataset[10]
@@ -69,7 +69,7 @@ def test_whole_numbers_of_every_type_are_labels(dtype):
 
 
 def in_records(dataset):
-    return Dataset("records", "train", dataset.image_shape, 3, None,
+    return Dataset("records", "train", dataset.spec,
                    RecordSource([dataset[i] for i in range(len(dataset))], dict))
 
 
@@ -81,7 +81,7 @@ def test_the_ids_of_taken_examples_are_their_rows(dataset, indices):
     for source in (dataset, in_records(dataset)):
         batch = source.take(indices)
         assert batch["id"].tolist() == expected.tolist() and batch["id"].dtype == np.int32
-        np.testing.assert_array_equal(batch["image"], dataset.images()[expected])
+        np.testing.assert_array_equal(batch["image"], dataset.examples()[expected])
         assert batch["label"].tolist() == (expected % 3).tolist()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgen.data import Dataset, batches, evaluation_batches, to_device, to_float, to_pmap, to_uint8
+from jaxgen.data import Dataset, Image, Spec, batches, evaluation_batches, to_device, to_float, to_pmap, to_uint8
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_prefetch_reads_so_many_batches_ahead_and_all_are_handed_out(dataset):
             read.append(i)
             yield {"image": np.full((2, 2, 2, 1), i, np.uint8)}
 
-    stream = to_device(source(), prefetch=2)
+    stream = to_device(source(), spec=Spec({"image": Image((2, 2, 1))}), prefetch=2)
     next(stream)
     assert read == [0, 1, 2]
     next(stream)
@@ -121,7 +121,7 @@ def test_evaluation_batches_count_each_example_once(dataset, mesh):
         total += float((batch["image"].mean((1, 2, 3)) * batch["mask"]).sum())
         count += int(batch["mask"].sum())
     assert count == 50
-    np.testing.assert_allclose(total / count, (dataset.images() / 127.5 - 1).mean(), atol=1e-5)
+    np.testing.assert_allclose(total / count, (dataset.examples() / 127.5 - 1).mean(), atol=1e-5)
 
 
 def test_indivisible_batches_and_sources_without_a_state_are_refused(dataset, mesh):

@@ -263,10 +263,10 @@ def test_an_image_folder_the_images_option_and_the_mask_option_read_16_bits_alik
         Image.fromarray(np.roll(RAMP, i)).save(folder / f"{i}.png")
     sets = [load("image_folder", split, folder=folder, data_dir=tmp_path / "cache", image_size=SIDE)
             for split in ("train", "test")]
-    found = sorted((image[..., 0].astype(int) for dataset in sets for image in dataset.images()), key=np.ptp)
+    found = sorted((image[..., 0].astype(int) for dataset in sets for image in dataset.examples()), key=np.ptp)
     wanted = sorted((np.roll(GREY, i).astype(int) for i in range(2)), key=np.ptp)
     assert min(max(np.abs(a - b).max() for a, b in zip(found, order)) for order in (wanted, wanted[::-1])) <= 1
-    shown = read_folder(folder, [SIDE, SIDE, 1]).images()[..., 0]
+    shown = read_folder(folder, [SIDE, SIDE, 1]).examples()[..., 0]
     assert np.abs(shown[0].astype(int) - GREY).max() <= 1
     np.testing.assert_array_equal(read_mask(str(folder / "0.png"), (SIDE, SIDE, 1))[0, ..., 0], RAMP / 257 >= 127.5)
 

@@ -39,7 +39,7 @@ def test_stock_names_go_to_tfds(tmp_path, name, shape, classes):
     with tfds.testing.mock_data(num_examples=7, data_dir=tmp_path):
         for limit in (2**30, 0):
             dataset = load(name, "train", data_dir=tmp_path, memory_limit=limit)
-            assert (len(dataset), dataset.image_shape, dataset.num_classes) == (7, shape, classes)
+            assert (len(dataset), dataset.example_shape, dataset.num_classes) == (7, shape, classes)
             assert dataset.in_memory == (limit > 0)
             batch = next(batches(dataset, batch_size=4))
             assert batch["image"].shape == (4, *shape) and batch["image"].dtype == np.uint8
@@ -65,8 +65,8 @@ def test_images_of_several_sizes_need_an_image_size(tmp_path):
     with tfds.testing.mock_data(num_examples=2, data_dir=tmp_path):
         with pytest.raises(ValueError, match="'oxford_flowers102' has images of several sizes: pass image_size"):
             load("oxford_flowers102", "train", data_dir=tmp_path)
-        assert load("oxford_flowers102", "train", data_dir=tmp_path, image_size=16).image_shape == (16, 16, 3)
-        with pytest.raises(ValueError, match="'ag_news_subset' holds no feature 'image'"):
+        assert load("oxford_flowers102", "train", data_dir=tmp_path, image_size=16).example_shape == (16, 16, 3)
+        with pytest.raises(ValueError, match="'ag_news_subset' holds no feature that .* reads .image."):
             load("ag_news_subset", "train", data_dir=tmp_path)
 
 

@@ -46,12 +46,12 @@ def test_a_picture_equals_what_pillow_draws_at_the_bitmaps_size(pictures, code):
 
 def test_examples_are_colour_pictures_on_white_with_names(faces):
     dataset = faces["train"]
-    assert dataset.image_shape == (32, 32, 3)
+    assert dataset.example_shape == (32, 32, 3)
     captions = {dataset[i]["caption"] for i in range(len(dataset))}
     assert "grinning face" in captions or "grinning face" in {e["caption"] for e in faces["test"]}
     assert {dataset.class_names[label] for label in dataset.labels()} == {"emoticons"}
-    assert (dataset.images()[:, 0, 0] == 255).all(-1).mean() > 0.9
-    channels = dataset.images().astype(int)
+    assert (dataset.examples()[:, 0, 0] == 255).all(-1).mean() > 0.9
+    channels = dataset.examples().astype(int)
     assert (np.ptp(channels, axis=-1).max((1, 2)) > 50).mean() > 0.8
 
 
@@ -69,7 +69,7 @@ def test_variants_of_skin_tone_stay_on_one_side_and_a_tenth_is_held_out(pictures
 
 
 def test_the_built_splits_share_no_picture_and_no_caption(faces):
-    sides = [{image.tobytes() for image in faces[split].images()} for split in ("train", "test")]
+    sides = [{image.tobytes() for image in faces[split].examples()} for split in ("train", "test")]
     assert not sides[0] & sides[1] and sum(map(len, sides)) > 150
     assert 0 < len(faces["test"]) < 0.25 * len(faces["train"])
 

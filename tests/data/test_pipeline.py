@@ -31,7 +31,7 @@ def test_a_batch_gathers_the_examples_that_its_ids_name(dataset):
     assert batch["image"].shape == (8, 6, 6, 1) and batch["image"].dtype == np.uint8
     assert batch["label"].dtype == batch["id"].dtype == np.int32
     for i, index in enumerate(batch["id"]):
-        np.testing.assert_array_equal(batch["image"][i], dataset.images()[index])
+        np.testing.assert_array_equal(batch["image"][i], dataset.examples()[index])
         assert batch["label"][i] == index % 10
         assert batch["caption"][i] == f"number {index}"
 
@@ -142,7 +142,7 @@ def test_a_set_that_grew_since_a_state_was_saved_is_named(dataset):
 
 def test_sets_read_from_records_give_the_batches_that_arrays_give(dataset):
     records = [dataset[i] for i in range(50)]
-    read = Dataset("records", "train", (6, 6, 1), 10, None, RecordSource(records, dict))
+    read = Dataset("records", "train", dataset.spec, RecordSource(records, dict))
     options = dict(batch_size=10, seed=2, flip=True)
     left, right = batches(dataset, **options), batches(read, **options)
     for _ in range(8):
