@@ -2,10 +2,15 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from PIL import Image
+from PIL import Image as File
+
+from jaxgen.core.pixels import floats_to_bytes
+from jaxgen.data.kinds import Image, Kind, Video
+from jaxgen.data.spec import Spec
 
 
 def to_uint8(images: Float[Array, "... H W C"] | UInt8[Array, "... H W C"]) -> UInt8[np.ndarray, "... H W C"]:
@@ -23,7 +28,7 @@ def to_uint8(images: Float[Array, "... H W C"] | UInt8[Array, "... H W C"]) -> U
     if images.dtype.kind != "f" and images.dtype.name != "bfloat16":
         raise TypeError(f"images must be uint8, or floats in [-1, 1], got {images.dtype}")
     images = np.nan_to_num(images.astype(np.float32), nan=-1.0)
-    return np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    return floats_to_bytes(images)
 
 
 def make_grid(
@@ -58,6 +63,36 @@ def make_grid(
     return sheet
 
 
+def grid(
+    kind: Kind | Spec, examples: Any, *, columns: int | None = None, padding: int = 2
+) -> UInt8[np.ndarray, "height width C"]:
+    """Examples on one sheet: images in reading order, or each video's frames in a row of its own.
+
+    Args:
+        kind: `Image` or `Video`, or a spec whose examples are.
+        examples: [B, *kind.shape], floats in [-1, 1] or uint8.
+        columns: images in a row, see `make_grid`; a video's row has all its frames.
+        padding: see `make_grid`.
+
+    Raises:
+        ValueError: the kind cannot be shown, or the examples have another shape.
+
+    Example:
+        >>> grid(Video((3, 4, 4, 1)), np.zeros((2, 3, 4, 4, 1), np.uint8)).shape
+        (14, 20, 1)
+    """
+    kind = kind[kind.example] if isinstance(kind, Spec) else kind
+    if not isinstance(kind, Image | Video):
+        raise ValueError(f"kind must be Image or Video to be shown on a sheet, got {kind}")
+    if np.shape(examples)[1:] != kind.shape:
+        raise ValueError(f"examples must be [B, {', '.join(map(str, kind.shape))}], got {list(np.shape(examples))}")
+    if isinstance(kind, Video):
+        if columns is not None:
+            raise ValueError(f"columns={columns} is of images: a video's row has all its frames, so leave it out")
+        examples, columns = np.asarray(examples).reshape(-1, *kind.shape[1:]), kind.shape[0]
+    return make_grid(examples, columns=columns, padding=padding)
+
+
 def save_grid(
     path: str | Path,
     images: Float[Array, "B H W C"] | UInt8[Array, "B H W C"],
@@ -85,5 +120,5 @@ def save_grid(
     sheet = sheet.repeat(scale, 0).repeat(scale, 1)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet).save(path)
+    File.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet).save(path)
     return path

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.core.cpu import compiler_options
+from jaxgen.core.mapped import device_sharding, is_divided
 from jaxgen.train.sharding import (
     batch_sharding,
     check_divisible,
@@ -38,6 +39,7 @@ def compile_step(
     Returns:
         step(state, batch) -> (state, metrics). It places what is not in its place yet: NumPy batches, a fresh or
         restored state. With several processes each calls it with the same state and its part of the batch.
+        `step.lower(state, batch)` is `jax.jit`'s, for `memory_estimate`.
 
     Raises:
         ValueError: the step has an axis_name; or, when it runs, the devices do not divide the batch.
@@ -49,7 +51,7 @@ def compile_step(
     mesh = make_mesh() if mesh is None else mesh
     compiled = {}  # by tree structure and shapes: a step may meet another state, after a change of model for example
 
-    def run(state, batch):
+    def prepare(state, batch):
         batch = shard_batch(batch, mesh)
         state = _each_its_own(state) if donate else state
         leaves, structure = jax.tree.flatten(state)
@@ -66,8 +68,17 @@ def compile_step(
         targets, flat_targets, function = compiled[signature]
         if not all(map(_is_at, leaves, flat_targets)):
             state = place(state, targets)
+        return function, state, batch
+
+    def run(state, batch):
+        function, state, batch = prepare(state, batch)
         return _one_at_a_time(function(state, batch), list(mesh.devices.flat))
 
+    def lower(state, batch):
+        function, state, batch = prepare(state, batch)
+        return function.lower(state, batch)
+
+    run.lower = lower
     return run
 
 
@@ -84,11 +95,13 @@ def pmap_step(
 
     Returns:
         step(state, batch) -> (state, metrics): the state has a leading dimension of devices (`replicate`,
-        `unreplicate`), the batch is [B, ...] as for `compile_step`, the metrics are scalars. With several processes
-        the leading dimension counts this process's devices, the batch is its part, and averages are over all.
+        `unreplicate`), the batch is [devices, B / devices, ...] of `jaxgen.data.to_pmap`, taken without a copy, or
+        [B, ...] as for `compile_step`; the metrics are scalars. With several processes the leading dimension counts
+        this process's devices, the batch is its part, and averages are over all. `step.lower` as in `compile_step`.
 
     Raises:
-        ValueError: the step has no axis_name; or, when it runs, the devices do not divide the batch.
+        ValueError: the step has no axis_name; or, when it runs, the devices do not divide the batch, or it
+            lies on others.
     """
     axis_name = axis_name or getattr(step, "axis_name", None)
     if axis_name is None:
@@ -97,17 +110,32 @@ def pmap_step(
     devices = sorted(jax.devices() if devices is None else devices, key=lambda device: device.process_index)
     mapped = jax.pmap(step, axis_name=axis_name, devices=devices, donate_argnums=(0,) if donate else ())
     local = sum(device.process_index == jax.process_index() for device in devices)
+    # Where the step's results lie. A state that lies elsewhere, if only by an axis's name, would be compiled for apart.
+    home = NamedSharding(Mesh(np.array(devices), (axis_name,)), PartitionSpec(axis_name))
+
+    def settle(state):
+        if local < len(devices) or all(_is_at(leaf, home) for leaf in jax.tree.leaves(state)):
+            return state
+        return jax.device_put(state, home)
+
+    placed = device_sharding([device for device in devices if device.process_index == jax.process_index()])
 
     def split(leaf):
         leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        if is_divided(leaf):
+            if not leaf.sharding.is_equivalent_to(placed, leaf.ndim):
+                raise ValueError(f"the batch lies on {leaf.sharding.mesh.devices.tolist()}, but the step runs on "
+                                 f"{placed.mesh.devices.tolist()}: give `to_pmap` the step's devices, in their order")
+            return leaf
         check_divisible(leaf, local, "devices" if local == len(devices) else "devices of this process")
         return leaf.reshape(local, leaf.shape[0] // local, *leaf.shape[1:])
 
     def run(state, batch):
-        state = _each_its_own(state) if donate else state
+        state = settle(_each_its_own(state) if donate else state)
         state, metrics = _one_at_a_time(mapped(state, jax.tree.map(split, batch)), devices)
         return state, _first(metrics)
 
+    run.lower = lambda state, batch: mapped.lower(settle(state), jax.tree.map(split, batch))
     return run
 
 
@@ -125,7 +153,7 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTr
     devices = [device for device in everywhere if device.process_index == jax.process_index()]
     if len(devices) < len(everywhere):
         check_same(tree)
-    sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
+    sharding = device_sharding(devices)
 
     def copy(leaf):
         leaf = np.asarray(leaf)

@@ -156,7 +156,7 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     target = batch_sharding(mesh)
 
     def divide(path, leaf):
-        if isinstance(leaf, jax.Array) and leaf.sharding == target:
+        if isinstance(leaf, jax.Array) and leaf.ndim and leaf.sharding.is_equivalent_to(target, leaf.ndim):
             return leaf
         leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         if leaf.dtype.kind in "OUST":

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen.show import make_grid, save_grid, to_uint8
+from jaxgen.data import Image as ImageKind
+from jaxgen.data import Sound, Spec, Video
+from jaxgen.show import grid, make_grid, save_grid, to_uint8
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -33,3 +35,22 @@ def test_bad_images_are_named():
         make_grid(np.zeros((1, 4, 4, 3), np.uint8), columns=0)
     with pytest.raises(TypeError, match="got int64"):
         to_uint8(np.zeros(3, np.int64))
+
+
+def test_each_video_has_its_frames_in_a_row():
+    videos = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 5, 1), dtype=np.uint8)
+    sheet = grid(Spec({"clip": Video((3, 4, 5, 1))}), videos, padding=1)
+    for i in range(2):
+        for frame in range(3):
+            top, left = 1 + i * 5, 1 + frame * 6
+            np.testing.assert_array_equal(sheet[top : top + 4, left : left + 5], videos[i, frame])
+
+
+def test_a_grid_of_images_is_one_sheet():
+    images = np.random.default_rng(0).integers(0, 255, (5, 4, 5, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(grid(ImageKind((4, 5, 3)), images, columns=2), make_grid(images, columns=2))
+
+
+def test_a_sound_has_no_sheet():
+    with pytest.raises(ValueError, match="kind must be Image or Video"):
+        grid(Sound((4, 1), 8000), np.zeros((1, 4, 1)))

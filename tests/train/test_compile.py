@@ -17,7 +17,7 @@ from jaxgen.train import (
     shard_state,
     unreplicate,
 )
-from tests.helpers import toy
+from tests.helpers import compilations, toy
 
 STEPS = 20
 
@@ -159,3 +159,15 @@ def test_steps_for_jit_and_pmap_are_not_mixed_up():
         compile_step(toy.make_step(axis_name="data"))
     with pytest.raises(ValueError, match="pmap_step needs a step that averages"):
         pmap_step(toy.make_step())
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_the_second_step_compiles_nothing(mapped):
+    optimizer, batch = optax.adam(1e-2), next(toy.Batches())
+    state = toy.make_state(optimizer)
+    if mapped:  # whose axis has another name than that of `replicate`
+        state, step = replicate(state), pmap_step(toy.make_step(optimizer, axis_name="data"))
+    else:
+        step = compile_step(toy.make_step(optimizer))
+    state, _ = step(state, batch)
+    assert compilations.count(lambda: step(state, batch)) == 0

@@ -37,9 +37,10 @@ class Setting:
 
     def model(self, axis_name):
         if self.kind == "dense":
-            return models.vqvae(Dense(4), Dense(1), models.build_quantizer(**QUANTIZER, axis_name=axis_name))
+            quantizer = models.build_quantizer(**QUANTIZER, axis_name=axis_name)
+            return models.VQVAE(encoder=Dense(4), decoder=Dense(1), quantizer=quantizer)
         return models.build(
-            "vqvae", latent_channels=4, image_channels=1, encoder=NETWORK, decoder=NETWORK, quantizer=QUANTIZER,
+            "vqvae", latent_channels=4, example_channels=1, encoder=NETWORK, decoder=NETWORK, quantizer=QUANTIZER,
             axis_name=axis_name,
         )
 
