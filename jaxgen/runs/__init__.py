@@ -1,4 +1,8 @@
-"""A run's directory and its checkpoints, and reading a run back. `jaxgen.runs.checkpoint` alone imports orbax."""
+"""A run's directory and its checkpoints, and reading runs back. `jaxgen.runs.checkpoint` alone imports orbax.
+
+    run = jaxgen.runs.load("runs/digits")
+    images = run.sample(16, classes=[3, 5])
+"""
 
 from jaxgen.core.extras import extra
 
@@ -7,8 +11,38 @@ with extra("train"):
     import orbax.checkpoint  # noqa: F401
     import PIL  # noqa: F401
 
-from jaxgen.runs.checkpoint import Checkpointer, Loaded, Restored, load
-from jaxgen.runs.directory import RunDirectory, open_run
+from jaxgen.runs.checkpoint import Checkpointer, Loaded, Restored, read_run
+from jaxgen.runs.directory import RunDirectory, check_run, expand, open_run
+from jaxgen.runs.first_stage import FirstStage, find_first_stage
+from jaxgen.runs.listing import Comparison, RunSummary, best, compare, find_runs, summarize
+from jaxgen.runs.lock import Holder, LockedRunError, holder, lock_run
 from jaxgen.runs.manifest import DamagedCheckpointError
+from jaxgen.runs.run import Run, load, load_split, reconstructor
 
-__all__ = ["Checkpointer", "DamagedCheckpointError", "Loaded", "Restored", "RunDirectory", "load", "open_run"]
+__all__ = [
+    "Checkpointer",
+    "Comparison",
+    "DamagedCheckpointError",
+    "FirstStage",
+    "Holder",
+    "Loaded",
+    "LockedRunError",
+    "Restored",
+    "Run",
+    "RunDirectory",
+    "RunSummary",
+    "best",
+    "check_run",
+    "compare",
+    "expand",
+    "find_first_stage",
+    "find_runs",
+    "holder",
+    "load",
+    "load_split",
+    "lock_run",
+    "open_run",
+    "read_run",
+    "reconstructor",
+    "summarize",
+]

@@ -5,18 +5,20 @@ directory and renamed when complete, so that what carries a step's number is who
 since is an error, never silently passed over: training that quietly goes back is worse than a message.
 """
 
+import glob
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from jaxgen.core.checks import check_count
 from jaxgen.runs import manifest
-from jaxgen.runs.directory import read_config
+from jaxgen.runs.directory import check_utf8, expand, read_config
 
 PyTree = Any
 TEMPORARY = ".orbax-checkpoint-tmp"
@@ -31,7 +33,7 @@ class Restored(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What `load` gives."""
+    """What `read_run` returns."""
 
     config: dict
     model: Any
@@ -39,6 +41,13 @@ class Loaded(NamedTuple):
     model_state: PyTree
     ema_params: PyTree  # None if the run kept none
     step: int
+
+
+class _OrbaxPath(type(epath.Path())):
+    """A path whose own name is no pattern: Orbax finds its files with `glob`, where epath escapes nothing."""
+
+    def glob(self, pattern: str) -> Iterator["_OrbaxPath"]:
+        return map(type(self), glob.glob(f"{glob.escape(str(self))}/{pattern}"))
 
 
 class Checkpointer:
@@ -50,12 +59,13 @@ class Checkpointer:
         asynchronous: write in a background thread; `save` returns when the state has been copied to the host.
 
     Raises:
-        ValueError: `keep` is below 1, or `directory` is a file.
+        ValueError: `keep` is below 1, or `directory` is a file or its name is not UTF-8.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 3, asynchronous: bool = True):
         self.keep = check_count("keep", keep)
-        self.directory = Path(directory).absolute()
+        self.directory = expand(directory).absolute()
+        check_utf8(self.directory)
         if self.directory.exists() and not self.directory.is_dir():
             raise ValueError(f"checkpoint directory {self.directory} is a file: give another directory")
         self._asynchronous = asynchronous
@@ -109,7 +119,7 @@ class Checkpointer:
                 f"or use another directory"
             )
         self._manifest = manifest.describe(step, state, data)
-        self._orbax.save(path, args=ocp.args.PyTreeSave(state))
+        self._orbax.save(_OrbaxPath(path), args=ocp.args.PyTreeSave(state))
         self._saved = step
         self._to_prune = True
         if not self._asynchronous:
@@ -182,16 +192,16 @@ def read(directory: str | Path, template: PyTree, step: int | None = None, *, pa
     Raises:
         FileNotFoundError, DamagedCheckpointError, ValueError: see `Checkpointer.restore`.
     """
-    return _read(*manifest.verify(directory, step), template, partial)
+    return _read(*manifest.verify(expand(directory), step), template, partial)
 
 
-def load(directory: str | Path, *, step: int | None = None, build: Callable[..., Any] | None = None) -> Loaded:
+def read_run(directory: str | Path, *, step: int | None = None, build: Callable[..., Any] | None = None) -> Loaded:
     """Configuration, model and weights of a run, without its optimizer, its data or its devices.
 
     Args:
         directory: the run's directory, with `config.json` and `checkpoints/`.
         step: None for the newest checkpoint.
-        build: `(**config["model"]) -> model`, a tuple with `init(key, image_shape) -> (params, state)`;
+        build: `(**config["model"]) -> model`, with `init(key, example_shape) -> Variables(params, state)`;
             None for `jaxgen.models.build`, which only knows the models of this library.
 
     Returns:
@@ -199,23 +209,24 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
 
     Raises:
         FileNotFoundError: it is no run's directory, or has no checkpoint.
-        ValueError: the configuration is damaged, has no "model" or no "image_shape", or does not fit the checkpoint.
+        ValueError: the configuration is damaged, has no "model" or no "example_shape", or does not fit the checkpoint.
         DamagedCheckpointError: files are missing or changed.
     """
-    directory = Path(directory)
+    directory = expand(directory)
     file = directory / "config.json"
     if not file.is_file():
         reason = "it has no config.json" if directory.is_dir() else "it does not exist"
         raise FileNotFoundError(f"{directory} is not a run's directory: {reason}")
     config = read_config(file)
-    for name in ("model", "image_shape"):
+    for name in ("model", "example_shape"):
         if name not in config:
-            raise ValueError(f"{file} has no {name!r}, which load needs to build the model: it has {sorted(config)}")
+            raise ValueError(f"{file} has no {name!r}, which reading it back needs to build the model: it has "
+                             f"{sorted(config)}")
     if build is None:
         from jaxgen.models import build
     model = build(**config["model"])
     path, found = manifest.verify(directory / "checkpoints", step)
-    params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(config["image_shape"])))
+    params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(config["example_shape"])))
     template = {"params": params, "model_state": model_state, "ema_params": params}
     if not any(name.startswith("ema_params/") for name in found["arrays"]):
         del template["ema_params"]
@@ -241,5 +252,5 @@ def _read(path: Path, found: dict, template: PyTree, partial: bool) -> Restored:
     # written, such as an adversary that is None.
     arguments = ocp.args.PyTreeRestore(targets, restore_args=restore_args, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
-        state = orbax.restore(path, args=arguments)
+        state = orbax.restore(_OrbaxPath(path), args=arguments)
     return Restored(state, found["data"], found["step"])

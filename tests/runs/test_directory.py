@@ -1,12 +1,17 @@
 """A run's directory: configuration and environment, and what is refused there."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from jaxgen.runs import open_run
+from jaxgen.runs import check_run, open_run
 
 CONFIG = {"num_steps": 10, "optimizer": {"name": "adam", "learning_rate": 0.1}, "shape": (2, 3), "empty": {}}
 
@@ -43,15 +48,40 @@ def test_each_differing_key_is_named_with_both_values(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 0.1
 
 
-def test_a_key_that_was_added_later_has_had_the_value_that_was_meant(tmp_path):
+@pytest.mark.parametrize(("old", "new"), [({}, {"optimizer": {**CONFIG["optimizer"], "b1": 0.9}})])
+def test_a_key_that_was_not_there_before_is_another_configuration(tmp_path, old, new):
+    open_run(tmp_path, CONFIG | old)
+    with pytest.raises(ValueError, match="optimizer.b1: nothing before, 0.9 now"):
+        open_run(tmp_path, CONFIG | new)
+
+
+def test_a_check_raises_what_a_start_would_and_writes_nothing(tmp_path):
+    assert not check_run(tmp_path / "new", CONFIG)
+    assert not (tmp_path / "new").exists()
+    open_run(tmp_path / "new", CONFIG)
+    before = {path: path.read_bytes() for path in (tmp_path / "new").glob("*.json")}
+    assert check_run(tmp_path / "new", {**CONFIG, "num_steps": 20})
+    with pytest.raises(ValueError, match="num_steps: 10 before, 20 now"):
+        check_run(tmp_path / "new", {**CONFIG, "num_steps": 20}, may_change=())
+    assert before == {path: path.read_bytes() for path in (tmp_path / "new").glob("*.json")}
+
+
+def test_a_configuration_without_checksum_is_said_to_be_another_version_s(tmp_path):
     open_run(tmp_path, CONFIG)
-    added = {"optimizer.b1": 0.9, "elsewhere": 1}
-    newer = {**CONFIG, "optimizer": {**CONFIG["optimizer"], "b1": 0.9}}
-    assert open_run(tmp_path, newer, added=added).started_before
-    assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["b1"] == 0.9
-    open_run(tmp_path / "other", CONFIG)
-    with pytest.raises(ValueError, match="optimizer.b1: 0.9 before, 0.5 now"):
-        open_run(tmp_path / "other", {**CONFIG, "optimizer": {**CONFIG["optimizer"], "b1": 0.5}}, added=added)
+    (tmp_path / "config.json").write_text(json.dumps({"num_steps": 10}))
+    with pytest.raises(ValueError, match=r"config\.json has no checksum, so this version of jaxgen did not write it: "):
+        open_run(tmp_path, CONFIG)
+
+
+def test_the_command_is_what_was_typed(tmp_path):
+    """`python -m package.module` and its words; sys.argv has the module's file in place of the first three."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "script.py").write_text("from jaxgen.runs import check_run, open_run\nopen_run('run', {})\n")
+    command = [sys.executable, "-X", "utf8", "-m", "pack.script", "--config.name=two words", "--n=1"]
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[2]}:{tmp_path}"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    (start,) = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert shlex.split(start["command"]) == command
 
 
 def test_keys_that_may_change_change(tmp_path):
@@ -82,7 +112,7 @@ def test_a_damaged_or_edited_configuration_is_an_error(tmp_path):
     open_run(tmp_path, CONFIG)
     written = (tmp_path / "config.json").read_text()
     for content in ('{"num_steps":', "", "[1]", written.replace('"num_steps": 10', '"num_steps": 20'),
-                    json.dumps({"num_steps": 10}), written.replace("{", '{"num_steps": 9, ', 1)):
+                    written.replace("{", '{"num_steps": 9, ', 1)):
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(ValueError, match=r"config\.json is damaged or was edited: .*Restore it from a copy"):
             open_run(tmp_path, CONFIG)

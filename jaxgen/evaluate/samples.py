@@ -1,0 +1,90 @@
+"""The samples of a model by class, judged by a classifier that has nothing to do with the model.
+
+A scikit-learn classifier is trained on real training images and asked what the samples show. Copies show in the
+distance to the nearest training image, compared with that of held-out images; samples that are all alike in the mean
+distance of two images of one class.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgen.core.extras import extra
+from jaxgen.data import Dataset
+
+
+class Judgement(NamedTuple):
+    """What `judge` returns."""
+
+    values: dict[str, float]
+    by_class: dict[int, float]
+    nearest: np.ndarray  # [B] of each sample the nearest training image
+
+
+def judge(
+    samples: np.ndarray, classes: np.ndarray, train_set: Dataset, test_set: Dataset, *, centre: bool = False
+) -> Judgement:
+    """Compares samples with real images.
+
+    Args:
+        samples: uint8 [B, H, W, C].
+        classes: [B] the classes that were asked for.
+        train_set, test_set: real images with labels.
+        centre: shift each image's centre of mass to its middle before it is looked at, for models that were trained on
+            shifted images.
+
+    Returns:
+        "agreement", the share where the classifier says the class that was asked for, and by class; its own accuracy on
+        held-out images; distances (root sums of squares of pixels in [0, 1]).
+    """
+    with extra("experiments"):
+        from sklearn.neighbors import NearestNeighbors
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
+
+    look = centred if centre else flat
+    real, labels = look(train_set.examples()), train_set.labels()
+    held_out, drawn = look(test_set.examples()), look(samples)
+    # Pixels of MNIST's own images are centred by their mass, and a classifier of pixels knows nothing of shifts.
+    classifier = make_pipeline(StandardScaler(with_std=False), SVC(C=10.0, gamma="scale")).fit(real, labels)
+    agrees = classifier.predict(drawn) == classes
+    neighbours = NearestNeighbors(n_neighbors=1).fit(real)
+    distance, nearest = neighbours.kneighbors(drawn)
+    of_held_out, _ = neighbours.kneighbors(held_out)
+    values = {
+        "agreement": agrees.mean(), "classifier_accuracy": classifier.score(held_out, test_set.labels()),
+        "distance_to_training_median": np.median(distance), "distance_to_training_least": distance.min(),
+        "held_out_distance_to_training_median": np.median(of_held_out),
+        "held_out_distance_to_training_least": of_held_out.min(),
+        "distance_within_class": distance_within_class(drawn, classes),
+        "held_out_distance_within_class": distance_within_class(held_out, test_set.labels()),
+    }
+    by_class = {int(c): float(agrees[classes == c].mean()) for c in np.unique(classes)}
+    return Judgement({name: float(value) for name, value in values.items()}, by_class, nearest[:, 0])
+
+
+def distance_within_class(images: np.ndarray, classes: np.ndarray) -> float:
+    """The mean distance of two images [B, D] of one class, a mean over classes; NaN where no class has two."""
+    from scipy.spatial.distance import pdist
+
+    means = [pdist(images[classes == c]).mean() for c in np.unique(classes) if np.sum(classes == c) > 1]
+    return float(np.mean(means)) if means else float("nan")
+
+
+def centred(images: np.ndarray) -> np.ndarray:
+    """`flat` after each image's centre of mass has been shifted to its middle, by whole pixels."""
+    shifted = []
+    for image in images:
+        mass = image.astype(np.float64).sum(-1) + 1e-9
+        shifts = []
+        for axis, size in enumerate(mass.shape):
+            along = mass.sum(axis=1 - axis)
+            shifts.append(round((size - 1) / 2 - float((along * np.arange(size)).sum() / along.sum())))
+        shifted.append(np.roll(image, shifts, axis=(0, 1)))
+    return flat(np.stack(shifted))
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """[B, H * W * C] in [0, 1], so that distances are root sums of squares of pixels."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255

@@ -1,0 +1,170 @@
+"""A trained run, read back: its configuration, its model and weights, and what can be done with them.
+
+    run = jaxgen.runs.load("runs/digits")
+    images = run.sample(16, classes=[3, 5])                      # [16, H, W, C] in [-1, 1]
+    numbers = run.evaluate()                                     # on its held-out data
+
+Each method is one call of a part of the library that works without a run too: `jaxgen.generate`, `jaxgen.evaluate`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxgen import data, generate
+from jaxgen.core.cpu import compiler_options
+from jaxgen.core.types import Variables
+from jaxgen.data import Dataset, Spec, spec_from_json
+from jaxgen.evaluate import make_evaluator
+from jaxgen.models import Autoencoder, Reconstructing, Tokenizer
+from jaxgen.models.base import Model
+from jaxgen.runs.checkpoint import read_run
+from jaxgen.runs.directory import expand
+
+
+class Run:
+    """A trained run.
+
+    Attributes:
+        path: its directory.
+        config: its configuration, as config.json holds it.
+        model: the model, see `jaxgen.models.base` for what it can do.
+        variables: the weights; averaged ones where the run kept an average.
+        step: of the checkpoint.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], model: Model, variables: Variables, step: int):
+        self.path, self.config, self.model, self.variables, self.step = path, config, model, variables, step
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Of one example, without the batch."""
+        return tuple(self.config["example_shape"])
+
+    @property
+    def spec(self) -> Spec:
+        """What an example is."""
+        return spec_from_json(self.config["spec"])
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """The names of the classes, where the data have them."""
+        return self.spec.class_names
+
+    def dataset(self, split: str | None = None) -> Dataset:
+        """The run's held-out data, or another split of its data."""
+        return load_split(self.config["data"], split)
+
+    def sampler(self, **settings: Any) -> generate.Sampler:
+        """The sampler of the run's settings, some of them changed: solver, steps, guidance, ..."""
+        name = self.config["model"]["name"]
+        if "sampling" not in self.config:
+            raise ValueError(f"the run in {self.path} trained a {name!r}, which has no samples of its own: give a run "
+                             "of a diffusion model or of a token prior")
+        own = self.config["sampling"]
+        for setting, value in settings.items():
+            if setting not in own:
+                raise ValueError(f"{setting}={value} does not apply to this {name!r}: its settings are "
+                                 f"{', '.join(sorted(own))}")
+        return generate.make_sampler(self.model, {**own, **settings})
+
+    def sample(
+        self, count: int = 16, *, classes: Sequence[int | str] | None = None, prompts: Sequence[str] | None = None,
+        seed: int = 0, batch: int = 64, **settings: Any,
+    ) -> np.ndarray:
+        """Samples [count, ...], images in [-1, 1]; sample i depends on the seed and on i only.
+
+        Args:
+            count: how many.
+            classes: of the samples, numbers or names, in turn; all by default.
+            prompts: captions of the samples, in turn.
+            seed: of the noise.
+            batch: samples at a time.
+            **settings: changes of the run's sampling: solver, steps, guidance, ...
+        """
+        cond = self.model.conditions.parse(count, classes=classes, prompts=prompts, names=self.class_names) \
+            if hasattr(self.model, "conditions") else {}
+        return generate.sample(self.sampler(**settings), self.variables, jax.random.key(seed), cond, count, batch=batch)
+
+    def reconstruct(self, x: Float[Array, "B ..."]) -> np.ndarray:
+        """What the model, or its first stage, makes of examples: images in [-1, 1]."""
+        return np.asarray(self._reconstruct(self.variables, x))
+
+    def inpaint(
+        self, x: Float[Array, "B ..."], keep: Bool[Array, "B ..."], *, classes: Sequence[int | str] | None = None,
+        prompts: Sequence[str] | None = None, seed: int = 0, **settings: Any,
+    ) -> np.ndarray:
+        """x where `keep` [B, H, W, 1] is True, and new elsewhere."""
+        return self._edited(generate.inpaint, (x, keep), classes, prompts, seed, settings)
+
+    def img2img(
+        self, x: Float[Array, "B ..."], *, strength: float = 0.6, classes: Sequence[int | str] | None = None,
+        prompts: Sequence[str] | None = None, seed: int = 0, **settings: Any,
+    ) -> np.ndarray:
+        """x with noise up to a share `strength` of the steps, denoised again."""
+        return self._edited(generate.img2img, (x,), classes, prompts, seed, settings, strength=strength)
+
+    def evaluate(self, dataset: Dataset | None = None, **options: Any) -> dict[str, float]:
+        """All that can be measured of the model, on held-out data by default; see `jaxgen.evaluate.make_evaluator`."""
+        dataset = self.dataset() if dataset is None else dataset
+        if hasattr(self.model, "conditions"):
+            dataset = self.model.conditions.prepare(dataset)
+        return make_evaluator(self.model, **options)(self.variables, dataset)
+
+    def _edited(self, edit, arguments, classes, prompts, seed, settings, **own):
+        count, conditions = len(arguments[0]), self.model.conditions
+        cond = self.model.null(count)
+        if classes is not None or prompts is not None:
+            cond = conditions.parse(count, classes=classes, prompts=prompts, names=self.class_names)
+        key = jax.random.key(seed)
+        return np.asarray(edit(self.sampler(**settings), self.variables, key, *arguments, cond, **own))
+
+    @cached_property
+    def _reconstruct(self) -> Callable:
+        return jax.jit(reconstructor(self.model), compiler_options=compiler_options())
+
+
+def reconstructor(model: Model) -> Callable[[Variables, Array], Array]:
+    """`(variables, x) -> x_r` of a model that can give back what it takes.
+
+    Raises:
+        ValueError: the model cannot.
+    """
+    if isinstance(model, Reconstructing):
+        return lambda variables, x: model.forward(variables, x)[0]
+    if isinstance(model, Autoencoder):
+        return lambda variables, x: model.from_latents(variables, model.to_latents(variables, x))
+    if isinstance(model, Tokenizer):
+        return lambda variables, x: model.from_tokens(variables, model.to_tokens(variables, x))
+    raise ValueError(f"a {type(model).__name__} has no reconstructions: give the run of an autoencoder, or of a model "
+                     "that is made over one")
+
+
+def load(directory: str | Path, *, step: int | None = None, build: Callable[..., Model] | None = None) -> Run:
+    """Configuration, model and weights of a run, and what can be done with them, in one call.
+
+    Args:
+        directory: the run's directory.
+        step: of the checkpoint; None for the newest.
+        build: `(**config["model"]) -> model` for a family of your own; None for `jaxgen.models.build`.
+
+    Raises:
+        FileNotFoundError: it is no run's directory, or has no checkpoint.
+        ValueError: the configuration is damaged, or does not fit the checkpoint.
+        DamagedCheckpointError: files are missing or changed.
+    """
+    path = expand(directory)
+    loaded = read_run(path, step=step, build=build)
+    params = loaded.params if loaded.ema_params is None else loaded.ema_params
+    return Run(path, loaded.config, loaded.model, Variables(params, loaded.model_state), loaded.step)
+
+
+def load_split(config: Mapping[str, Any], split: str | None = None) -> Dataset:
+    """The held-out split that a configuration's "data" describes, or another one."""
+    options = {name: value for name, value in config["options"].items() if value is not None}
+    return data.load(config["name"], split or config["test_split"], image_size=config["image_size"] or None, **options)
