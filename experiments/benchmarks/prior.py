@@ -34,8 +34,8 @@ def prepare(case: dict) -> dict:
         params = jax.jit(network.init)(key, jnp.zeros((batch, length), jnp.int32), time=time, classes=classes)
 
         def decode(params, key):
-            def logits(tokens, r, cond):
-                return network.apply(params, tokens, time=1 - r, classes=cond)
+            def logits(tokens, t, cond):
+                return network.apply(params, tokens, time=t, classes=cond)
 
             def following(tokens, cache, index, cond):
                 return network.apply(params, tokens, classes=cond, cache=cache, index=index)
@@ -46,8 +46,8 @@ def prepare(case: dict) -> dict:
                 return jax.lax.dynamic_slice_in_dim(logits, index, 1, axis=1), tokens
 
             if masked:
-                return tk.masked_decode(key, logits, (batch, length), mask_id=codes, steps=case["steps"],
-                                            cond=classes)
+                return tk.sample_tokens(key, logits, tk.maskgit(), tk.mask_times(case["steps"]), (batch, length),
+                                        mask_id=codes, cond=classes)
             next_fn, cache = (following, network.init_cache(batch)) if case["cached"] else (
                 whole, jnp.zeros((batch, length), jnp.int32))
             return tk.autoregressive_sample(key, next_fn, cache, (batch, length), cond=classes)

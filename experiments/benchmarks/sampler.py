@@ -24,8 +24,8 @@ def _ours(case: dict) -> dict:
     from jaxgen import diffusion, models
     from jaxgen.core.cpu import compiler_options
 
-    model = models.diffusion_model(network(case), kind="eps", schedule=diffusion.linear())
     shape = (case["size"], case["size"], 3)
+    model = models.DiffusionModel(network=network(case), sample_shape=shape, kind="eps", schedule=diffusion.linear())
     params = jax.jit(model.init, static_argnums=1)(jax.random.key(0), shape).params
     sigmas = diffusion.spaced_sigmas(model.schedule, case["steps"])
     solver = diffusion.get_solver(case["solver"])

@@ -47,15 +47,15 @@ def _ours(case: dict) -> dict:
     from jaxgen import diffusion, models, objectives, train
     from jaxgen.core.cpu import compiler_options
 
-    model = models.diffusion_model(network(case), kind="eps", schedule=diffusion.linear())
+    shape = (case["size"], case["size"], 3)
+    model = models.DiffusionModel(network=network(case), sample_shape=shape, kind="eps", schedule=diffusion.linear())
     loss_fn = partial(
-        objectives.diffusion_loss, denoise=model.denoise, weighting=diffusion.uniform("eps"),
+        objectives.diffusion_loss, denoise=model.denoise, weighting=diffusion.uniform_weighting("eps"),
         draw_sigmas=lambda key, count: model.schedule.ratio(diffusion.uniform_times(key, count, end=999.0)),
     )
     optimizer = train.make_optimizer("adam", learning_rate=1e-4)
     step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0,
                    compiler_options=compiler_options())
-    shape = (case["size"], case["size"], 3)
     variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), shape)
     batch = {"image": jax.random.uniform(jax.random.key(1), (case["batch"], *shape), minval=-1)}
     params = jax.tree.map(jnp.copy, variables.params["network"])

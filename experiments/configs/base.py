@@ -29,12 +29,14 @@ def training(**changes: Any) -> ConfigDict:
             "weight_decay": 0.0, "clip_norm": 1.0,
         },
         "num_steps": 1000,
+        "dtype": placeholder(str),  # "bfloat16": what all networks compute in; parameters stay float32
         "ema_decay": 0.998,
         "accumulate": 1,
         "log_every": 50,
         "evaluate_every": 500,
         "checkpoint_every": 500,
         "keep_checkpoints": 2,
+        "logging": {"tensorboard": True, "wandb_project": placeholder(str)},  # beside metrics.jsonl and metrics.csv
         "parallel": {
             "mode": "jit",  # or "pmap"
             "fsdp": 1,
@@ -51,6 +53,7 @@ def autoencoding(**changes: Any) -> ConfigDict:
     """`training`, and how a reconstruction is compared with its picture: "l1", "l2" or "huber"."""
     config = training(**changes)
     config.reconstruction = "l2"
+    config.quantizer = placeholder(str)  # in place of the model's: "residual(vq(512, ema_decay=0.99), depth=2)"
     return config
 
 
@@ -58,7 +61,6 @@ def adversarial(**changes: Any) -> ConfigDict:
     """`autoencoding` with a perceptual loss and a discriminator: a VQGAN's training."""
     config = autoencoding(**changes)
     config.reconstruction = "l1"
-    config.kl_weight = 1e-6  # of a KL autoencoder
     config.perceptual = {
         "name": "lpips",  # or "classifier", or "none"
         "net": "vgg",  # or "alex"
@@ -87,12 +89,12 @@ def diffusing(**changes: Any) -> ConfigDict:
     Karras et al., "Elucidating the design space of diffusion-based generative models", 2022.
     """
     config = training(**changes)
-    config.condition = "classes"  # "classes", "text" or "none"
+    config.conditions = {"name": "classes"}  # or "none", or "text" with the length and the sizes of its encoder
     config.drop_condition = 0.1
     config.noise = {"name": "log_normal", "mean": -1.2, "std": 1.2}
     config.weighting = {"name": "edm", "sigma_data": 0.5}
     config.sampling = {  # these may change on the command line of any run
-        "solver": "heun", "steps": 18, "grid": "karras", "sigma_min": 0.002, "sigma_max": 80.0, "guidance": 1.5,
+        "solver": "heun", "steps": 18, "noise_grid": "karras", "sigma_min": 0.002, "sigma_max": 80.0, "guidance": 1.5,
         "guidance_low": 0.0, "guidance_high": 1e6,  # guided at noise levels between these two alone
     }
     return config
@@ -113,7 +115,7 @@ def prior(**changes: Any) -> ConfigDict:
     config = training(**changes)
     config.tokenizer = ""  # the directory of the VQ-VAE's run
     config.data.name = ""  # its data are the prior's
-    config.condition = "classes"  # "classes", "text" or "none"
+    config.conditions = {"name": "classes"}  # or "none", or "text" with the length and the sizes of its encoder
     config.drop_condition = 0.1
     config.objective = "diffusion"  # a bound on the likelihood; or "maskgit"
     config.sampling = {  # these may change on the command line of any run

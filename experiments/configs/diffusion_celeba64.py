@@ -13,15 +13,15 @@ from experiments.configs.base import diffusing, variant
 def get_config(name=None):
     config = diffusing(num_steps=800_000, log_every=100, evaluate_every=20_000, checkpoint_every=20_000)
     config.data.update({"name": "celeb_a", "image_size": 64, "batch_size": 256, "flip": True})
-    config.condition = "none"
+    config.conditions.name = "none"
     config.optimizer.update({"learning_rate": 2e-4, "schedule": "constant", "warmup_steps": 40_000, "b2": 0.999})
     config.ema_decay = 0.9996
     config.sampling.update({"steps": 40, "guidance": 1.0})
+    config.dtype = "bfloat16"
     config.model = {
         "name": "diffusion",
         "kind": "edm",
         "sigma_data": 0.5,
-        "dtype": "bfloat16",
         "network": {
             "name": "unet", "channels": (128, 256, 256, 256), "layers": 4,
             "down": ("resnet", "resnet", "attention_resnet", "resnet"), "head_dim": 256, "dropout": 0.05,

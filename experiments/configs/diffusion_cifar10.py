@@ -18,11 +18,11 @@ def get_config(name=None):
     config.ema_decay = 0.9993  # half of it forgotten in 500,000 pictures
     config.drop_condition = 0.0  # the paper's model has no guidance; 0.1 makes it possible
     config.sampling.guidance = 1.0
+    config.dtype = "bfloat16"
     config.model = {
         "name": "diffusion",
         "kind": "edm",
         "sigma_data": 0.5,
-        "dtype": "bfloat16",
         "network": {
             "name": "unet", "channels": (256, 256, 256), "layers": 4, "down": ("resnet", "attention_resnet", "resnet"),
             "head_dim": 256, "dropout": 0.13, "norm_epsilon": 1e-6,

@@ -13,7 +13,7 @@ from experiments.configs.base import diffusing, variant
 def get_config(name=None):
     config = diffusing(num_steps=20_000, evaluate_every=2000, checkpoint_every=2000)
     config.data.update({"name": "noto_emoji", "image_size": 32, "batch_size": 64})
-    config.condition = "text"
+    config.conditions = {"name": "text", "length": 80, "features": 128, "depth": 2, "heads": 4}
     config.optimizer.learning_rate = 5e-4
     config.ema_decay = 0.9995
     config.sampling.guidance = 3.0
@@ -26,9 +26,8 @@ def get_config(name=None):
             "down": ("plain", "cross_attention", "cross_attention"), "middle": "cross_attention", "heads": 4,
             "norm_groups": 16, "scale_shift": True, "time_scale": 100.0, "patch_size": 2,
         },
-        "text": {"length": 80, "features": 128, "depth": 2, "heads": 4},
     }
     return variant(config, name, {
-        "model.network.channels": (8, 8, 8), "model.network.heads": 2, "model.text.features": 16,
-        "model.text.depth": 1, "model.text.heads": 2, "sampling.steps": 3,
+        "model.network.channels": (8, 8, 8), "model.network.heads": 2, "conditions.features": 16,
+        "conditions.depth": 1, "conditions.heads": 2, "sampling.steps": 3,
     })

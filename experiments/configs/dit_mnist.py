@@ -15,7 +15,7 @@ def get_config(name=None):
     config.ema_decay = 0.999
     config.noise = {"name": "logit_normal", "mean": 0.0, "std": 1.0}
     config.weighting = {"name": "uniform", "kind": "flow"}
-    config.sampling.update({"grid": "uniform", "steps": 24, "solver": "dpmpp_2m"})
+    config.sampling.update({"noise_grid": "uniform", "steps": 24, "solver": "dpmpp_2m"})
     config.model = {
         "name": "diffusion",
         "kind": "flow",

@@ -11,6 +11,6 @@ from experiments.configs import vqgan_celeba64
 def get_config(name=None):
     config = vqgan_celeba64.get_config(name)
     network = config.model.to_dict()
-    config.model = {"name": "kl_autoencoder", "latent_channels": 4, "dtype": network["dtype"],
+    config.model = {"name": "kl_autoencoder", "latent_channels": 4, "kl_weight": 1e-6,
                     "encoder": network["encoder"], "decoder": network["decoder"]}
     return config

@@ -13,15 +13,15 @@ from experiments.configs.base import latent, variant
 def get_config(name=None):
     config = latent(num_steps=200_000, log_every=100, evaluate_every=10_000, checkpoint_every=10_000)
     config.data.update({"batch_size": 128, "flip": True})
-    config.condition = "none"
+    config.conditions.name = "none"
     config.optimizer.update({"learning_rate": 2e-4, "warmup_steps": 2000})
     config.ema_decay = 0.9995
     config.sampling.guidance = 1.0
+    config.dtype = "bfloat16"
     config.model = {
         "name": "latent_diffusion",
         "kind": "edm",
         "sigma_data": 1.0,
-        "dtype": "bfloat16",
         "network": {
             "name": "unet", "channels": (128, 256, 256), "layers": 2, "down": ("plain", "attention", "attention"),
             "heads": 4, "norm_groups": 32, "scale_shift": True, "time_scale": 100.0, "dropout": 0.1,

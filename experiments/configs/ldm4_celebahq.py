@@ -16,18 +16,18 @@ from experiments.configs.base import latent, variant
 def get_config(name=None):
     config = latent(num_steps=410_000, log_every=100, evaluate_every=10_000, checkpoint_every=10_000)
     config.data.update({"batch_size": 48, "flip": True})
-    config.condition = "none"
+    config.conditions.name = "none"
     config.optimizer.update({"learning_rate": 9.6e-5, "schedule": "constant", "warmup_steps": 0, "b2": 0.999,
                              "weight_decay": 0.01})
     config.ema_decay = 0.9999
     config.noise = {"name": "uniform"}
     config.weighting = {"name": "uniform", "kind": "eps"}
-    config.sampling.update({"solver": "dpmpp_2m", "steps": 50, "grid": "trailing", "guidance": 1.0})
+    config.sampling.update({"solver": "dpmpp_2m", "steps": 50, "noise_grid": "trailing", "guidance": 1.0})
+    config.dtype = "bfloat16"
     config.model = {
         "name": "latent_diffusion",
         "kind": "eps",
         "schedule": {"name": "scaled_linear", "steps": 1000, "beta_start": 0.0015, "beta_end": 0.0195},
-        "dtype": "bfloat16",
         "network": {
             "name": "unet", "channels": (224, 448, 672, 896), "layers": 2,
             "down": ("plain", "attention", "attention", "attention"), "head_dim": 32, "norm_groups": 32,

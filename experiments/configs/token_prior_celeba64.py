@@ -12,12 +12,12 @@ from experiments.configs.base import autoregressive_prior, variant
 def get_config(name=None):
     config = autoregressive_prior(num_steps=200_000, log_every=100, evaluate_every=10_000, checkpoint_every=10_000)
     config.data.update({"batch_size": 128, "flip": True})
-    config.condition = "none"
+    config.conditions.name = "none"
     config.ema_decay = 0.9995
     config.optimizer.update({"learning_rate": 3e-4, "warmup_steps": 2000, "weight_decay": 0.05})
+    config.dtype = "bfloat16"
     config.model = {
         "name": "token_prior", "kind": "autoregressive",
-        "dtype": "bfloat16",
         "network": {"features": 512, "depth": 12, "heads": 8, "positions": "learned"},
     }
     return variant(config, name, {

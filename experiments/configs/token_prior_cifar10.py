@@ -15,9 +15,9 @@ def get_config(name=None):
     config.ema_decay = 0.9995
     config.optimizer.update({"learning_rate": 3e-4, "warmup_steps": 2000, "weight_decay": 0.05})
     config.sampling.update({"solver": "maskgit", "steps": 12, "guidance": 2.0})
+    config.dtype = "bfloat16"
     config.model = {
         "name": "token_prior",
-        "dtype": "bfloat16",
         "network": {"features": 512, "depth": 12, "heads": 8, "positions": "learned"},
     }
     return variant(config, name, {

@@ -22,9 +22,9 @@ def get_config(name=None):
     config.optimizer.update({"learning_rate": 1e-4, "b1": 0.9, "b2": 0.96, "weight_decay": 0.045,
                              "schedule": "constant", "warmup_steps": 5000})
     config.sampling.update({"solver": "maskgit", "steps": 8, "guidance": 1.0})
+    config.dtype = "bfloat16"
     config.model = {
         "name": "token_prior",
-        "dtype": "bfloat16",
         "network": {"features": 768, "depth": 24, "heads": 8, "positions": "learned"},
     }
     return variant(config, name, {

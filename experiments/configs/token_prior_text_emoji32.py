@@ -13,12 +13,11 @@ from experiments.configs import token_prior_emoji32
 
 def get_config(name=None):
     config = token_prior_emoji32.get_config(name)
-    config.condition = "text"
+    config.conditions = {"name": "text", "length": 80, "features": 128, "depth": 2, "heads": 4}
     config.data.flip = False  # captions tell arrows, clocks and flags from their mirror images
     config.sampling.guidance = 2.0
-    config.model.text = {"length": 80, "features": 128, "depth": 2, "heads": 4}
     if name:
-        config.model.text.update({"features": 16, "depth": 1, "heads": 2})
+        config.conditions.update({"features": 16, "depth": 1, "heads": 2})
     else:
         config.update({"num_steps": 20_000, "evaluate_every": 2000, "checkpoint_every": 2000})
     return config

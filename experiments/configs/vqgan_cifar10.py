@@ -15,11 +15,11 @@ def get_config(name=None):
     config = adversarial()
     autoencoder = vqvae_cifar10.get_config().to_dict()
     config.update({key: autoencoder[key] for key in (
-        "data", "num_steps", "log_every", "evaluate_every", "checkpoint_every", "ema_decay", "model")})
+        "data", "num_steps", "log_every", "evaluate_every", "checkpoint_every", "ema_decay", "dtype", "model")})
     config.model.quantizer.num_codes = 1024
     config.optimizer.update({"learning_rate": 2e-4, "b1": 0.5, "b2": 0.9, "schedule": "constant"})
     config.discriminator_optimizer.update(config.optimizer.to_dict())
-    config.discriminator = {"name": "patch", "channels": 64, "layers": 1, "norm": "group", "dtype": "bfloat16"}
+    config.discriminator = {"name": "patch", "channels": 64, "layers": 1, "norm": "group"}
     config.adversarial.update({"start": 10_000, "ramp_steps": 5000, "lecam": 0.001,
                                "augment": ("color", "translation")})
     return variant(config, name, {

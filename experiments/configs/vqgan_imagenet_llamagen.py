@@ -20,7 +20,7 @@ def get_config(name=None):
     config.discriminator_optimizer.update(config.optimizer.to_dict())
     config.ema_decay = 0.9999
     config.model.latent_channels = 8
-    config.model.dtype = "bfloat16"
+    config.dtype = "bfloat16"
     config.model.quantizer = {"name": "vq", "num_codes": 16_384, "metric": "cosine"}
     config.adversarial.update({"start": 20_000, "weight": 0.5, "adaptive": False})
     return variant(config, name, {

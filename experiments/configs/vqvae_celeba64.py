@@ -17,10 +17,10 @@ def get_config(name=None):
     config.data.update({"name": "celeb_a", "image_size": 64, "batch_size": 64, "flip": True})
     config.optimizer.learning_rate = 4e-4
     config.ema_decay = 0.9995
+    config.dtype = "bfloat16"
     config.model = {
         "name": "vqvae",
         "latent_channels": 64,
-        "dtype": "bfloat16",
         "encoder": NETWORK,
         "decoder": {**NETWORK, "num_res_blocks": 3},
         "quantizer": {"name": "vq", "num_codes": 1024, "ema_decay": 0.99, "kmeans_iterations": 10,

@@ -2,7 +2,7 @@
 
 Data: built from the font (Debian's package fonts-noto-color-emoji).
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
-Result: on 442 held-out emoji PSNR 23.7 dB, SSIM .829, LPIPS .0184 (AlexNet) and .131 (VGG16), all codes in use.
+Result: PSNR 23.7 dB, SSIM 0.829, 100% of the codes in use, perplexity 353.
 Cost: 25 minutes on 2 CPU cores beside other work.
 """
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("vqvae", "vqgan", "token_prior", "diffusion", "latent_diffusion", "classifier", "sample", "edit", "evaluate",
-           "reconstruct", "judge", "demo")
+SCRIPTS = ("train_vqvae", "train_vqgan", "train_token_prior", "train_diffusion", "train_latent_diffusion",
+           "train_classifier", "sample", "edit", "evaluate", "reconstruct", "demo")
 IMPORTED_LATE = ["grain", "matplotlib.pyplot", "orbax.checkpoint", "sklearn.svm", "tensorboardX", "tensorflow_datasets"]
 
 context = multiprocessing.get_context("forkserver")

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from experiments import command_line
+from experiments.common import processes
+from experiments.common.training import Recipe, axis_name, run_training
 from experiments.configs.base import training
-from experiments.training import axis_name, train_batches, train_model
 from jaxgen import data, runs, train
 from jaxgen.core.types import Variables
 from tests.experiments import forked
@@ -88,17 +88,17 @@ def train_toy(workdir: Path, num_steps: int, *, poison=None, first_stage=False, 
         logger.images(step, "kernel", np.tanh(np.asarray(variables.params["encoder"]["kernel"]))[None, :, :, None])
         return {"mean": jax.jit(lambda v, x: jnp.mean(v.params["encoder"]["kernel"]) + x)(variables, jnp.zeros(()))}
 
-    def init(key):
-        params = toy.make_params()
-        params["encoder"]["kernel"] += 0.1 * jax.random.normal(key, params["encoder"]["kernel"].shape)
-        return Variables(params, state)
-
     state = {"mean": jnp.zeros(toy.CODE)}
-    return train_model(
-        config, workdir, batches=train_batches(config, dataset), init=init,
-        model_state=jax.device_put(state, jax.local_devices()[0]) if first_stage else None, loss_fn=loss_fn,
-        evaluate=evaluate, describe="toy", saved={"image_shape": [4, 3, 1]},
-    )
+
+    class Toy:
+        def init(self, key, example_shape):
+            params = toy.make_params()
+            params["encoder"]["kernel"] += 0.1 * jax.random.normal(key, params["encoder"]["kernel"].shape)
+            return Variables(params, state)
+
+    recipe = Recipe(model=Toy(), sizes={}, train_set=dataset, test_set=dataset, loss_fn=loss_fn, watch=evaluate,
+                    state=jax.device_put(state, jax.local_devices()[0]) if first_stage else None, notes=("toy",))
+    return run_training(lambda config, workdir: recipe, config, workdir)
 
 
 def share_parameters(directory: Path, index: int) -> list:
@@ -160,7 +160,7 @@ def lessons(directory: Path, index: int, port: int, environment: dict[str, str],
         answers["fsdp"] = share_parameters(directory / "fsdp", index)
     config = configure(2, seed=index)
     with answer("configurations"):
-        command_line._check_same(config)
+        processes._check_same(config)
     (directory / f"{index}.json").write_text(json.dumps(answers))
 
 

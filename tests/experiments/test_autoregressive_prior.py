@@ -4,27 +4,26 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.sampling import load_sampler
+from jaxgen import runs
 from jaxgen.show import read_records
 
 pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
 
-PRIOR = "--config=experiments/configs/token_prior_autoregressive_mnist.py:smoke"
+PRIOR = "--config=token_prior_autoregressive_mnist:smoke"
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
-MASKED = "--config=experiments/configs/token_prior_mnist.py:smoke"
+MASKED = "--config=token_prior_mnist:smoke"
 
 
 @pytest.fixture(scope="module")
 def prior(scripts, tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs")
-    scripts.run("vqvae", f"--workdir={directory / 'codes'}", "--config=experiments/configs/vqvae_mnist.py:smoke")
-    scripts.run("token_prior", f"--workdir={directory / 'prior'}", PRIOR, f"--config.tokenizer={directory / 'codes'}")
+    scripts.run("train_vqvae", f"--workdir={directory / 'codes'}", "--config=vqvae_mnist:smoke")
+    scripts.run("train_token_prior", f"--workdir={directory / 'prior'}", PRIOR,
+                f"--config.tokenizer={directory / 'codes'}")
     return directory / "prior"
 
 
@@ -35,7 +34,7 @@ def test_a_run_leaves_samples_and_a_held_out_code_length_and_goes_on(scripts, pr
     assert Image.open(prior / "images" / "samples-00000004.png").size[0] == 2 * (10 * 30 + 2)
     shutil.copytree(prior, tmp_path / "prior")
     arguments = (f"--workdir={tmp_path / 'prior'}", PRIOR, f"--config.tokenizer={prior.parent / 'codes'}")
-    assert "resuming at step 4 of 6" in scripts.run("token_prior", *arguments, "--config.num_steps=6")
+    assert "resuming at step 4 of 6" in scripts.run("train_token_prior", *arguments, "--config.num_steps=6")
 
 
 def test_it_samples_is_measured_and_judged_and_fills_in(scripts, prior, tmp_path):
@@ -44,53 +43,28 @@ def test_it_samples_is_measured_and_judged_and_fills_in(scripts, prior, tmp_path
     assert "49 network evaluations" in out and Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62)
     scripts.run("evaluate", run, "--split=test[:30]", f"--output={tmp_path / 'e.json'}")
     assert 0 < json.loads((tmp_path / "e.json").read_text())["bits_per_token"] < 10
-    scripts.run("judge", run, "--count=20", f"--output={tmp_path / 'j.json'}")
+    scripts.run("evaluate", run, "--samples=20", f"--output={tmp_path / 'j.json'}")
     assert 0 <= json.loads((tmp_path / "j.json").read_text())["agreement"] <= 1
     scripts.run("edit", "inpaint", run, "--count=3", "--scale=1", f"--output={tmp_path / 'b.png'}")
     assert Image.open(tmp_path / "b.png").size == (3 * 30 + 2, 3 * 30 + 2)
 
 
-def test_samples_are_those_of_the_uncached_network_in_every_batch(prior):
-    sampler, loaded, (params, state) = load_sampler(prior, {"guidance": 1.0, "temperature": 0.7})
-    key, ids, cond = jax.random.key(3), jnp.arange(5), {"classes": jnp.array([3, 7, 0, 9, 3])}
-    _, tokens = sampler.tokens((params, state), key, ids, cond)
-    forward, expected = jax.jit(loaded.model.logits), jnp.zeros((5, 49), jnp.int32)
-    for i in range(49):
-        logits = forward(params, expected, cond)[:, i]
-        expected = expected.at[:, i].set(tokens.draw_tokens(key, logits, ids, i, temperature=0.7))
-    np.testing.assert_array_equal(tokens, expected)
-    _, part = sampler.tokens((params, state), key, ids[3:], {"classes": cond["classes"][3:]})
-    np.testing.assert_array_equal(part, tokens[3:])
-
-
-def test_kept_codes_come_back_and_those_drawn_before_them_do_not_see_them(prior):
-    sampler, loaded, variables = load_sampler(prior, {"temperature": 0.05})  # four steps of training say little
-    codes = loaded.model.num_codes
-    known = jax.random.randint(jax.random.key(1), (4, 49), 0, codes)
-    cond, mask = {"classes": jnp.arange(4)}, jnp.zeros((4, 49), bool).at[:, 14:28].set(True)
-    draw = [sampler.tokens(variables, jax.random.key(0), jnp.arange(4), cond, known=known, mask=mask)[1]
-            for known in (known, (known + 1) % codes)]
-    np.testing.assert_array_equal(draw[0][:, 14:28], known[:, 14:28])
-    np.testing.assert_array_equal(draw[0][:, :14], draw[1][:, :14])
-    assert (draw[0][:, 28:] != draw[1][:, 28:]).any()
-
-
 @pytest.mark.skipif(not FONT.exists(), reason=f"needs {FONT} of a Debian package")
 def test_a_prior_of_text_goes_on_samples_by_name_is_measured_and_fills_in(scripts, tmp_path):
     run, codes = f"--workdir={tmp_path / 'prior'}", tmp_path / "codes"
-    scripts.run("vqvae", f"--workdir={codes}", "--config=experiments/configs/vqvae_emoji32.py:smoke")
-    train = (run, "--config=experiments/configs/token_prior_text_emoji32.py:smoke", f"--config.tokenizer={codes}")
-    scripts.run("token_prior", *train)
-    assert "resuming at step 4 of 6" in scripts.run("token_prior", *train, "--config.num_steps=6")
+    scripts.run("train_vqvae", f"--workdir={codes}", "--config=vqvae_emoji32:smoke")
+    train = (run, "--config=token_prior_text_emoji32:smoke", f"--config.tokenizer={codes}")
+    scripts.run("train_token_prior", *train)
+    assert "resuming at step 4 of 6" in scripts.run("train_token_prior", *train, "--config.num_steps=6")
     assert Image.open(tmp_path / "prior" / "images" / "samples-00000006.png").size[0] > 64
-    pictures = []
+    examples = []
     for i, name in enumerate(("red heart", "cat face")):
         scripts.run("sample", run, "--count=4", f"--prompt={name}", "--guidance=9", f"--output={tmp_path / 'a.png'}",
                     f"--npz={tmp_path / f'{i}.npz'}")
-        pictures.append(np.load(tmp_path / f"{i}.npz")["images"])
-    assert (pictures[0] != pictures[1]).any()
+        examples.append(np.load(tmp_path / f"{i}.npz")["images"])
+    assert (examples[0] != examples[1]).any()
     long = scripts.run("sample", run, f"--prompt={'a' * 81}", fails=True)
-    assert "has 81 bytes, and this run's model reads 80" in long
+    assert "has 81 bytes, and this model reads 80" in long
     assert "conditioned on text, so it cannot be asked for classes" in scripts.run("sample", run, "--classes=1",
                                                                                   fails=True)
     scripts.run("evaluate", run, "--split=test[:30]", f"--output={tmp_path / 'e.json'}")
@@ -103,21 +77,21 @@ def test_a_prior_of_text_goes_on_samples_by_name_is_measured_and_fills_in(script
     ({"temperature": 0.0}, "temperature must be positive, got 0"),
     ({"top_p": 1.5}, r"top_p must be a fraction in \[0, 1\], got 1.5"),
     ({"top_k": -1}, "top_k must not be below 0, got -1"),
-    ({"steps": 5}, "--steps=5 does not apply to the autoregressive 'token_prior': its settings are guidance, "
+    ({"steps": 5}, "steps=5 does not apply to this 'token_prior': its settings are guidance, "
                    "temperature, top_k, top_p"),
 ])
 def test_settings_out_of_bounds_are_refused(prior, changes, message):
     with pytest.raises(ValueError, match=message):
-        load_sampler(prior, changes)
+        runs.load(prior).sampler(**changes)
 
 
 @pytest.mark.parametrize(("workdir", "arguments", "message"), [
     ("prior", [MASKED, "--config.tokenizer={codes}"], 'model.kind: "autoregressive" before, nothing now'),
     ("prior", [PRIOR, "--config.tokenizer={prior}/other"], "was started with another configuration:\n  tokenizer"),
     ("codes", [PRIOR, "--config.tokenizer={codes}"], 'model.name: "vqvae" before, "token_prior" now'),
-    ("new", [PRIOR, "--config.tokenizer={prior}"], "is a run of 'token_prior': give one of experiments.vqvae"),
+    ("new", [PRIOR, "--config.tokenizer={prior}"], "is a run of 'token_prior', which is no tokenizer"),
 ])
 def test_a_run_of_another_kind_is_refused(scripts, prior, workdir, arguments, message):
     arguments = [a.format(prior=prior, codes=prior.parent / "codes") for a in arguments]
-    err = scripts.run("token_prior", f"--workdir={prior.parent / workdir}", *arguments, fails=True)
+    err = scripts.run("train_token_prior", f"--workdir={prior.parent / workdir}", *arguments, fails=True)
     assert message in err and not (prior.parent / "new").exists()

@@ -1,3 +1,5 @@
+"""The classifier script from end to end."""
+
 import json
 
 import chex
@@ -5,41 +7,38 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.classification import Examiner, load_feature_distance
-from experiments.runs import load_run, load_split
-from jaxgen import data
-from jaxgen.core.types import Variables
-from jaxgen.models import Classifier
+from experiments.train_vqgan import features_of_run
+from jaxgen import data, runs
 from jaxgen.show import read_records
 
 pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
 
-SMOKE = "--config=experiments/configs/classifier_mnist.py:smoke"
+SMOKE = "--config=classifier_mnist:smoke"
 
 
 @pytest.fixture(scope="module")
 def trained(scripts, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "trained"
-    scripts.run("classifier", f"--workdir={workdir}", SMOKE, "--config.optimizer.schedule=constant")
+    scripts.run("train_classifier", f"--workdir={workdir}", SMOKE, "--config.optimizer.schedule=constant")
     return workdir
 
 
-def test_a_run_is_evaluated_on_every_held_out_picture(scripts, trained, tmp_path):
+def test_a_run_is_evaluated_on_every_held_out_image(scripts, trained, tmp_path):
     records = read_records(trained / "metrics.jsonl")
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4] and any("eval/accuracy" in r for r in records)
     scripts.run("evaluate", f"--workdir={trained}", f"--output={tmp_path / 'e.json'}")
-    loaded, variables = load_run(trained)
-    held_out = load_split(loaded.config)
-    logits = jax.jit(loaded.model.logits)(variables, held_out.images() / np.float32(127.5) - 1)
+    run = runs.load(trained)
+    held_out = run.dataset()
+    logits = jax.jit(run.model.logits)(run.variables, held_out.examples() / np.float32(127.5) - 1)
     wanted = (np.argmax(logits, axis=1) == held_out.labels()).mean()
     assert json.loads((tmp_path / "e.json").read_text())["accuracy"] == pytest.approx(wanted)
 
 
 def test_a_run_stopped_half_way_and_resumed_is_the_run_that_was_not_stopped(scripts, trained, tmp_path):
     arguments = (f"--workdir={tmp_path / 'run'}", SMOKE, "--config.optimizer.schedule=constant")
-    scripts.run("classifier", *arguments, "--config.num_steps=2")
-    assert "resuming at step 2 of 4" in scripts.run("classifier", *arguments)
-    whole, resumed = load_run(trained)[0], load_run(tmp_path / "run")[0]
+    scripts.run("train_classifier", *arguments, "--config.num_steps=2")
+    assert "resuming at step 2 of 4" in scripts.run("train_classifier", *arguments)
+    whole, resumed = runs.read_run(trained), runs.read_run(tmp_path / "run")
     assert whole.step == resumed.step == 4
     chex.assert_trees_all_equal(whole[2:5], resumed[2:5])
 
@@ -50,31 +49,13 @@ def test_other_scripts_say_what_the_run_cannot_do(scripts, trained):
 
 
 def test_the_feature_distance_of_a_run_sees_what_the_labels_are_about(trained):
-    distance = load_feature_distance(trained, (28, 28, 1))
-    images = data.to_float(load_split(load_run(trained)[0].config).images()[:4])
+    distance = features_of_run(trained, (28, 28, 1))
+    images = data.to_float(runs.load(trained).dataset().examples()[:4])
     np.testing.assert_array_equal(distance(images, images), np.zeros(4))
     found = jax.jit(distance)(images, images[::-1])
     assert found.shape == (4,) and np.all(found > 0)
-    with pytest.raises(ValueError, match=r"trained on pictures of \(28, 28, 1\), but these are \(32, 32, 3\)"):
-        load_feature_distance(trained, (32, 32, 3))
-
-
-def test_measures_count_each_picture_once():
-    """A classifier that reads the class from the first pixel, right for the first 7 of 10 pictures."""
-    images, labels = np.zeros((10, 2, 2, 1), np.uint8), np.arange(10, dtype=np.int32) % 3
-    images[:7, 0, 0, 0], images[7:, 0, 0, 0] = 100 * labels[:7], 100 * ((labels[7:] + 1) % 3)
-
-    def logits(variables, x):
-        levels = jax.numpy.array([0.0, 100.0, 200.0]) / 127.5 - 1
-        return -variables.params * (x[:, 0, 0] - levels) ** 2
-
-    model = Classifier(None, logits, None, 3)
-    dataset = data.Dataset.from_arrays(images, labels, name="pixels", split="test")
-    found = Examiner(model).measure(Variables(50.0, {}), dataset, batch_size=4)
-    assert found["accuracy"] == pytest.approx(0.7)
-    scores = -50.0 * ((images[:, 0, 0].astype(np.float64) - [0, 100, 200]) / 127.5) ** 2
-    log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
-    assert found["cross_entropy"] == pytest.approx(-log_p[np.arange(10), labels].mean(), rel=1e-4)
+    with pytest.raises(ValueError, match=r"trained on examples of \(28, 28, 1\), but these are \(32, 32, 3\)"):
+        features_of_run(trained, (32, 32, 3))
 
 
 def test_a_set_without_labels_is_refused(scripts, tmp_path):
@@ -83,7 +64,7 @@ def test_a_set_without_labels_is_refused(scripts, tmp_path):
     (tmp_path / "mine").mkdir()
     for i in range(16):
         Image.fromarray(np.full((28, 28), 9 * i, np.uint8)).save(tmp_path / "mine" / f"{i}.png")
-    message = scripts.run("classifier", f"--workdir={tmp_path / 'run'}", SMOKE, "--config.data.name=image_folder",
+    message = scripts.run("train_classifier", f"--workdir={tmp_path / 'run'}", SMOKE, "--config.data.name=image_folder",
                           f"--config.data.options.folder={tmp_path / 'mine'}", "--config.data.image_size=28",
                           fails=True)
     assert "needs labels, and image_folder has none" in message
@@ -92,6 +73,6 @@ def test_a_set_without_labels_is_refused(scripts, tmp_path):
 
 @pytest.mark.slow
 def test_digits_are_read(scripts, tmp_path):
-    scripts.run("classifier", f"--workdir={tmp_path / 'run'}")
+    scripts.run("train_classifier", f"--workdir={tmp_path / 'run'}")
     scripts.run("evaluate", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'e.json'}")
     assert json.loads((tmp_path / "e.json").read_text())["accuracy"] >= 0.97

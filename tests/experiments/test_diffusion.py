@@ -1,42 +1,35 @@
-"""Diffusion models and token priors as a user starts them: train, resume, sample, edit, evaluate, judge."""
+"""Diffusion models and token priors as a user starts them: train, resume, sample, edit, evaluate."""
 
 import json
 import shutil
 from pathlib import Path
 
 import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.configs import dit_mnist
-from experiments.edit import fill_in, read_mask
-from experiments.judge import distance_within_class
-from experiments.runs import load_split
 from experiments.sample import columns_of
-from experiments.sampling import DiffusionSampler, load_sampler
-from experiments.token_sampling import MaskedSampler
-from jaxgen import data, diffusion, models
+from jaxgen import runs
 from jaxgen.show import read_records
 
-DIGITS = "--config=experiments/configs/diffusion_mnist.py:smoke"
-PRIOR = "--config=experiments/configs/token_prior_mnist.py:smoke"
+DIGITS = "--config=diffusion_mnist:smoke"
+PRIOR = "--config=token_prior_mnist:smoke"
 
 
 @pytest.fixture(scope="module")
 def digits(scripts, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "digits"
-    scripts.run("diffusion", f"--workdir={workdir}", DIGITS)
+    scripts.run("train_diffusion", f"--workdir={workdir}", DIGITS)
     return workdir
 
 
 @pytest.fixture(scope="module")
 def prior(scripts, tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs")
-    scripts.run("vqvae", f"--workdir={directory / 'codes'}", "--config=experiments/configs/vqvae_mnist.py:smoke")
-    scripts.run("token_prior", f"--workdir={directory / 'prior'}", PRIOR, f"--config.tokenizer={directory / 'codes'}")
+    scripts.run("train_vqvae", f"--workdir={directory / 'codes'}", "--config=vqvae_mnist:smoke")
+    scripts.run("train_token_prior", f"--workdir={directory / 'prior'}", PRIOR,
+                f"--config.tokenizer={directory / 'codes'}")
     (directory / "codes").rename(directory / "moved")  # the prior's run is complete without its tokenizer's
     return directory / "prior"
 
@@ -46,7 +39,7 @@ def test_a_run_of_diffusion_leaves_samples_and_a_held_out_loss(digits):
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4]
     assert np.isfinite(records[-1]["eval/loss"])
     assert Image.open(digits / "images" / "samples-00000004.png").size[0] == 2 * (10 * 30 + 2)
-    assert json.loads((digits / "config.json").read_text())["model"]["num_classes"] == 10
+    assert json.loads((digits / "config.json").read_text())["model"]["conditions"] == {"name": "classes", "count": 10}
 
 
 def test_samples_follow_seed_classes_and_settings_and_not_the_batch(scripts, digits, tmp_path):
@@ -57,10 +50,9 @@ def test_samples_follow_seed_classes_and_settings_and_not_the_batch(scripts, dig
     assert "4 network evaluations" in out and (tmp_path / "a.png").is_file()
     assert Image.open(tmp_path / "a.gif").n_frames >= 4
     written = np.load(tmp_path / "a.npz")
-    assert written["classes"].tolist() == [3, 7, 3, 7, 3] and written["images"].shape == (5, 28, 28, 1)
-    sampler, _, variables = load_sampler(digits, {"solver": "dpmpp_2m", "steps": 4})
-    together = sampler.all(variables, jax.random.key(0), {"classes": written["classes"]}, 5, batch=5)
-    difference = np.clip((together + 1) * 127.5, 0, 255) - written["images"]
+    assert written["classes"].tolist() == [3, 7, 3, 7, 3] and written["arr_0"].shape == (5, 28, 28, 1)
+    together = runs.load(digits).sample(5, classes=[3, 7], batch=5, solver="dpmpp_2m", steps=4)
+    difference = np.clip((together + 1) * 127.5, 0, 255) - written["arr_0"]
     assert np.abs(difference).max() < 0.51
 
 
@@ -71,7 +63,7 @@ def test_classes_stand_in_columns_where_they_fit(asked, count, columns):
     assert columns_of(asked, count) == columns and (columns is None or columns % asked == 0)
 
 
-@pytest.mark.parametrize(("action", "rows"), [("inpaint", 3), ("image", 2), ("invert", 4), ("interpolate", 2)])
+@pytest.mark.parametrize(("action", "rows"), [("inpaint", 3), ("img2img", 2), ("invert", 4), ("interpolate", 2)])
 def test_edits_write_their_rows(scripts, digits, tmp_path, action, rows):
     scripts.run("edit", action, f"--workdir={digits}", "--count=4", "--classes=3", "--scale=1",
                 f"--output={tmp_path / 'a.png'}")
@@ -101,17 +93,11 @@ def test_evaluation_gives_bits_and_judging_gives_agreement(scripts, digits, tmp_
     result = json.loads((tmp_path / "e.json").read_text())
     terms = [result[f"bits_{name}"] for name in ("prior", "diffusion", "reconstruction")]
     assert "bits_per_dim" in out and result["bits_per_dim"] == pytest.approx(sum(terms)) and min(terms) > 0
-    scripts.run("judge", f"--workdir={digits}", "--count=20", f"--output={tmp_path / 'j.json'}")
+    scripts.run("evaluate", f"--workdir={digits}", "--samples=20", f"--output={tmp_path / 'j.json'}")
     result = json.loads((tmp_path / "j.json").read_text())
     assert 0 <= result["agreement"] <= 1 and result["classifier_accuracy"] > 0.9
     assert result["distance_within_class"] > 0 and 7 < result["held_out_distance_within_class"] < 11
     assert result["samples"] == 20 and (tmp_path / "j.png").is_file()
-
-
-def test_the_distance_within_a_class_is_a_mean_over_pairs_and_then_over_classes():
-    pictures = np.array([[0.0], [0.0], [3.0], [4.0], [8.0], [9.0]])
-    assert distance_within_class(pictures, np.array([0, 1, 0, 1, 1, 2])) == pytest.approx((3 + (4 + 4 + 8) / 3) / 2)
-    assert distance_within_class(pictures, np.arange(6)) is None
 
 
 def test_a_prior_samples_and_is_measured_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):
@@ -120,7 +106,7 @@ def test_a_prior_samples_and_is_measured_without_the_run_of_its_tokenizer(script
     assert "no samples of its own" in scripts.run("sample", f"--workdir={prior.parent / 'moved'}", fails=True)
     scripts.run("evaluate", f"--workdir={prior}", "--split=test[:30]", f"--output={tmp_path / 'e.json'}")
     result = json.loads((tmp_path / "e.json").read_text())
-    assert 0 < result["bits_per_token"] < 10 and result["pictures"] == 30
+    assert 0 < result["bits_per_token"] < 10 and result["examples"] == 30
 
 
 def test_maskgit_draws_and_fills_in(scripts, prior, tmp_path):
@@ -130,43 +116,12 @@ def test_maskgit_draws_and_fills_in(scripts, prior, tmp_path):
     assert Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62) and (tmp_path / "b.png").is_file()
 
 
-@pytest.mark.parametrize("solver", ["maskgit", "ancestral"])
-def test_where_codes_are_given_the_network_sees_the_share_of_masks_as_time(prior, solver):
-    _, loaded, variables = load_sampler(prior)
-    seen = []
-
-    def logits(params, tokens, t, cond):
-        jax.debug.callback(lambda *a: seen.append([np.asarray(x) for x in a]), tokens, t)
-        return loaded.model.logits(params, tokens, t, cond)
-
-    watched = MaskedSampler(loaded.model._replace(logits=logits), (28, 28, 1),
-                            {**loaded.config["sampling"], "solver": solver, "steps": 5, "guidance": 1})
-    known = {"known": jnp.zeros((3, 49), jnp.int32), "mask": jnp.arange(49)[None] < jnp.array([[0], [20], [48]])}
-    watched.tokens(variables, jax.random.key(0), jnp.arange(3), {"classes": jnp.arange(3)}, **known)
-    jax.effects_barrier()
-    assert len(seen) == 5 and (seen[0][1] == np.float32([49, 29, 1]) / 49).all()
-    for tokens, t in seen:
-        np.testing.assert_allclose(t, np.mean(tokens == loaded.model.mask_id, axis=1), rtol=1e-6)
-
-
 def test_a_prior_goes_on_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):
     shutil.copytree(prior, tmp_path / "prior")
     arguments = (f"--workdir={tmp_path / 'prior'}", PRIOR, f"--config.tokenizer={prior.parent / 'codes'}")
-    assert "resuming at step 4 of 6" in scripts.run("token_prior", *arguments, "--config.num_steps=6")
-    before, after = (load_sampler(run)[2].state for run in (prior, tmp_path / "prior"))
+    assert "resuming at step 4 of 6" in scripts.run("train_token_prior", *arguments, "--config.num_steps=6")
+    before, after = (runs.load(run).variables.state for run in (prior, tmp_path / "prior"))
     chex.assert_trees_all_equal(before, after)
-
-
-def test_codes_filled_in_know_nothing_of_the_removed_pixels(prior):
-    sampler, loaded, variables = load_sampler(prior)
-    first, second = data.to_float(load_split(loaded.config).take(np.array([0, 1]))["image"])
-    mask = np.broadcast_to(read_mask(None, (28, 28, 1)), (1, 28, 28, 1))
-    cond = {"classes": np.array([3])}
-    same = np.where(mask[0], first, second)
-    arguments = [(variables, jax.random.key(0), x[None], mask, cond) for x in (first, same, second)]
-    given, other, another = (np.asarray(fill_in(sampler, *a)) for a in arguments)
-    np.testing.assert_array_equal(given, other)
-    assert np.abs(given - another).max() > 0.01
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -174,17 +129,17 @@ def test_codes_filled_in_know_nothing_of_the_removed_pixels(prior):
     (["sample", "--classes=3,12"], "unknown class '12': expected one of '0', '1'"),
     (["sample", "--prompt=cat"], "cannot be asked for text"),
     (["edit", "paint"], "Did you mean 'inpaint'"),
-    (["edit", "image", "--strength=1.5"], "strength must be in (0, 1], got 1.5"),
-    (["edit", "inpaint", "--mask={}/small.png"], "has 5x5 pixels, but this model's have 28x28"),
-    (["edit", "image", "--mask={}/small.png"], "belongs to inpaint, not to image"),
-    (["edit", "interpolate", "--count=1"], "needs two, got 1"),
-    (["edit", "interpolate", "--count=3"], "of 3 it would leave one out: use --count=2"),
+    (["edit", "img2img", "--strength=1.5"], "strength must be in (0, 1], got 1.5"),
+    (["edit", "inpaint", "--mask={}/small.png"], "has 5x5 pixels, but this model's images have 28x28"),
+    (["edit", "img2img", "--mask={}/small.png"], "belongs to inpaint, not to img2img"),
+    (["edit", "interpolate", "--count=1"], "takes images in pairs, got 1"),
+    (["edit", "interpolate", "--count=3"], "got 3: use --count=2"),
     (["sample", "--guidance=nan"], "guidance must be finite, got nan"),
     (["sample", "--guidance=1e38", "--output={}/a.png"], "none of the 64 samples is finite: nothing was written"),
     (["sample", "--classes="], "classes is empty"),
     (["sample", "--classes=zebra"], "unknown class 'zebra'"),
-    (["sample", "--step=3"], "no checkpoint of step 3"),
-    (["reconstruct"], "has no codes of its own"),
+    (["sample", "--checkpoint_step=3"], "no checkpoint of step 3"),
+    (["reconstruct"], "has no reconstructions"),
 ])
 def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, arguments, message):
     Image.new("L", (5, 5)).save(tmp_path / "small.png")
@@ -194,40 +149,39 @@ def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, argument
 
 @pytest.mark.parametrize(("run", "changes", "message"), [
     ("digits", {"guidance_low": 5.0, "guidance_high": 2.0}, "nothing would be guided"),
-    ("digits", {"grid": "trailing"}, "kind 'edm': use 'karras'"),
-    ("digits", {"temperature": 0.5}, "--temperature=0.5 does not apply"),
+    ("digits", {"noise_grid": "trailing"}, "kind 'edm': use 'karras'"),
+    ("digits", {"temperature": 0.5}, "temperature=0.5 does not apply"),
     ("prior", {"temperature": 0.0}, "temperature must be positive, got 0"),
     ("prior", {"remask": 1.5}, r"remask must be a fraction in \[0, 1\], got 1.5"),
     ("prior", {"remask": 0.5, "solver": "confidence"}, "belongs to solver 'ancestral'"),
     ("prior", {"solver": "maskgut"}, "Did you mean 'maskgit'"),
     ("prior", {"choice_temperature": -1.0, "solver": "maskgit"}, "choice_temperature must not be below 0"),
-    ("prior", {"grid": "karras"}, "does not apply to the masked 'token_prior': its settings are choice_temperature"),
+    ("prior", {"noise_grid": "karras"}, "does not apply to this 'token_prior': its settings are choice_temp"),
 ])
 def test_settings_out_of_bounds_are_refused(request, run, changes, message):
     with pytest.raises(ValueError, match=message):
-        load_sampler(request.getfixturevalue(run), changes)
+        runs.load(request.getfixturevalue(run)).sampler(**changes)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["edit", "image"], "edit image needs a diffusion model"),
-    (["reconstruct"], "has no codes of its own"),
+    (["edit", "img2img"], "edit img2img needs a diffusion model"),
 ])
 def test_what_a_prior_cannot_do_is_said(scripts, prior, arguments, message):
     assert message in scripts.run(*arguments, f"--workdir={prior}", fails=True)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["diffusion", DIGITS, "--config.condition=class"], "Did you mean 'classes'"),
-    (["diffusion", "--config=experiments/configs/diffusion_emoji32.py:smoke", "--config.data.name=mnist_5k"],
+    (["train_diffusion", DIGITS, "--config.conditions.name=class"], "Did you mean 'classes'"),
+    (["train_diffusion", "--config=diffusion_emoji32:smoke", "--config.data.name=mnist_5k"],
      "needs captions, and mnist_5k has none"),
-    (["token_prior", PRIOR], "config.tokenizer is empty"),
-    (["token_prior", DIGITS], "has no 'tokenizer', so it is not made for this script"),
-    (["token_prior", PRIOR, "--config.tokenizer={prior}/../nothing"], "nothing does not exist: give the directory"),
-    (["token_prior", PRIOR, "--config.condition=text", "--config.tokenizer={codes}"], "needs config.model.text"),
-    (["token_prior", PRIOR, "--config.condition=txt", "--config.tokenizer={codes}"], "Did you mean 'text'"),
-    (["token_prior", PRIOR, "--config.objective=maskgut"], "Did you mean 'maskgit'"),
-    (["token_prior", PRIOR, "--config.tokenizer={prior}"], "is a run of 'token_prior'"),
-    (["token_prior", PRIOR, "--config.tokenizer={codes}", "--config.data.name=cifar10"], "leave it out"),
+    (["train_token_prior", PRIOR], "config.tokenizer is empty"),
+    (["train_token_prior", DIGITS], "describes a 'diffusion', and this script trains a token_"),
+    (["train_token_prior", PRIOR, "--config.tokenizer={prior}/../nothing"], "nothing does not exist: give the"),
+    (["train_token_prior", PRIOR, "--config.conditions.name=text", "--config.tokenizer={codes}"], "length"),
+    (["train_token_prior", PRIOR, "--config.conditions.name=txt", "--config.tokenizer={codes}"], "Did you mean 'text'"),
+    (["train_token_prior", PRIOR, "--config.objective=maskgut"], "Did you mean 'maskgit'"),
+    (["train_token_prior", PRIOR, "--config.tokenizer={prior}"], "is a run of 'token_prior'"),
+    (["train_token_prior", PRIOR, "--config.tokenizer={codes}", "--config.data.name=cifar10"], "leave it out"),
 ])
 def test_mistakes_in_a_training_leave_nothing_behind(scripts, prior, tmp_path, arguments, message):
     arguments = [a.format(prior=prior, codes=prior.parent / "moved") for a in arguments]
@@ -236,30 +190,15 @@ def test_mistakes_in_a_training_leave_nothing_behind(scripts, prior, tmp_path, a
 
 
 @pytest.mark.parametrize(("script", "options"), [
-    ("sample", ["--workdir", "--classes", "--guidance", "--npz", "--step"]),
+    ("sample", ["--workdir", "--classes", "--guidance", "--npz", "--checkpoint_step"]),
     ("edit", ["--workdir", "--strength", "--mask", "--solver"]),
-    ("diffusion", ["--workdir", "--config"]),
+    ("train_diffusion", ["--workdir", "--config"]),
 ])
 def test_help_lists_the_options_of_the_script(scripts, script, options):
     process = scripts.start(script, "--help")
     out, err = process.communicate(timeout=120)
     assert [option for option in options if option not in out] == [], out + err
     assert "tensorstore" not in out and len(out.splitlines()) < 90
-
-
-@pytest.mark.parametrize("solver", ["heun", "rk4", "pndm", "kdpm2"])
-def test_solvers_in_sigma_sample_a_flow_from_pure_noise(solver, monkeypatch):
-    """The configuration's grid and sampler; in the network's place the exact denoiser of data N(0.3, 0.5²)."""
-    config = dit_mnist.get_config("smoke")
-    model = models.build(**config.model.to_dict(), image_channels=1, num_classes=10)
-    exact = lambda self, params, x, sigma, cond: (0.25 * x + sigma**2 * 0.3) / (0.25 + sigma**2)  # noqa: E731
-    monkeypatch.setattr(type(model), "denoise", exact)
-    monkeypatch.setattr(type(model), "encode", lambda self, params, cond: cond)
-    sampler = DiffusionSampler(model, (8, 8, 1), {**config.sampling, "solver": solver, "steps": 24, "guidance": 1.0})
-    assert sampler.sigmas[0] == diffusion.MAX_RATIO
-    samples = sampler(({}, {}), jax.random.key(0), jnp.arange(16), {})
-    assert float(samples.mean()) == pytest.approx(0.3, abs=0.05)
-    assert float(samples.std()) == pytest.approx(0.5, rel=0.1)
 
 
 def needs(path):
@@ -274,18 +213,18 @@ FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
     pytest.param("diffusion_emoji32", "--prompt=red heart", marks=needs(FONT)),
 ])
 def test_configurations_train_go_on_sample_and_inpaint(scripts, tmp_path, config, asked):
-    arguments = (f"--workdir={tmp_path / 'run'}", f"--config=experiments/configs/{config}.py:smoke")
-    scripts.run("diffusion", *arguments)
-    assert "resuming at step 4 of 6" in scripts.run("diffusion", *arguments, "--config.num_steps=6")
+    arguments = (f"--workdir={tmp_path / 'run'}", f"--config={config}:smoke")
+    scripts.run("train_diffusion", *arguments)
+    assert "resuming at step 4 of 6" in scripts.run("train_diffusion", *arguments, "--config.num_steps=6")
     scripts.run("sample", arguments[0], "--count=4", asked)
     scripts.run("edit", "inpaint", arguments[0], "--count=2", asked)
-    assert (tmp_path / "run" / "samples.png").is_file() and (tmp_path / "run" / "edit-inpaint.png").is_file()
+    assert list((tmp_path / "run").glob("samples-step*.png")) and list((tmp_path / "run").glob("edit-inpaint-*.png"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("config", "parallel"), [(DIGITS, ["mode=pmap"])])
 def test_many_devices_train_as_one_does(scripts, digits, prior, tmp_path, config, parallel):
-    script, one = ("diffusion", digits) if config == DIGITS else ("token_prior", prior)
+    script, one = ("train_diffusion", digits) if config == DIGITS else ("train_token_prior", prior)
     options = [f"--config.parallel.{option}" for option in parallel]
     if config == PRIOR:
         options.append(f"--config.tokenizer={prior.parent / 'moved'}")

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import command_line
+from experiments.common import processes
 from jaxgen import data
 from jaxgen.show import read_records
 from tests.experiments import pair
@@ -125,7 +125,7 @@ def test_wrong_options_of_processes_are_named_before_anything_starts(options, me
     config = pair.configure(2)
     config.parallel.update(options)
     with pytest.raises(ValueError, match=message):
-        command_line.start_processes(config)
+        processes.start_processes(config)
 
 
 def test_a_port_in_use_and_a_coordinator_that_does_not_answer_are_named(monkeypatch):
@@ -134,15 +134,15 @@ def test_a_port_in_use_and_a_coordinator_that_does_not_answer_are_named(monkeypa
         address = f"127.0.0.1:{server.getsockname()[1]}"
         config.parallel.update({"coordinator": address, "process_count": 2, "process_index": 0})
         with pytest.raises(ValueError, match=f"process 0 cannot listen at config.parallel.coordinator={address}"):
-            command_line.start_processes(config)
-    monkeypatch.setattr(command_line, "WAIT", 0.1)
+            processes.start_processes(config)
+    monkeypatch.setattr(processes, "WAIT", 0.1)
     config.parallel.process_index = 1
     with pytest.raises(ValueError, match=f"nobody answers at config.parallel.coordinator={address}"):
-        command_line.start_processes(config)
+        processes.start_processes(config)
 
 
 def test_a_machine_that_is_no_cluster_is_told_the_options(scripts, tmp_path):
-    message = scripts.run("vqvae", f"--workdir={tmp_path / 'run'}", "--config=experiments/configs/vqvae_mnist.py:smoke",
+    message = scripts.run("train_vqvae", f"--workdir={tmp_path / 'run'}", "--config=vqvae_mnist:smoke",
                           "--config.parallel.multihost=True", fails=True)
     for name in ("coordinator", "process_count", "process_index"):
         assert f"config.parallel.{name}" in message
@@ -162,7 +162,7 @@ def start_two(scripts, directory, name, *arguments, own=((), ())):
 @pytest.fixture(scope="module")
 def codes(scripts, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("first") / "codes"
-    scripts.run("vqvae", f"--workdir={workdir}", "--config=experiments/configs/vqvae_mnist.py:smoke")
+    scripts.run("train_vqvae", f"--workdir={workdir}", "--config=vqvae_mnist:smoke")
     return workdir
 
 
@@ -181,24 +181,24 @@ def codes(scripts, tmp_path_factory):
     ("classifier", "classifier_mnist", []),
 ])
 def test_scripts_started_twice_train_and_resume_as_one_process(scripts, codes, tmp_path, name, config, options):
-    arguments = [f"--config=experiments/configs/{config}.py:smoke", "--config.optimizer.schedule=constant",
+    arguments = [f"--config={config}:smoke", "--config.optimizer.schedule=constant",
                  "--config.evaluate_every=100", *(option.format(codes=codes) for option in options)]
     alone = [option for option in arguments if "parallel" not in option]
-    scripts.run(name, f"--workdir={tmp_path / 'alone'}", *alone)
+    scripts.run(f"train_{name}", f"--workdir={tmp_path / 'alone'}", *alone)
     for num_steps in (2, 4):
-        ended = start_two(scripts, tmp_path / "output", name, f"--workdir={tmp_path / 'two'}", *arguments,
+        ended = start_two(scripts, tmp_path / "output", f"train_{name}", f"--workdir={tmp_path / 'two'}", *arguments,
                           f"--config.num_steps={num_steps}")
         assert [status for status, *_ in ended] == [0, 0], ended
     assert "resuming at step 2 of 4" in ended[0][1] and "Traceback" not in ended[0][2] + ended[1][2]
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "alone"), rtol=2e-4)
-    out = scripts.run(name, f"--workdir={tmp_path / 'two'}", *alone, "--config.num_steps=6")
+    out = scripts.run(f"train_{name}", f"--workdir={tmp_path / 'two'}", *alone, "--config.num_steps=6")
     assert "resuming at step 4 of 6" in out
 
 
 @pytest.mark.slow
 def test_scripts_started_with_different_options_end_with_one_message(scripts, tmp_path):
-    ended = start_two(scripts, tmp_path / "output", "vqvae", f"--workdir={tmp_path / 'two'}",
-                      "--config=experiments/configs/vqvae_mnist.py:smoke", own=((), ("--config.seed=1",)))
+    ended = start_two(scripts, tmp_path / "output", "train_vqvae", f"--workdir={tmp_path / 'two'}",
+                      "--config=vqvae_mnist:smoke", own=((), ("--config.seed=1",)))
     for status, _, err in ended:
         assert status == 1 and "different configurations" in err and "Traceback" not in err
     assert not (tmp_path / "two").exists()

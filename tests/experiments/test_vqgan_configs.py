@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.vqgan import GAN_LOSSES
+from experiments.common.training import make_optimizer
 from jaxgen import models
-from jaxgen.train import make_optimizer
-from tests.experiments.test_configs import ALL, get
+from tests.experiments.built import build, forward_shapes, get, loss_shape
+from tests.experiments.test_configs import ALL
 
-# Picture, and the shape of its codes or latents, from each file's header.
+# Image, and the shape of its codes or latents, from each file's header.
 VQGANS = {
     "vqgan_mnist": ((28, 28, 1), (7, 7)), "vqgan_fashion_mnist": ((28, 28, 1), (7, 7)),
     "vqgan_emoji32": ((32, 32, 3), (8, 8)), "vqgan_emoji64": ((64, 64, 3), (16, 16)),
@@ -24,30 +24,23 @@ def test_every_such_configuration_is_checked_here():
     assert {name for name in ALL if name.startswith(("vqgan", "kl"))} == set(VQGANS)
 
 
-@pytest.mark.parametrize("variant", [None, "smoke"])
+@pytest.mark.parametrize("variant", [pytest.param(None, marks=pytest.mark.slow), "smoke"])
 @pytest.mark.parametrize("name", VQGANS)
-def test_autoencoder_and_discriminator_fit_the_pictures(name, variant):
-    config, (image_shape, shape) = get(name, variant), VQGANS[name]
+def test_autoencoder_and_discriminator_fit_the_images(name, variant):
+    example_shape, shape = VQGANS[name]
     if variant and name.startswith("vqgan_imagenet"):
-        image_shape, shape = (64, 64, 3), (4, 4)
-    assert config.data.image_size in (0, image_shape[0])
-    model = models.build(**config.model.to_dict(), image_channels=image_shape[-1])
-    discriminator = models.build_discriminator(**config.discriminator.to_dict())
-    x = jnp.zeros((2, *image_shape))
-
-    def run(key):
-        variables = model.init(key, image_shape)
-        kl = isinstance(model, models.KLAutoencoder)
-        codes = model.encode(variables.params, x).mean if kl else model.indices(variables, x)
-        logits = discriminator.apply(discriminator.init(key, x), x)
-        return codes, model.reconstruct(variables, x), logits, variables.params["decoder"]["conv_out"]["kernel"]
-
-    codes, x_r, logits, _ = jax.eval_shape(run, jax.random.key(0))
-    assert codes.shape == (2, *shape) and x_r.shape == x.shape and logits.shape[0] == 2
-    assert config.adversarial.loss in GAN_LOSSES
+        example_shape, shape = (64, 64, 3), (4, 4)
+    config, recipe = build(name, variant, example_shape)
+    assert config.data.image_size in (0, example_shape[0])
+    x_r, outputs, _ = forward_shapes(recipe)
+    codes = models.latent_shape(recipe.model, example_shape) if name.startswith("kl") else outputs.indices.shape[1:]
+    assert codes == shape and x_r.shape == (2, *example_shape)
+    params, own = jax.eval_shape(recipe.adversary.init, jax.random.key(0))
+    assert own is not None
+    if variant:
+        assert loss_shape(recipe, discriminator_params=params, step=jnp.zeros((), int)) == ()
     for optimizer in (config.optimizer, config.discriminator_optimizer):
-        kwargs = {key: value for key, value in optimizer.to_dict().items() if key not in ("schedule", "warmup_steps")}
-        make_optimizer(**kwargs)
+        make_optimizer(optimizer, config.num_steps)
     assert config.num_steps <= 4 if variant else config.num_steps >= 1000
     assert config.adversarial.start < config.num_steps
 
@@ -78,7 +71,7 @@ def test_tamings_autoencoder_has_the_parameters_that_its_description_makes():
             c = width
         decoder += (9 * c + 1) * c if level else 0
     decoder += 2 * c + (9 * c + 1) * 3
-    model = models.build(**get("vqgan_imagenet_taming").model.to_dict(), image_channels=3)
+    model = models.build(**get("vqgan_imagenet_taming").model.to_dict(), example_channels=3)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), (256, 256, 3))).params
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in params.items()}
     assert counts == {"encoder": encoder, "decoder": decoder, "quantizer": 1024 * 256}

@@ -1,3 +1,5 @@
+"""The VQ-VAE script from end to end: a run stopped and resumed, the scripts that read it, and the mistakes."""
+
 import json
 import shutil
 import time
@@ -7,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.runs import load_run
+from jaxgen import runs
 from jaxgen.show import read_records
 
-SMOKE = "--config=experiments/configs/vqvae_mnist.py:smoke"
+SMOKE = "--config=vqvae_mnist:smoke"
 
 
 @pytest.fixture(scope="module")
 def trained(scripts, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "trained"
-    scripts.run("vqvae", f"--workdir={workdir}", SMOKE)
+    scripts.run("train_vqvae", f"--workdir={workdir}", SMOKE)
     return workdir
 
 
@@ -26,7 +28,7 @@ def last_step(workdir):
 
 
 def same_run(first, second):
-    a, b = (load_run(workdir)[0] for workdir in (first, second))
+    a, b = (runs.read_run(workdir) for workdir in (first, second))
     assert a.step == b.step
     chex.assert_trees_all_equal(a[2:5], b[2:5])
     records = [[{k: v for k, v in r.items() if k not in ("time", "examples_per_second")}
@@ -34,9 +36,9 @@ def same_run(first, second):
     assert records[0] == records[1]
 
 
-def test_a_run_leaves_its_configuration_records_pictures_and_checkpoints(trained):
+def test_a_run_leaves_its_configuration_records_examples_and_checkpoints(trained):
     config = json.loads((trained / "config.json").read_text())
-    assert config["image_shape"] == [28, 28, 1] and config["model"]["name"] == "vqvae"
+    assert config["example_shape"] == [28, 28, 1] and config["model"]["name"] == "vqvae"
     assert "jax" in json.loads((trained / "environment.json").read_text())[0]["packages"]
     records = read_records(trained / "metrics.jsonl")
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4]
@@ -49,24 +51,24 @@ def test_a_run_leaves_its_configuration_records_pictures_and_checkpoints(trained
 def test_a_run_stopped_half_way_and_resumed_is_the_run_that_was_not_stopped(scripts, trained, tmp_path):
     process_arguments = (f"--workdir={tmp_path / 'run'}", SMOKE, "--config.optimizer.schedule=constant")
     whole = tmp_path / "whole"
-    scripts.run("vqvae", f"--workdir={whole}", *process_arguments[1:])
-    scripts.run("vqvae", *process_arguments, "--config.num_steps=2", "--config.evaluate_every=100")
+    scripts.run("train_vqvae", f"--workdir={whole}", *process_arguments[1:])
+    scripts.run("train_vqvae", *process_arguments, "--config.num_steps=2", "--config.evaluate_every=100")
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(  # the evaluation at the stop is not in the other run
         line + "\n" for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() if "eval/" not in line))
-    out = scripts.run("vqvae", *process_arguments)
+    out = scripts.run("train_vqvae", *process_arguments)
     assert "resuming at step 2 of 4" in out
     same_run(whole, tmp_path / "run")
 
 
-def test_evaluation_counts_every_picture_and_code(scripts, trained, tmp_path):
+def test_evaluation_counts_every_image_and_code(scripts, trained, tmp_path):
     out = scripts.run("evaluate", f"--workdir={trained}", f"--output={tmp_path / 'e.json'}")
     result = json.loads((tmp_path / "e.json").read_text())
-    assert result["pictures"] == 500 and "psnr" in out
+    assert result["examples"] == 500 and "psnr" in out
     assert result["bits_per_pixel"] == pytest.approx(49 * 5 / 784)  # 7x7 codes out of 32
     assert result["entropy_bits_per_pixel"] == pytest.approx(49 * np.log2(result["perplexity"]) / 784, rel=1e-5)
 
 
-def test_reconstructions_of_held_out_pictures_and_of_a_folder(scripts, trained, tmp_path):
+def test_reconstructions_of_held_out_examples_and_of_a_folder(scripts, trained, tmp_path):
     scripts.run("reconstruct", f"--workdir={trained}", "--count=8", f"--output={tmp_path / 'a.png'}")
     assert Image.open(tmp_path / "a.png").size == (2 * (4 * 30 + 2), 2 * (4 * 30 + 2))
     (tmp_path / "mine").mkdir()
@@ -77,9 +79,9 @@ def test_reconstructions_of_held_out_pictures_and_of_a_folder(scripts, trained, 
     assert (tmp_path / "b.png").is_file()
 
 
-def test_the_demo_makes_a_page_that_holds_its_pictures(scripts, tmp_path):
+def test_the_demo_makes_a_page_that_holds_its_examples(scripts, tmp_path):
     out = scripts.run("demo", f"--workdir={tmp_path / 'demo'}", SMOKE,
-                      "--prior=experiments/configs/token_prior_demo.py:smoke")
+                      "--prior=token_prior_demo:smoke")
     page = (tmp_path / "demo" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 4 and "PSNR" in page and "0, 1, 2" in page
     assert "index.html" in out and (tmp_path / "demo" / "reconstructions.png").is_file()
@@ -87,25 +89,33 @@ def test_the_demo_makes_a_page_that_holds_its_pictures(scripts, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--workdr=x"], "Did you mean: workdir"),
-    (["--workdir=x", "--config.optimizer.learning_rat=1"], 'Did you mean "learning_rate"'),
-    (["--workdir=x", SMOKE, "--config.optimizer.learning_rat=1"], 'Did you mean "learning_rate"'),
+    (["--workdir=x", "--config.optimizer.learning_rat=1"], "Did you mean 'learning_rate'"),
+    (["--workdir=x", "--config.optimizer.lr=1", SMOKE],
+     "unknown value config.optimizer.lr: 'lr': expected one of 'b1', 'b2', 'clip_norm', 'learning_rate'"),
+    (["--workdir=x", "--config.optimizer.lr=1"], "Did you mean 'learning_rate'?"),
+    (["--workdir=x", "--config.optimizer.name.x=1"], "config.optimizer.name is a value, so that it has no 'x'"),
     (["--workdir={}/x", "--config.optimizer.name=admw", SMOKE], "Did you mean 'adamw'"),  # in any order
-    (["--workdir=x", "--config=experiments/configs/vqvae_mnist.py:smoky"], "Did you mean 'smoke'"),
+    (["--workdir=x", "--config=vqvae_mnist:smoky"], "Did you mean 'smoke'"),
     (["--workdir=x", "--config=experiments/configs/nothing.py"], "nothing.py"),
-    (["--workdir=x", "--config=experiments/configs/vqvae_mnst.py"], "mean 'experiments/configs/vqvae_mnist.py'"),
-    (["--workdir=x", "--hlp"], "run python -m experiments.vqvae --help"),
+    (["--workdir=x", "--config=experiments/configs/vqvae_mnst.py"], "Did you mean 'vqvae_mnist'"),
+    (["--workdir=x", "--config=vqvae_mnst"], "unknown configuration of --config 'vqvae_mnst': expected one of 'cla"),
+    (["--workdir=x", "--config", "vqvae_mnst"], "Did you mean 'vqvae_mnist'?"),
+    (["--workdir=x", "--config=diffusion_mnist"],
+     "--config=diffusion_mnist describes a 'diffusion', and this script trains a vqvae or vqvae2: 'vqvae_mnist'"),
+    (["--workdir=x", "--config=experiments/common/outputs.py"], "has no get_config(variant), so it is no"),
+    (["--workdir=x", "--hlp"], "run python -m experiments.train_vqvae --help"),
     (["--workdir={}/x", SMOKE, "--config.data.name=mnist_5"], "Did you mean 'mnist_5k'"),
     (["--workdir={}/x", SMOKE, "--config.data.batch_size=5000"], "5000"),
 ])
 def test_mistakes_on_the_command_line_get_one_message_that_helps(scripts, tmp_path, arguments, message):
-    assert message in scripts.run("vqvae", *(a.format(tmp_path) for a in arguments), fails=True)
+    assert message in scripts.run("train_vqvae", *(a.format(tmp_path) for a in arguments), fails=True)
     assert list(tmp_path.iterdir()) == []  # so that the corrected command can start
 
 
 def test_a_foreign_directory_and_a_damaged_checkpoint_are_refused(scripts, trained, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.txt").write_text("mine")
-    assert "holds no run" in scripts.run("vqvae", f"--workdir={tmp_path / 'photos'}", SMOKE, fails=True)
+    assert "holds no run" in scripts.run("train_vqvae", f"--workdir={tmp_path / 'photos'}", SMOKE, fails=True)
     assert "not a run's directory" in scripts.run("evaluate", f"--workdir={tmp_path / 'photos'}", fails=True)
     damaged = tmp_path / "damaged"
     shutil.copytree(trained, damaged)
@@ -120,10 +130,10 @@ def test_a_foreign_directory_and_a_damaged_checkpoint_are_refused(scripts, train
 def test_a_run_killed_ten_times_at_random_ends_in_the_same_state(scripts, tmp_path):
     long = (SMOKE, "--config.num_steps=400", "--config.checkpoint_every=3", "--config.evaluate_every=400")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    scripts.run("vqvae", f"--workdir={whole}", *long)
+    scripts.run("train_vqvae", f"--workdir={whole}", *long)
     rng = np.random.default_rng(0)
     for target in sorted(rng.integers(1, 300, 10)):
-        process = scripts.start("vqvae", f"--workdir={killed}", *long)
+        process = scripts.start("train_vqvae", f"--workdir={killed}", *long)
         while last_step(killed) < target:
             assert process.poll() is None
             time.sleep(0.005)
@@ -131,16 +141,16 @@ def test_a_run_killed_ten_times_at_random_ends_in_the_same_state(scripts, tmp_pa
         assert process.poll() is None
         process.kill()
         process.communicate()
-    assert "resuming" in scripts.run("vqvae", f"--workdir={killed}", *long)
+    assert "resuming" in scripts.run("train_vqvae", f"--workdir={killed}", *long)
     same_run(whole, killed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["vqvae_fashion_mnist", "vqvae_emoji32", "vqvae2_emoji64"])
 def test_every_configuration_trains_resumes_and_evaluates(scripts, tmp_path, config):
-    arguments = (f"--workdir={tmp_path / 'run'}", f"--config=experiments/configs/{config}.py:smoke")
-    scripts.run("vqvae", *arguments)
-    assert "resuming" in scripts.run("vqvae", *arguments, "--config.num_steps=6")
+    arguments = (f"--workdir={tmp_path / 'run'}", f"--config={config}:smoke")
+    scripts.run("train_vqvae", *arguments)
+    assert "resuming" in scripts.run("train_vqvae", *arguments, "--config.num_steps=6")
     assert "psnr" in scripts.run("evaluate", f"--workdir={tmp_path / 'run'}")
     scripts.run("reconstruct", f"--workdir={tmp_path / 'run'}")
 
@@ -150,9 +160,9 @@ def test_pmap_and_a_mesh_of_devices_train_as_one_device_does(scripts, trained, t
     flags = "--xla_force_host_platform_device_count=4"
     reference = [r["loss"] for r in read_records(trained / "metrics.jsonl") if "loss" in r]
     for name, option in (("pmap", "--config.parallel.mode=pmap"), ("fsdp", "--config.parallel.fsdp=2")):
-        scripts.run("vqvae", f"--workdir={tmp_path / name}", SMOKE, option, XLA_FLAGS=flags)
+        scripts.run("train_vqvae", f"--workdir={tmp_path / name}", SMOKE, option, XLA_FLAGS=flags)
         losses = [r["loss"] for r in read_records(tmp_path / name / "metrics.jsonl") if "loss" in r]
         np.testing.assert_allclose(losses, reference, rtol=1e-4)
-    message = scripts.run("vqvae", f"--workdir={tmp_path / 'odd'}", SMOKE, "--config.data.batch_size=6",
+    message = scripts.run("train_vqvae", f"--workdir={tmp_path / 'odd'}", SMOKE, "--config.data.batch_size=6",
                           XLA_FLAGS=flags, fails=True)
     assert "6" in message and "batch" in message

@@ -1,0 +1,63 @@
+"""The one source of numbers: experiments/results.json, and the tables that are made of it.
+
+    python -m experiments.results            # writes the tables into README.md, experiments/README.md and the configs
+
+A record is {"configuration", "command", "values", "machine", "commit", ...}; recording the same configuration and
+command again replaces it.
+"""
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxgen.runs import Run
+from jaxgen.runs.directory import environment
+
+FILE = Path(__file__).parents[1] / "results.json"
+
+
+def read() -> list[dict[str, Any]]:
+    """All records."""
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else []
+
+
+def record(run: Run, head: Mapping[str, Any], values: Mapping[str, Any]) -> Path:
+    """Writes what was measured of a run.
+
+    Args:
+        run: the run.
+        head: what was measured: step, data, split, samples, settings.
+        values: the measures.
+    """
+    records = read()
+    new = {"configuration": run.config.get("configuration"), "command": command(), **head, "values": dict(values),
+           "machine": machine(), "commit": environment()["git_commit"]}
+    same = ("configuration", "command")
+    records = [old for old in records if any(old[name] != new[name] for name in same)]
+    records = sorted([*records, new], key=lambda one: (str(one["configuration"]), one["command"]))
+    FILE.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    return FILE
+
+
+def command() -> str:
+    """What the user typed, without `--record`."""
+    words = [word for word in sys.argv[1:] if word not in ("--record", "--record=true")]
+    return shlex.join(["python", "-m", f"experiments.{Path(sys.argv[0]).stem}", *words])
+
+
+def machine() -> str:
+    """The processor, its cores, and the accelerators."""
+    name = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else ():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    devices = {device.device_kind for device in jax.devices() if device.platform != "cpu"}
+    return "; ".join([f"{name}, {len(os.sched_getaffinity(0))} cores", *sorted(devices)])
