@@ -37,6 +37,9 @@ OBJECTIVES = {"diffusion": objectives.masked_prior_loss, "maskgit": objectives.m
 
 def build(config: ConfigDict, workdir: str | None = None) -> Recipe:
     """The run that a configuration describes."""
+    name = config.get("objective", "diffusion")  # an autoregressive prior's configuration has none
+    masked_objective = choose("config.objective", name, OBJECTIVES)
+
     # 1. The tokenizer, and the data it was trained on.
     first = runs.find_first_stage("tokenizer", config.tokenizer, workdir, able=models.Tokenizer,
                                   source="experiments.train_vqvae or experiments.train_vqgan")
@@ -51,8 +54,7 @@ def build(config: ConfigDict, workdir: str | None = None) -> Recipe:
 
     # 3. The objective made of its methods.
     if isinstance(model.model, models.MaskedTokens):
-        objective = choose("config.objective", config.objective, OBJECTIVES)
-        objective = partial(objective, mask_id=model.model.mask_id)
+        objective = partial(masked_objective, mask_id=model.model.mask_id)
     else:
         objective = objectives.autoregressive_prior_loss
     conditions = objectives.Conditions(model.conditions.entries, model.null, config.drop_condition)

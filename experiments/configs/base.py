@@ -72,7 +72,7 @@ def adversarial(**changes: Any) -> ConfigDict:
     # num_steps - start: a decay stops before its end.
     config.discriminator_optimizer = config.optimizer.copy_and_resolve_references()
     config.adversarial = {
-        "loss": "hinge",  # of generator and discriminator; see experiments.vqgan for the others
+        "loss": "hinge",  # of generator and discriminator; see jaxgen.losses.GAN_LOSSES
         "weight": 0.8,
         "adaptive": True,  # the weight times the ratio of gradients in the decoder's last layer
         "start": 1000,  # the first step of the discriminator and of its term in the generator's loss

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments.edit import read_mask
-from experiments.runs import read_folder
-from jaxgen.data import load
+from jaxgen.data import load, read_folder
 from jaxgen.data.builders.image_folder import read_picture
 
 SIDE = 16

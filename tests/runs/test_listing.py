@@ -7,7 +7,7 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
-from experiments.run_list import main
+from experiments.runs import main
 from jaxgen.runs import Checkpointer, best, compare, find_runs, lock_run, open_run, summarize
 
 CONFIG = {"num_steps": 4, "seed": 0, "model": {"name": "vqvae", "channels": [8, 16]}, "data": {"name": "mnist_5k"}}
