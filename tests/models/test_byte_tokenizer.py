@@ -87,7 +87,8 @@ def test_a_prior_draws_the_text_of_its_class_that_it_has_learned(kind):
     cond = {"classes": jnp.array([1, 0, 1])}
     if kind == "masked":
         logits, mask_id = partial(model.model.logits, params), model.model.mask_id
-        sample = partial(tk.masked_sample, logits_fn=logits, times=tk.mask_times(4), shape=(3, 4), mask_id=mask_id)
+        sample = partial(tk.sample_tokens, logits_fn=logits, unmasker=tk.ancestral(), times=tk.mask_times(4),
+                         shape=(3, 4), mask_id=mask_id)
     else:
         next_fn, cache = partial(model.model.next_logits, params), model.model.init_cache(3, 4)
         sample = partial(tk.autoregressive_sample, next_fn=next_fn, cache=cache, shape=(3, 4))

@@ -47,7 +47,7 @@ def test_names_that_mean_nothing_are_refused(home, name, message):
 
 def test_runs_and_checkpoints_lie_in_the_home_directory(home):
     with lock_run("~/runs/a"):
-        run = open_run("~/runs/a", {"image_shape": [12], "model": {"name": "toy", "scale": 1}})
+        run = open_run("~/runs/a", {"example_shape": [12], "model": {"name": "toy", "scale": 1}})
     assert run.path == home / "runs" / "a" and (run.path / "config.json").is_file()
     with Checkpointer("~/runs/a/checkpoints") as checkpointer:
         checkpointer.save(1, {"w": jnp.ones(2)})
