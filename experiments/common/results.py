@@ -55,7 +55,8 @@ def command() -> str:
 def machine() -> str:
     """The processor, its cores, and the accelerators."""
     name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else ():
+    details = Path("/proc/cpuinfo")  # of Linux
+    for line in details.read_text(encoding="utf-8").splitlines() if details.is_file() else ():
         if line.startswith("model name"):
             name = line.partition(":")[2].strip()
             break
