@@ -23,7 +23,7 @@ from experiments.common.training import (
     load_data,
     take_data,
 )
-from experiments.common.watching import as_input, watch_samples
+from experiments.common.watching import watch_samples
 from jaxgen import data, diffusion, models, objectives, runs
 
 
@@ -62,8 +62,9 @@ def build(config: ConfigDict, workdir: str | None = None) -> Recipe:
 
 def latent_batches(dataset: data.Dataset, size: int = 100):
     """(x, ids, mask) of batches over a whole set, each example once."""
+    to_model = dataset.spec[dataset.example].to_model
     for batch in data.evaluation_batches(dataset, min(size, len(dataset))):
-        yield as_input(batch[dataset.example]), batch["id"], batch["mask"]
+        yield to_model(batch[dataset.example]), batch["id"], batch["mask"]
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def watch_samples(model: Any, loss_fn: Callable, settings: Mapping[str, Any], he
     """
     sampler, conditions = generate.make_sampler(model, settings), model.conditions
     batch = {name: jnp.asarray(value) for name, value in held_out.spread(CHECKED).items() if value.dtype.kind in "iu"}
-    batch[held_out.example] = as_input(batch[held_out.example])
+    batch[held_out.example] = held_out.spec[held_out.example].to_model(batch[held_out.example])
     measure = jax.jit(lambda variables, batch: loss_fn(*variables, batch, jax.random.key(0), train=False)[1][0],
                       compiler_options=compiler_options())
     if "text" in conditions.entries:
@@ -78,8 +78,3 @@ def watch_samples(model: Any, loss_fn: Callable, settings: Mapping[str, Any], he
         return {**measure(variables, batch), **({"samples_not_finite": lost} if lost else {})}
 
     return watch
-
-
-def as_input(example: jax.Array) -> jax.Array:
-    """Examples as models take them: bytes as floats in [-1, 1], anything else as it is."""
-    return data.to_float(example) if example.dtype == jnp.uint8 else example

@@ -34,8 +34,7 @@ def make_evaluator(model: Model, *, lpips: Any = None, bar: bool = False) -> Eva
     Raises:
         ValueError: nothing can be measured of the model.
     """
-    own = [make(model, bar=bar, **({"lpips": lpips} if make is reconstruction else {}))
-           for applies, make in EVALUATORS if applies(model)]
+    own = _evaluators(model, lpips, bar)
     if not own and not isinstance(model, SecondStage):
         raise ValueError(f"nothing can be measured of a {type(model).__name__}: it has none of the methods that "
                          "jaxgen.models.base lists")
@@ -47,7 +46,7 @@ def make_evaluator(model: Model, *, lpips: Any = None, bar: bool = False) -> Eva
         if isinstance(model, SecondStage):
             stage, its_variables = model.first_stage(variables)
             if first is None:
-                first = _of_first_stage(stage, lpips, bar)
+                first = _evaluators(stage, lpips, bar)
             for evaluator in first:
                 result |= evaluator(its_variables, dataset)
         for evaluator in own:
@@ -57,9 +56,10 @@ def make_evaluator(model: Model, *, lpips: Any = None, bar: bool = False) -> Eva
     return evaluate
 
 
-def _of_first_stage(stage: Model, lpips: Any, bar: bool) -> list[Evaluator]:
-    return [make(stage, bar=bar, **({"lpips": lpips} if make is reconstruction else {}))
-            for applies, make in EVALUATORS if applies(stage)]
+def _evaluators(model: Model, lpips: Any, bar: bool) -> list[Evaluator]:
+    """Those of the model itself."""
+    return [make(model, bar=bar, **({"lpips": lpips} if make is reconstruction else {}))
+            for applies, make in EVALUATORS if applies(model)]
 
 
 __all__ = [

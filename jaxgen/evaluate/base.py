@@ -20,15 +20,10 @@ from tqdm import tqdm
 
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
-from jaxgen.data import Dataset, evaluation_batches, to_float
+from jaxgen.data import Dataset, Kind, evaluation_batches
 
 BATCH = 100
 Batch = Mapping[str, Array]
-
-
-def model_input(example: Array) -> Array:
-    """Examples as models take them: bytes as floats in [-1, 1], anything else as it is."""
-    return to_float(example) if example.dtype == jnp.uint8 else example
 
 
 class Evaluator(Protocol):
@@ -50,7 +45,7 @@ def each_example(
 
     Args:
         function: `(variables, batch) -> {name: [B]}`; the batch has the numbers of the set, as the set holds them,
-            and the examples under the name "example".
+            the examples under the name "example", and as models take them under "x".
         batch_size: examples at a time.
         bar: shows progress on a terminal.
 
@@ -76,15 +71,16 @@ def summed(
 ) -> Callable[[Variables, Dataset], tuple[dict[str, float], Any]]:
     """Sums over a set, of `function(variables, batch) -> ({name: [B] per example}, tree of sums over the batch)`.
 
-    `batch["example"]` holds the examples, whatever the set calls them. `batch["mask"]` is False for what fills up the
+    `batch["example"]` holds the examples, whatever the set calls them, and `batch["x"]` what models take, as their kind
+    says. `batch["mask"]` is False for what fills up the
     last batch; the per-example values are masked here, the tree of sums by the function.
     """
 
-    def run(variables: Variables, batch: Batch):
-        values, sums = function(variables, batch)
+    def run(variables: Variables, batch: Batch, kind: Kind):
+        values, sums = function(variables, {**batch, "x": kind.to_model(batch["example"])})
         return {name: jnp.where(batch["mask"], value, 0.0) for name, value in values.items()}, sums
 
-    compiled = jax.jit(run, compiler_options=compiler_options())
+    compiled = jax.jit(run, static_argnums=2, compiler_options=compiler_options())
 
     def measure(variables: Variables, dataset: Dataset) -> tuple[dict[str, float], Any]:
         totals, all_sums = None, None
@@ -93,7 +89,7 @@ def summed(
         for batch in tqdm(batches, total=math.ceil(len(dataset) / size), unit="batch", disable=None if bar else True):
             numbers = {name: value for name, value in batch.items() if np.asarray(value).dtype.kind in "biuf"}
             numbers["example"] = numbers.pop(dataset.example)
-            values, sums = jax.device_get(compiled(variables, numbers))
+            values, sums = jax.device_get(compiled(variables, numbers, dataset.spec[dataset.example]))
             values = {name: float(np.sum(value, dtype=np.float64)) for name, value in values.items()}
             totals = values if totals is None else {name: totals[name] + value for name, value in values.items()}
             all_sums = sums if all_sums is None else jax.tree.map(np.add, all_sums, sums)

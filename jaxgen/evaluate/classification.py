@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from jaxgen import losses
 from jaxgen.core.types import Variables
 from jaxgen.data import Dataset
-from jaxgen.evaluate.base import BATCH, Batch, Evaluator, each_example, model_input
+from jaxgen.evaluate.base import BATCH, Batch, Evaluator, each_example
 from jaxgen.models import Classifying
 
 
@@ -17,7 +17,7 @@ def classification(model: Classifying, *, batch_size: int = BATCH, bar: bool = F
     """"accuracy" and "cross_entropy" [nats] on a set with labels."""
 
     def measure(variables: Variables, batch: Batch):
-        logits = model.logits(variables, model_input(batch["example"]))
+        logits = model.logits(variables, batch["x"])
         return {"accuracy": jnp.argmax(logits, axis=1) == batch["label"],
                 "cross_entropy": losses.cross_entropy(logits, batch["label"])}
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxgen import diffusion
 from jaxgen.core.types import Variables
 from jaxgen.data import Dataset
-from jaxgen.evaluate.base import BATCH, Batch, Evaluator, each_example, model_input
+from jaxgen.evaluate.base import BATCH, Batch, Evaluator, each_example
 from jaxgen.models import Autoencoder, Denoising, NextTokens, TokenGenerating
 from jaxgen.tokens import autoregressive_loss, masked_diffusion_loss
 
@@ -29,7 +29,7 @@ def bits_per_dim(
     sigmas = diffusion.exponential_sigmas(levels, 0.001, 80.0)[:-1]
 
     def bound(variables: Variables, batch: Batch):
-        params, x = variables.params, model_input(batch["example"])
+        params, x = variables.params, batch["x"]
         cond = model.encode(params, model.conditions.of_batch(batch))
         result = diffusion.variational_bound(
             jax.random.key(seed), lambda x, sigma, cond: model.denoise(params, x, sigma, cond), sigmas, x, cond=cond,
@@ -61,7 +61,7 @@ def bits_per_token(
     key = jax.random.key(seed)
 
     def tokens_and_cond(variables, batch):
-        tokens = model.to_tokens(variables, model_input(batch["example"]))
+        tokens = model.to_tokens(variables, batch["x"])
         return tokens, model.encode(variables.params, model.conditions.of_batch(batch))
 
     def exact(variables: Variables, batch: Batch):
@@ -104,7 +104,7 @@ def latent_errors(model: Denoising, *, batch_size: int = BATCH, seed: int = 0, b
 
     def errors(variables: Variables, batch: Batch):
         noise_key, latent_key = jax.random.split(jax.random.key(seed))
-        z = model.to_latents(variables, model_input(batch["example"]), key=latent_key, sample_ids=batch["id"])
+        z = model.to_latents(variables, batch["x"], key=latent_key, sample_ids=batch["id"])
         cond = model.encode(variables.params, model.conditions.of_batch(batch))
 
         def at(i, level):

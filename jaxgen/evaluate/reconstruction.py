@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jaxgen import data, metrics
 from jaxgen.core.types import Variables
 from jaxgen.data import Dataset
-from jaxgen.evaluate.base import BATCH, Batch, Evaluator, model_input, summed
+from jaxgen.evaluate.base import BATCH, Batch, Evaluator, summed
 from jaxgen.interop import load_lpips
 from jaxgen.losses import LpipsParams
 from jaxgen.models import Reconstructing
@@ -44,7 +44,7 @@ def reconstruction(
     """
 
     def measure(variables: Variables, batch: Batch):
-        x_r, outputs, *_ = model.forward(variables, model_input(batch["example"]))
+        x_r, outputs, *_ = model.forward(variables, batch["x"])
         maps = outputs if isinstance(outputs, Mapping) else {"": outputs}
         values = _compared(batch["example"], x_r, lpips)
         histograms = {name: _histograms(output.indices, _codes(model, name), batch["mask"])

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 
@@ -29,7 +29,23 @@ class Writer(Protocol):
         """Flushes and closes."""
 
 
-class JsonLines:
+class _Records:
+    """What the files of records share: they hold no images."""
+
+    _file: TextIO
+
+    def images(self, step: int, name: str, images: np.ndarray, *, columns: int | None, scale: int) -> None:
+        pass
+
+    def flush(self) -> None:
+        _sync(self._file)
+
+    def close(self) -> None:
+        _sync(self._file)
+        self._file.close()
+
+
+class JsonLines(_Records):
     """A file with a JSON object on each line; what is not finite is null.
 
     Args:
@@ -44,18 +60,8 @@ class JsonLines:
         self._file.write(json.dumps({"step": step, "time": seconds, **record}) + "\n")
         self._file.flush()
 
-    def images(self, step: int, name: str, images: np.ndarray, *, columns: int | None, scale: int) -> None:
-        pass
 
-    def flush(self) -> None:
-        _sync(self._file)
-
-    def close(self) -> None:
-        _sync(self._file)
-        self._file.close()
-
-
-class Csv:
+class Csv(_Records):
     """A table with a row per record. A column comes with the first record that has it; the file is then rewritten.
 
     A value that a record does not have is empty, and what is not finite is nan.
@@ -82,16 +88,6 @@ class Csv:
         with self._path.open(newline="", encoding="utf-8") as file:
             before = list(csv.DictReader(file))
         self._rewrite([*before, row])
-
-    def images(self, step: int, name: str, images: np.ndarray, *, columns: int | None, scale: int) -> None:
-        pass
-
-    def flush(self) -> None:
-        _sync(self._file)
-
-    def close(self) -> None:
-        _sync(self._file)
-        self._file.close()
 
     def _rewrite(self, rows: list[Mapping[str, Any]]) -> None:
         """All rows under a header that has their columns; the file stays open behind them."""
