@@ -62,6 +62,8 @@ def documents() -> dict[Path, str]:
             path.read_text(encoding="utf-8"), flags=re.S)
     for name, own in values.items():
         path = ROOT / "experiments" / "configs" / f"{name}.py"
+        if not path.is_file():  # a configuration of one's own
+            continue
         texts[path] = re.sub(r"^Result: .*?(?=^[A-Z][a-z]+:|^\"\"\")", f"{sentence(own)}\n",
                              path.read_text(encoding="utf-8"), count=1, flags=re.S | re.M)
     return texts

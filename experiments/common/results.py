@@ -3,7 +3,7 @@
     python -m experiments.results            # writes the tables into README.md, experiments/README.md and the configs
 
 A record is {"configuration", "command", "values", "machine", "commit", ...}; recording the same configuration and
-command again replaces it.
+command again replaces it, but for values that are words, such as how long the training took.
 """
 
 import json
@@ -36,12 +36,14 @@ def record(run: Run, head: Mapping[str, Any], values: Mapping[str, Any]) -> Path
         head: what was measured: step, data, split, samples, settings.
         values: the measures.
     """
-    records = read()
     new = {"configuration": run.config.get("configuration"), "command": command(), **head, "values": dict(values),
            "machine": machine(), "commit": environment()["git_commit"]}
-    same = ("configuration", "command")
-    records = [old for old in records if any(old[name] != new[name] for name in same)]
-    records = sorted([*records, new], key=lambda one: (str(one["configuration"]), one["command"]))
+    records = {(old["configuration"], old["command"]): old for old in read()}
+    key = new["configuration"], new["command"]
+    before = records.get(key, {"values": {}})["values"]
+    remarks = {name: value for name, value in before.items() if isinstance(value, str)}  # written by hand
+    records[key] = {**new, "values": {**remarks, **new["values"]}}
+    records = sorted(records.values(), key=lambda one: (str(one["configuration"]), one["command"]))
     FILE.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     return FILE
 
