@@ -1,5 +1,6 @@
 """Runs of the real scripts, each in its own process."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,12 @@ import pytest
 
 from tests.conftest import QUICK_COMPILATION
 from tests.experiments import forked
+
+# Networks of one level, which compile in half the time; what networks do is tested elsewhere. 7x7 codes as in full runs.
+SMALL_VQVAE = tuple(f"--config.model.{part}.{option}" for part in ("encoder", "decoder")
+                    for option in ("multipliers=(1,)", "patch_size=4"))
+SMALL_UNET = ("--config.model.network.channels=(8,)", "--config.model.network.down=('plain',)")
+VQVAE = ("--config=vqvae_mnist:smoke", *SMALL_VQVAE, "--config.optimizer.schedule=constant")
 
 
 class Scripts:
@@ -44,3 +51,14 @@ def scripts(tmp_path_factory) -> Scripts:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by the workers that divide the tests
     return Scripts(base, shared / "compiled")
+
+
+@pytest.fixture(scope="session")
+def codes(scripts) -> Path:
+    """A VQ-VAE's run, trained once for all workers; tests that write into it take a copy."""
+    workdir = Path(scripts.environment["JAX_COMPILATION_CACHE_DIR"]).parent / "codes"
+    with open(workdir.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "checkpoints" / "4").exists():
+            scripts.run("train_vqvae", f"--workdir={workdir}", *VQVAE)
+    return workdir

@@ -101,7 +101,8 @@ def test_a_mistake_leaves_no_directory_and_the_corrected_start_runs_there(tmp_pa
 
 def test_a_kind_that_the_model_does_not_know_leaves_no_directory(tmp_path):
     with pytest.raises(ValueError, match="unknown kind 'epsilon'"):
-        run_training(train_diffusion.build, smoke(diffusion_mnist, model__kind="epsilon"), tmp_path / "new")
+        run_training(train_diffusion.build, smoke(diffusion_mnist, model__kind="epsilon", model__network__channels=(8,),
+                                                  model__network__down=("plain",)), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

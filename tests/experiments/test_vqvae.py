@@ -11,15 +11,9 @@ from PIL import Image
 
 from jaxgen import runs
 from jaxgen.show import read_records
+from tests.experiments.conftest import VQVAE
 
-SMOKE = "--config=vqvae_mnist:smoke"
-
-
-@pytest.fixture(scope="module")
-def trained(scripts, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "trained"
-    scripts.run("train_vqvae", f"--workdir={workdir}", SMOKE)
-    return workdir
+SMOKE = VQVAE[0]
 
 
 def last_step(workdir):
@@ -36,52 +30,49 @@ def same_run(first, second):
     assert records[0] == records[1]
 
 
-def test_a_run_leaves_its_configuration_records_examples_and_checkpoints(trained):
-    config = json.loads((trained / "config.json").read_text())
+def test_a_run_leaves_its_configuration_records_examples_and_checkpoints(codes):
+    config = json.loads((codes / "config.json").read_text())
     assert config["example_shape"] == [28, 28, 1] and config["model"]["name"] == "vqvae"
-    assert "jax" in json.loads((trained / "environment.json").read_text())[0]["packages"]
-    records = read_records(trained / "metrics.jsonl")
+    assert "jax" in json.loads((codes / "environment.json").read_text())[0]["packages"]
+    records = read_records(codes / "metrics.jsonl")
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4]
     assert any("eval/psnr" in r for r in records)
-    assert Image.open(trained / "images" / "reconstructions-00000004.png").size[0] > 8 * 28
-    assert list(trained.glob("events.out.tfevents*"))
-    assert {p.name for p in (trained / "checkpoints").iterdir()} == {"2", "4"}
+    assert Image.open(codes / "images" / "reconstructions-00000004.png").size[0] > 8 * 28
+    assert list(codes.glob("events.out.tfevents*"))
+    assert {p.name for p in (codes / "checkpoints").iterdir()} == {"2", "4"}
 
 
-def test_a_run_stopped_half_way_and_resumed_is_the_run_that_was_not_stopped(scripts, trained, tmp_path):
-    process_arguments = (f"--workdir={tmp_path / 'run'}", SMOKE, "--config.optimizer.schedule=constant")
-    whole = tmp_path / "whole"
-    scripts.run("train_vqvae", f"--workdir={whole}", *process_arguments[1:])
-    scripts.run("train_vqvae", *process_arguments, "--config.num_steps=2", "--config.evaluate_every=100")
+def test_a_run_stopped_half_way_and_resumed_is_the_run_that_was_not_stopped(scripts, codes, tmp_path):
+    arguments = (f"--workdir={tmp_path / 'run'}", *VQVAE)
+    scripts.run("train_vqvae", *arguments, "--config.num_steps=2", "--config.evaluate_every=100")
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(  # the evaluation at the stop is not in the other run
         line + "\n" for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() if "eval/" not in line))
-    out = scripts.run("train_vqvae", *process_arguments)
+    out = scripts.run("train_vqvae", *arguments)
     assert "resuming at step 2 of 4" in out
-    same_run(whole, tmp_path / "run")
+    same_run(codes, tmp_path / "run")
 
 
-def test_evaluation_counts_every_image_and_code(scripts, trained, tmp_path):
-    out = scripts.run("evaluate", f"--workdir={trained}", f"--output={tmp_path / 'e.json'}")
+def test_evaluation_counts_every_image_and_code(scripts, codes, tmp_path):
+    out = scripts.run("evaluate", f"--workdir={codes}", f"--output={tmp_path / 'e.json'}")
     result = json.loads((tmp_path / "e.json").read_text())
     assert result["examples"] == 500 and "psnr" in out
     assert result["bits_per_pixel"] == pytest.approx(49 * 5 / 784)  # 7x7 codes out of 32
     assert result["entropy_bits_per_pixel"] == pytest.approx(49 * np.log2(result["perplexity"]) / 784, rel=1e-5)
 
 
-def test_reconstructions_of_held_out_examples_and_of_a_folder(scripts, trained, tmp_path):
-    scripts.run("reconstruct", f"--workdir={trained}", "--count=8", f"--output={tmp_path / 'a.png'}")
+def test_reconstructions_of_held_out_examples_and_of_a_folder(scripts, codes, tmp_path):
+    scripts.run("reconstruct", f"--workdir={codes}", "--count=8", f"--output={tmp_path / 'a.png'}")
     assert Image.open(tmp_path / "a.png").size == (2 * (4 * 30 + 2), 2 * (4 * 30 + 2))
     (tmp_path / "mine").mkdir()
     for i in range(3):
         Image.fromarray(np.full((40, 50, 3), 60 * i, np.uint8)).save(tmp_path / "mine" / f"{i}.png")
-    scripts.run("reconstruct", f"--workdir={trained}", f"--images={tmp_path / 'mine'}",
+    scripts.run("reconstruct", f"--workdir={codes}", f"--images={tmp_path / 'mine'}",
                 f"--output={tmp_path / 'b.png'}")
     assert (tmp_path / "b.png").is_file()
 
 
 def test_the_demo_makes_a_page_that_holds_its_examples(scripts, tmp_path):
-    out = scripts.run("demo", f"--workdir={tmp_path / 'demo'}", SMOKE,
-                      "--prior=token_prior_demo:smoke")
+    out = scripts.run("demo", f"--workdir={tmp_path / 'demo'}", *VQVAE, "--prior=token_prior_demo:smoke")
     page = (tmp_path / "demo" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 4 and "PSNR" in page and "0, 1, 2" in page
     assert "index.html" in out and (tmp_path / "demo" / "reconstructions.png").is_file()
@@ -112,13 +103,13 @@ def test_mistakes_on_the_command_line_get_one_message_that_helps(scripts, tmp_pa
     assert list(tmp_path.iterdir()) == []  # so that the corrected command can start
 
 
-def test_a_foreign_directory_and_a_damaged_checkpoint_are_refused(scripts, trained, tmp_path):
+def test_a_foreign_directory_and_a_damaged_checkpoint_are_refused(scripts, codes, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.txt").write_text("mine")
     assert "holds no run" in scripts.run("train_vqvae", f"--workdir={tmp_path / 'photos'}", SMOKE, fails=True)
     assert "not a run's directory" in scripts.run("evaluate", f"--workdir={tmp_path / 'photos'}", fails=True)
     damaged = tmp_path / "damaged"
-    shutil.copytree(trained, damaged)
+    shutil.copytree(codes, damaged)
     largest = max((damaged / "checkpoints" / "4").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
     message = scripts.run("evaluate", f"--workdir={damaged}", fails=True)
@@ -156,11 +147,11 @@ def test_every_configuration_trains_resumes_and_evaluates(scripts, tmp_path, con
 
 
 @pytest.mark.slow
-def test_pmap_and_a_mesh_of_devices_train_as_one_device_does(scripts, trained, tmp_path):
+def test_pmap_and_a_mesh_of_devices_train_as_one_device_does(scripts, codes, tmp_path):
     flags = "--xla_force_host_platform_device_count=4"
-    reference = [r["loss"] for r in read_records(trained / "metrics.jsonl") if "loss" in r]
+    reference = [r["loss"] for r in read_records(codes / "metrics.jsonl") if "loss" in r]
     for name, option in (("pmap", "--config.parallel.mode=pmap"), ("fsdp", "--config.parallel.fsdp=2")):
-        scripts.run("train_vqvae", f"--workdir={tmp_path / name}", SMOKE, option, XLA_FLAGS=flags)
+        scripts.run("train_vqvae", f"--workdir={tmp_path / name}", *VQVAE, option, XLA_FLAGS=flags)
         losses = [r["loss"] for r in read_records(tmp_path / name / "metrics.jsonl") if "loss" in r]
         np.testing.assert_allclose(losses, reference, rtol=1e-4)
     message = scripts.run("train_vqvae", f"--workdir={tmp_path / 'odd'}", SMOKE, "--config.data.batch_size=6",
