@@ -43,7 +43,8 @@ class DiffusionModel:
         >>> network = UNet(channels=(8,), layers=1, down=("plain",), num_classes=10, out_channels=1)
         >>> model = DiffusionModel(network=network, sample_shape=(8, 8, 1), conditions=Classes(10))
         >>> variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (8, 8, 1))
-        >>> x0 = model.denoise(variables.params, jnp.ones((2, 8, 8, 1)), 1.0, {"classes": jnp.array([3, 1])})
+        >>> denoise = jax.jit(model.denoise)
+        >>> x0 = denoise(variables.params, jnp.ones((2, 8, 8, 1)), 1.0, {"classes": jnp.array([3, 1])})
         >>> x0.shape
         (2, 8, 8, 1)
     """

@@ -36,7 +36,7 @@ class VQVAE:
         >>> import jax, jax.numpy as jnp
         >>> from jaxgen.nn import Decoder, Encoder
         >>> from jaxgen.quantize import fsq
-        >>> sizes = {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1}
+        >>> sizes = {"channels": 8, "multipliers": (1,), "num_res_blocks": 1, "patch_size": 2}
         >>> model = VQVAE(encoder=Encoder(latent_channels=3, **sizes), decoder=Decoder(image_channels=1, **sizes),
         ...               quantizer=fsq([8, 5, 5]))
         >>> variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (8, 8, 1))

@@ -62,15 +62,15 @@ def shapes(recipe):
     return variables if recipe.state is None else variables._replace(state=recipe.state)
 
 
-def forward_shapes(recipe, count=2):
-    """The shapes of (x_r, outputs, state) of the model's reconstructions."""
+def forward_shapes(recipe, variables, count=2):
+    """The shapes of (x_r, outputs, state) of the model's reconstructions with variables of these shapes."""
     x = jax.ShapeDtypeStruct((count, *recipe.train_set.example_shape), np.float32)
-    return jax.eval_shape(recipe.model.forward, shapes(recipe), x)
+    return jax.eval_shape(recipe.model.forward, variables, x)
 
 
-def loss_shape(recipe, count=2, **options):
+def loss_shape(recipe, variables, count=2, **options):
     """The shape of the training objective of a batch, traced with everything it is made of."""
     batch = {name: value for name, value in recipe.train_set.take(np.arange(count)).items() if value.dtype.kind in "iu"}
     batch[recipe.train_set.example] = np.zeros((count, *recipe.train_set.example_shape), np.float32)
     return jax.eval_shape(lambda variables, key, options: recipe.loss_fn(*variables, batch, key, **options)[0],
-                          shapes(recipe), jax.random.key(0), options).shape
+                          variables, jax.random.key(0), options).shape

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.common.training import make_optimizer
 from jaxgen import models
-from tests.experiments.built import build, forward_shapes, get, loss_shape
+from tests.experiments.built import build, forward_shapes, get, loss_shape, shapes
 from tests.experiments.test_configs import ALL
 
 # Image, and the shape of its codes or latents, from each file's header.
@@ -32,13 +32,14 @@ def test_autoencoder_and_discriminator_fit_the_images(name, variant):
         example_shape, shape = (64, 64, 3), (4, 4)
     config, recipe = build(name, variant, example_shape)
     assert config.data.image_size in (0, example_shape[0])
-    x_r, outputs, _ = forward_shapes(recipe)
+    variables = shapes(recipe)
+    x_r, outputs, _ = forward_shapes(recipe, variables)
     codes = models.latent_shape(recipe.model, example_shape) if name.startswith("kl") else outputs.indices.shape[1:]
     assert codes == shape and x_r.shape == (2, *example_shape)
     params, own = jax.eval_shape(recipe.adversary.init, jax.random.key(0))
     assert own is not None
     if variant:
-        assert loss_shape(recipe, discriminator_params=params, step=jnp.zeros((), int)) == ()
+        assert loss_shape(recipe, variables, discriminator_params=params, step=jnp.zeros((), int)) == ()
     for optimizer in (config.optimizer, config.discriminator_optimizer):
         make_optimizer(optimizer, config.num_steps)
     assert config.num_steps <= 4 if variant else config.num_steps >= 1000
