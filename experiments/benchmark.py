@@ -1,4 +1,4 @@
-"""Time and memory of jaxgen's parts, beside other libraries where they are installed.
+"""Time and memory of jaxgen's parts, compared with other libraries where they are installed.
 
     python -m experiments.benchmark quantize --codes 512 16384 --json quantize.json
 
@@ -10,13 +10,13 @@ import argparse
 import importlib
 
 COMMANDS = {
-    "autoencoder": "training step of the VQ autoencoder, beside diffusers' VQModel",
-    "conv": "one convolution, forward and both gradients, beside native JAX and PyTorch",
-    "demo": "compilation and training step of the demo, beside native convolutions",
-    "prior": "MaskGIT's decoding of a few steps beside autoregressive decoding, with a cache and without",
+    "autoencoder": "training step of the VQ autoencoder, compared with diffusers' VQModel",
+    "conv": "one convolution, forward and both gradients, compared with native JAX and PyTorch",
+    "demo": "compilation and training step of the demo, compared with native convolutions",
+    "prior": "MaskGIT's decoding of a few steps compared with autoregressive decoding, with a cache and without",
     "quantize": "training step, indices and peak memory of the quantizers",
-    "sampler": "the sampling loop beside its network's evaluations alone, and diffusers' loop",
-    "unet": "training step and forward pass of the U-Net, beside diffusers' UNet2DModel",
+    "sampler": "the sampling loop compared with its network's evaluations and with diffusers' loop",
+    "unet": "training step and forward pass of the U-Net, compared with diffusers' UNet2DModel",
 }
 
 

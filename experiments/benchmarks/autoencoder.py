@@ -1,4 +1,4 @@
-"""Times whole training steps of the VQ autoencoder beside diffusers' VQModel with the same layers.
+"""Times whole training steps of the VQ autoencoder compared with diffusers' VQModel with the same layers.
 
 A step is forward, loss, gradients and an Adam update, float32. Each library runs in a process of its own, one after the
 other in turn, so that neither's threads disturb the other and a machine's moods meet both alike.
@@ -79,7 +79,7 @@ def _peer(case: dict) -> dict:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark autoencoder`."""
     steps.add_arguments(parser)
-    parser.add_argument("--batch", type=int, default=32, help="pictures per step")
+    parser.add_argument("--batch", type=int, default=32, help="images per step")
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128], help="features of each level")
 
 
@@ -91,6 +91,6 @@ def run(args: argparse.Namespace) -> list[dict]:
              "diffusers, NHWC": {"library": "diffusers", "layout": "nhwc"}}
     return steps.compare(
         MODULE, {name: {**common, **case} for name, case in cases.items()}, ["step"], rounds=args.rounds,
-        title=f"{args.batch} pictures of {args.size}x{args.size}x3, levels of {args.channels} channels",
+        title=f"{args.batch} images of {args.size}x{args.size}x3, levels of {args.channels} channels",
         json_file=args.json,
     )

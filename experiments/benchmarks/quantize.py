@@ -1,7 +1,7 @@
-"""Time and peak memory of quantizers, beside vector-quantize-pytorch where it is installed.
+"""Time and peak memory of quantizers, compared with vector-quantize-pytorch where it is installed.
 
 For each quantizer and codebook size: the training step (forward, gradient in the vectors and the parameters, codebook
-update), the indices alone, and the memory that one training step adds at its peak. Every case runs in a process of its
+update), only the indices, and the memory that one training step adds at its peak. Every case runs in a process of its
 own; times are medians of runs that alternate between the libraries.
 """
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Measures, prints a table and, with `--json`, writes it."""
     peer = importlib.util.find_spec("vector_quantize_pytorch") is not None
     if not peer:
-        print(f"{PEER} is not installed: measuring jaxgen alone.")
+        print(f"{PEER} is not installed: measuring jaxgen only.")
     print(f"{args.vectors} vectors of {args.dim} components; medians of {args.repeats} alternating runs\n")
     print(f"{'quantizer':<10}{'codes':>9}  {'library':<25}{'step ms':>10}{'indices ms':>12}{'peak MB':>10}", flush=True)
     rows = []

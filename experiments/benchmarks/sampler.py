@@ -1,4 +1,4 @@
-"""Times the sampling loop beside its network's evaluations alone, and diffusers' loop around its own network.
+"""Times the sampling loop against its network's evaluations without a loop, and diffusers' loop around its network.
 
 "evaluations" calls the same compiled network as often as the solver does, on the same shapes, and nothing else: what
 the loop takes beyond it is the solver's own cost.
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps.add_arguments(parser)
     parser.add_argument("--solver", default="dpmpp_2m", choices=("euler", "heun", "dpmpp_2m"))
     parser.add_argument("--steps", type=int, default=10, help="steps of the solver")
-    parser.add_argument("--batch", type=int, default=8, help="pictures")
+    parser.add_argument("--batch", type=int, default=8, help="images")
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128], help="features of each level")
     parser.add_argument("--layers", type=int, default=1, help="residual blocks per level")
 
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> list[dict]:
     cases = {name: {**common, "library": name} for name in ("jaxgen", "diffusers")}
     rows = steps.compare(
         MODULE, cases, ["sample", "evaluations"], rounds=args.rounds, json_file=args.json,
-        title=f"{args.solver}, {args.steps} steps, {args.batch} pictures of {args.size}x{args.size}x3",
+        title=f"{args.solver}, {args.steps} steps, {args.batch} images of {args.size}x{args.size}x3",
     )
     for name in cases:
         found = {row["operation"]: row for row in rows if row["library"] == name}

@@ -11,7 +11,7 @@ from experiments.benchmarks.measure import Worker, WorkerError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that comparisons of steps share."""
-    parser.add_argument("--size", type=int, default=32, help="height and width of the pictures")
+    parser.add_argument("--size", type=int, default=32, help="height and width of the images")
     parser.add_argument("--rounds", type=int, default=7, help="alternated rounds")
     parser.add_argument("--threads", type=int, default=2, help="PyTorch's threads; JAX takes the machine's cores")
     parser.add_argument("--json", type=Path, help="write the rows here")

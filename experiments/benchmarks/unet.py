@@ -1,4 +1,4 @@
-"""Times training steps and forward passes of the U-Net beside diffusers' UNet2DModel with the same layers.
+"""Times training steps and forward passes of the U-Net compared with diffusers' UNet2DModel with the same layers.
 
 A step is the loss of predicted noise at random times, gradients and an Adam update, float32. Each library runs in a
 process of its own, one after the other in turn, so that neither's threads disturb the other and a machine's moods meet
@@ -106,7 +106,7 @@ def _peer(case: dict) -> dict:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark unet`."""
     steps.add_arguments(parser)
-    parser.add_argument("--batch", type=int, default=16, help="pictures per step")
+    parser.add_argument("--batch", type=int, default=16, help="images per step")
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128, 128], help="features of each level")
     parser.add_argument("--layers", type=int, default=2, help="residual blocks per level")
 
@@ -119,6 +119,6 @@ def run(args: argparse.Namespace) -> list[dict]:
              "diffusers, NHWC": {"library": "diffusers", "layout": "nhwc"}}
     return steps.compare(
         MODULE, {name: {**common, **case} for name, case in cases.items()}, ["step", "forward"], rounds=args.rounds,
-        title=f"{args.batch} pictures of {args.size}x{args.size}x3, levels of {args.channels} channels",
+        title=f"{args.batch} images of {args.size}x{args.size}x3, levels of {args.channels} channels",
         json_file=args.json,
     )

@@ -36,7 +36,7 @@ def training(**changes: Any) -> ConfigDict:
         "evaluate_every": 500,
         "checkpoint_every": 500,
         "keep_checkpoints": 2,
-        "logging": {"tensorboard": True, "wandb_project": placeholder(str)},  # beside metrics.jsonl and metrics.csv
+        "logging": {"tensorboard": True, "wandb_project": placeholder(str)},  # besides metrics.jsonl and metrics.csv
         "parallel": {
             "mode": "jit",  # or "pmap"
             "fsdp": 1,
@@ -50,7 +50,7 @@ def training(**changes: Any) -> ConfigDict:
 
 
 def autoencoding(**changes: Any) -> ConfigDict:
-    """`training`, and how a reconstruction is compared with its picture: "l1", "l2" or "huber"."""
+    """`training`, and how a reconstruction is compared with its image: "l1", "l2" or "huber"."""
     config = training(**changes)
     config.reconstruction = "l2"
     config.quantizer = placeholder(str)  # in place of the model's: "residual(vq(512, ema_decay=0.99), depth=2)"
@@ -95,13 +95,13 @@ def diffusing(**changes: Any) -> ConfigDict:
     config.weighting = {"name": "edm", "sigma_data": 0.5}
     config.sampling = {  # these may change on the command line of any run
         "solver": "heun", "steps": 18, "noise_grid": "karras", "sigma_min": 0.002, "sigma_max": 80.0, "guidance": 1.5,
-        "guidance_low": 0.0, "guidance_high": 1e6,  # guided at noise levels between these two alone
+        "guidance_low": 0.0, "guidance_high": 1e6,  # guided at noise levels only between these two
     }
     return config
 
 
 def latent(**changes: Any) -> ConfigDict:
-    """`diffusing` in the latents of a trained autoencoder, which are scaled to the deviation 1."""
+    """`diffusing` in the latents of a trained autoencoder, which are scaled to a std of 1."""
     config = diffusing(**changes)
     config.autoencoder = ""  # the directory of its run
     config.data.name = ""  # its data are this run's

@@ -1,4 +1,4 @@
-"""KL autoencoder on CelebA faces at 64x64, for latent diffusion: 16x16 latents of 4 numbers for each picture.
+"""KL autoencoder on CelebA faces at 64x64, for latent diffusion: 16x16 latents of 4 numbers for each image.
 
 Data: TFDS `celeb_a`. Weights: LPIPS with VGG16.
 Paper: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022, section 3.1.

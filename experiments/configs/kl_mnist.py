@@ -1,9 +1,9 @@
-"""KL autoencoder on 5,000 MNIST digits, for latent diffusion: 7x7 latents of 4 numbers for each 28x28 picture.
+"""KL autoencoder on 5,000 MNIST digits, for latent diffusion: 7x7 latents of 4 numbers for each 28x28 image.
 
 Paper: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022, section 3.1. A perceptual
 loss made for photographs says little about digits, so there is none.
 Result: PSNR 30.7 dB, SSIM 0.990.
-Cost: 3 minutes on 2 CPU cores beside other work.
+Cost: 3 minutes on 2 CPU cores shared with other work.
 """
 
 from experiments.configs import vqvae_mnist

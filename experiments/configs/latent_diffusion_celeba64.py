@@ -3,7 +3,7 @@
 Autoencoder: a run of `kl_celeba64`, given as --config.autoencoder.
 Papers: Rombach, Blattmann, Lorenz, Esser & Ommer, "High-resolution image synthesis with latent diffusion models", 2022;
 the denoiser of Karras et al., "Elucidating the design space of diffusion-based generative models", 2022, for data of
-deviation 1.
+std 1.
 Result and cost: not measured; made for one GPU.
 """
 

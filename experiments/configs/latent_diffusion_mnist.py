@@ -2,10 +2,10 @@
 
 Papers: Rombach, Blattmann, Lorenz, Esser & Ommer, "High-resolution image synthesis with latent diffusion models", 2022;
 the transformer of Peebles & Xie, "Scalable diffusion models with transformers", 2023; the denoiser of Karras et al.,
-"Elucidating the design space of diffusion-based generative models", 2022, for data of deviation 1.
+"Elucidating the design space of diffusion-based generative models", 2022, for data of std 1.
 Result: a classifier of real images reads 99.0% of the samples as the class asked for.
 Sampling: samples of one class are 7.6 apart (mean distance), at guidance 3 7.2, real held-out digits 9.0.
-Cost: 12 minutes on 2 CPU cores beside other work.
+Cost: 12 minutes on 2 CPU cores shared with other work.
 """
 
 from experiments.configs.base import latent, variant

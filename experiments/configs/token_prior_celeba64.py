@@ -1,7 +1,7 @@
 """Autoregressive prior over the 256 codes of CelebA faces at 64x64, without conditions.
 
 Tokenizer: a run of `vqgan_celeba64`, given as --config.tokenizer.
-Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; a network for pictures
+Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; a network for images
 of this size.
 Result and cost: not measured; made for one GPU.
 """

@@ -1,7 +1,7 @@
 """MaskGIT's prior over the 64 codes of CIFAR-10, by class.
 
 Tokenizer: a run of `vqgan_cifar10`, given as --config.tokenizer.
-Paper: Chang et al., "MaskGIT: masked generative image transformer", 2022; a network for pictures of this size.
+Paper: Chang et al., "MaskGIT: masked generative image transformer", 2022; a network for images of this size.
 Result and cost: not measured; made for one GPU.
 """
 

@@ -4,8 +4,8 @@ An encoder on the bytes of the name is trained with the network, whose blocks at
 Tokenizer: a run of `vqgan_emoji32` or `vqvae_emoji32`, given as --config.tokenizer.
 Papers: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; text as in Ramesh et
 al., "Zero-shot text-to-image generation", 2021.
-Result and cost: not measured; made for one GPU. After 1,000 steps on 2 CPU cores a name gives the kind of picture (a
-face, a flag, a sign), but not yet the picture.
+Result and cost: not measured; made for one GPU. After 1,000 steps on 2 CPU cores a name gives the kind of image (a
+face, a flag, a sign), but not yet the image.
 """
 
 from experiments.configs import token_prior_emoji32

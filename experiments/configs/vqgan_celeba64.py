@@ -1,4 +1,4 @@
-"""VQGAN on CelebA at 64x64: 256 ten-bit codes for each picture.
+"""VQGAN on CelebA at 64x64: 256 ten-bit codes for each image.
 
 Data: TFDS `celeb_a`. Weights: LPIPS with VGG16.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; with R1 (Mescheder,

@@ -1,4 +1,4 @@
-"""VQGAN on CIFAR-10: 64 ten-bit codes for each 32x32 picture.
+"""VQGAN on CIFAR-10: 64 ten-bit codes for each 32x32 image.
 
 Data: TFDS `cifar10`. Weights: LPIPS with VGG16.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; at the size of CIFAR-10

@@ -1,4 +1,4 @@
-"""VQGAN on the emoji of the Noto Color Emoji font at 64x64: 256 nine-bit codes for each picture.
+"""VQGAN on the emoji of the Noto Color Emoji font at 64x64: 256 nine-bit codes for each image.
 
 Data: built from the font (Debian's package fonts-noto-color-emoji). Weights: LPIPS with VGG16.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.

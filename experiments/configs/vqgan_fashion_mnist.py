@@ -1,4 +1,4 @@
-"""VQGAN on Fashion-MNIST: 49 nine-bit codes for each 28x28 picture.
+"""VQGAN on Fashion-MNIST: 49 nine-bit codes for each 28x28 image.
 
 Data: Debian's package dataset-fashion-mnist, or TFDS where it has been prepared.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.

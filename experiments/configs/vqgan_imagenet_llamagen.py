@@ -1,8 +1,8 @@
-"""VQ-16 of LlamaGen on ImageNet at 256x256: 256 codes out of 16384 of 8 numbers and unit length for each picture.
+"""VQ-16 of LlamaGen on ImageNet at 256x256: 256 codes out of 16384 of 8 numbers and unit length for each image.
 
 Data: TFDS `imagenet2012`, fetched by hand. Weights: LPIPS with VGG16.
 Paper: Sun et al., "Autoregressive model beats diffusion: Llama for scalable image generation", 2024, section 3.1.
-Pictures are cut at the centre and resized, where the published training cuts them at random; the average of weights,
+Images are cut at the centre and resized, where the published training cuts them at random; the average of weights,
 optional there, is kept.
 Published: reconstruction FID 2.19. Result and cost here: not measured.
 """

@@ -1,4 +1,4 @@
-"""A tokenizer in the manner of MaskGIT's on ImageNet at 256x256: 256 codes out of 1024 for each picture.
+"""A tokenizer in the manner of MaskGIT's on ImageNet at 256x256: 256 codes out of 1024 for each image.
 
 Data: TFDS `imagenet2012`, fetched by hand. Weights: LPIPS with VGG16.
 Paper: Chang et al., "MaskGIT: masked generative image transformer", 2022, and the losses of its published

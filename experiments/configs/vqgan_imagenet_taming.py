@@ -1,4 +1,4 @@
-"""VQGAN f16 of "Taming transformers" on ImageNet at 256x256: 256 codes out of 1024 for each picture.
+"""VQGAN f16 of "Taming transformers" on ImageNet at 256x256: 256 codes out of 1024 for each image.
 
 Data: TFDS `imagenet2012`, fetched by hand. Weights: LPIPS with VGG16.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021, and the widths, losses,

@@ -1,4 +1,4 @@
-"""VQ-VAE on CelebA faces at 64x64 (the centre 140x140 pixels, resized): 256 ten-bit codes for each picture.
+"""VQ-VAE on CelebA faces at 64x64 (the centre 140x140 pixels, resized): 256 ten-bit codes for each image.
 
 Data: TFDS `celeb_a`.
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017;

@@ -1,4 +1,4 @@
-"""VQ-VAE on CIFAR-10 (32x32 colour): 64 nine-bit codes for each picture, the setting of the first paper's figure.
+"""VQ-VAE on CIFAR-10 (32x32 colour): 64 nine-bit codes for each image, the setting of the first paper's figure.
 
 Data: TFDS `cifar10`.
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017

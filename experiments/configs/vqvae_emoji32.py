@@ -1,9 +1,9 @@
-"""VQ-VAE on the emoji of the Noto Color Emoji font at 32x32: 64 nine-bit codes for each picture.
+"""VQ-VAE on the emoji of the Noto Color Emoji font at 32x32: 64 nine-bit codes for each image.
 
 Data: built from the font (Debian's package fonts-noto-color-emoji).
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
 Result: PSNR 23.7 dB, SSIM 0.829, 100% of the codes in use, perplexity 353.
-Cost: 25 minutes on 2 CPU cores beside other work.
+Cost: 25 minutes on 2 CPU cores shared with other work.
 """
 
 from experiments.configs.base import autoencoding, variant

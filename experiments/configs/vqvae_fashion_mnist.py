@@ -1,4 +1,4 @@
-"""VQ-VAE on Fashion-MNIST (60,000 pictures of clothes, 28x28 grey): 49 nine-bit codes for each picture.
+"""VQ-VAE on Fashion-MNIST (60,000 images of clothes, 28x28 grey): 49 nine-bit codes for each image.
 
 Data: Debian's package dataset-fashion-mnist, or TFDS where it has been prepared.
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017.

@@ -1,4 +1,4 @@
-"""VQ-VAE on 5,000 real MNIST digits (the embedded default): 49 nine-bit codes for each 28x28 picture.
+"""VQ-VAE on 5,000 real MNIST digits (the embedded default): 49 nine-bit codes for each 28x28 image.
 
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017; EMA codebook of its
 appendix A.1, revival of unused codes, encoder and decoder in the manner of VQGAN.

@@ -18,6 +18,6 @@ def of_files(root: Path, files: Iterable[Path], *extra: object) -> str:
 
 
 def fraction(content: str | bytes) -> float:
-    """A number in [0, 1) that depends on the content alone, evenly spread: below 0.1 means test."""
+    """A number in [0, 1) that depends only on the content, evenly spread: below 0.1 means test."""
     content = content.encode() if isinstance(content, str) else content
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") / 2**64

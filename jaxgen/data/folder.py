@@ -21,12 +21,12 @@ def read_folder(folder: str | Path, example_shape: Sequence[int]) -> Dataset:
         ValueError: the model takes neither grey nor RGB images, or a file is damaged.
         FileNotFoundError: there is no such folder, or no image in it.
     """
-    from jaxgen.data.builders.image_folder import find_pictures, read_picture  # a builder needs TFDS
+    from jaxgen.data.builders.image_folder import find_images, read_square  # a builder needs TFDS
 
     size, _, channels = example_shape
     if channels not in MODES:
         raise ValueError(f"a folder of images needs a model of grey or RGB images, but this one takes {channels} "
                          "channels")
     folder = Path(folder)
-    images = [np.asarray(read_picture(file, size).convert(MODES[channels])) for file in find_pictures(folder)]
+    images = [np.asarray(read_square(file, size).convert(MODES[channels])) for file in find_images(folder)]
     return Dataset.from_arrays(np.stack(images).reshape(-1, *example_shape), name=folder.name, split="all")

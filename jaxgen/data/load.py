@@ -29,10 +29,10 @@ OWN = {
     "mnist_5k": "Mnist5k",
     "noto_emoji": "NotoEmoji",
 }
-# Faces fill the middle 140 of the 218x178 pictures; this crop, then 64x64, is what published numbers use.
+# Faces fill the middle 140 of the 218x178 images; this crop, then 64x64, is what published numbers use.
 CELEB_A_CROP, CELEB_A_SIZE = 140, 64
 READ_AT_ONCE = 256
-# The features that examples may be; labels and captions come beside them.
+# The features that examples may be; labels and captions come with them.
 READ = {"image"}
 
 
@@ -57,7 +57,7 @@ def load(
         name: of the set.
         split: "train", "test", or what TFDS understands, such as "train[:10%]".
         data_dir: where prepared sets lie. None: `$JAXGEN_DATA_DIR` or ~/.cache/jaxgen/tfds, and TFDS's default for its.
-        image_size: side of the square images, in pixels. A picture that is not square is cut to its central square.
+        image_size: side of the square images, in pixels. An image that is not square is cut to its central square.
         memory_limit: bytes up to which the decoded set is held in memory; a larger one is read from its records.
         **builder_options: options of the set, see above.
 

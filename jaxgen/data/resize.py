@@ -39,5 +39,5 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
         method = Image.Resampling.BICUBIC
     if channels not in (1, 3, 4):
         raise ValueError(f"cannot resize an image with {channels} channels: expected 1, 3 or 4")
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    return np.asarray(picture.resize((size, size), method)).reshape(size, size, channels)
+    pillow = Image.fromarray(image[..., 0] if channels == 1 else image)
+    return np.asarray(pillow.resize((size, size), method)).reshape(size, size, channels)

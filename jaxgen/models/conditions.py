@@ -45,7 +45,7 @@ class Condition(Protocol):
         """The data set with the entries that the condition takes of its batches."""
 
     def init(self, key: PRNGKeyArray) -> dict[str, PyTree]:
-        """Parameters of its own, beside the network's; {} for none."""
+        """Parameters of its own, next to the network's; {} for none."""
 
     def encode(self, params: PyTree, cond: Mapping[str, Array] | None) -> Cond:
         """cond as the network takes it."""

@@ -34,7 +34,7 @@ def rotate(
         half = D / (2 axes); a is feature i of an axis' share of D and b is feature half + i
 
     The product of a rotated query and a rotated key depends on the difference of their positions only. With several
-    axes (row and column of a picture) each has an equal share of the features.
+    axes (row and column of an image) each has an equal share of the features.
 
     Args:
         x: [B, N, heads, D] queries or keys.

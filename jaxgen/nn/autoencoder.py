@@ -1,8 +1,8 @@
 """Convolutional encoder and decoder in the manner of VQGAN (Esser, Rombach & Ommer, 2021).
 
-Level i works at 1 / (patch_size * 2^i) of the picture's height and width with channels * multipliers[i] features.
+Level i works at 1 / (patch_size * 2^i) of the image's height and width with channels * multipliers[i] features.
 `patch_size` > 1 folds pixels into channels before the first convolution and out after the last one: the
-costly full-resolution layers go, which is what makes small pictures train in minutes on a CPU.
+costly full-resolution layers go, which is what makes small images train in minutes on a CPU.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Picture to latents: [B, H, W, C] -> [B, H / f, W / f, latent_channels], f = patch_size * 2^(levels - 1).
+    """Image to latents: [B, H, W, C] -> [B, H / f, W / f, latent_channels], f = patch_size * 2^(levels - 1).
 
     Attributes:
         latent_channels: channels of the result.
@@ -101,7 +101,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to picture: [B, h, w, D] -> [B, h * f, w * f, image_channels]; the encoder's mirror image.
+    """Latents to image: [B, h, w, D] -> [B, h * f, w * f, image_channels]; the encoder's mirror image.
 
     Attributes:
         image_channels: channels of the result.

@@ -11,11 +11,11 @@ from jaxgen.nn.conv_layer import Conv
 
 
 class ConvClassifier(nn.Module):
-    """Picture to logits and features; a size of picture is fixed at init by the linear layer.
+    """Image to logits and features; a size of image is fixed at init by the linear layer.
 
     Attributes:
         num_classes: of the data.
-        channels: of each level; level i works at 1 / 2^i of the picture's height and width.
+        channels: of each level; level i works at 1 / 2^i of the image's height and width.
         convs: convolutions per level.
         dtype: computing dtype; None computes in the parameters' dtype.
         param_dtype: dtype of the parameters.

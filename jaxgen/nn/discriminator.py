@@ -1,6 +1,6 @@
-"""Discriminators: of patches (pix2pix, VQGAN) and of whole pictures (StyleGAN2).
+"""Discriminators: of patches (pix2pix, VQGAN) and of whole images (StyleGAN2).
 
-Both are networks without state. Neither keeps moving averages of statistics, so that real and fake pictures may come
+Both are networks without state. Neither keeps moving averages of statistics, so that real and fake images may come
 in one batch or two, gradients of gradients (R1) are those of one function, and a resumed run has nothing to lose.
 """
 
@@ -61,7 +61,7 @@ class BatchStatisticsNorm(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """One logit per patch of the picture: [B, H, W, C] -> [B, h, w, 1], h = floor(H / 2^layers) - 2.
+    """One logit per patch of the image: [B, H, W, C] -> [B, h, w, 1], h = floor(H / 2^layers) - 2.
 
     `layers` 4x4 convolutions of stride 2, then two of stride 1. A logit's patch has 70x70 pixels for three layers, 34
     for two, 16 for one, by the convolutions; the statistics of a norm also see beyond it.
@@ -98,7 +98,7 @@ class PatchDiscriminator(nn.Module):
         check_floating("x", x)
         smallest = 3 * 2**self.layers
         if min(x.shape[1:3]) < smallest:
-            raise ValueError(f"pictures of {x.shape[1]}x{x.shape[2]} have no patch for layers={self.layers}: they need "
+            raise ValueError(f"images of {x.shape[1]}x{x.shape[2]} have no patch for layers={self.layers}: they need "
                              f"{smallest}x{smallest}, or fewer layers")
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         window = {"kernel_size": (4, 4), "padding": 1, "kernel_init": nn.initializers.normal(0.02), **types}
@@ -116,7 +116,7 @@ class PatchDiscriminator(nn.Module):
 def blur_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     """Halves height and width after a blur by [1, 3, 3, 1] / 8 in both directions; odd sizes round up.
 
-    y[i] = (x[2i - 1] + 3 x[2i] + 3 x[2i + 1] + x[2i + 2]) / 8, with zeros outside the picture. Plain striding would
+    y[i] = (x[2i - 1] + 3 x[2i] + 3 x[2i + 1] + x[2i + 2]) / 8, with zeros outside the image. Plain striding would
     alias, which lets a discriminator hear the pixel grid.
 
     Zhang, "Making convolutional networks shift-invariant again" (2019); the taps are StyleGAN2's.
@@ -188,22 +188,22 @@ class ScaledConv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W Cin"]) -> Float[Array, "B H W features"]:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        deviation = math.prod(shape[:3]) ** -0.5
-        init = nn.initializers.normal(1.0 if self.equalized else deviation)
+        std = math.prod(shape[:3]) ** -0.5
+        init = nn.initializers.normal(1.0 if self.equalized else std)
         kernel = self.param("kernel", init, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), shape[3:], self.param_dtype) if self.use_bias else None
-        kernel = kernel * deviation if self.equalized else kernel
+        kernel = kernel * std if self.equalized else kernel
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv(x, kernel)
         return y if bias is None else y + bias
 
 
 class StyleDiscriminator(nn.Module):
-    """One logit per picture, by residual blocks that halve it: [B, H, W, C] -> [B].
+    """One logit per image, by residual blocks that halve it: [B, H, W, C] -> [B].
 
     Each level but the first: h = conv(blur_pool(conv(x))), x = (h + conv1x1(blur_pool(x))) / sqrt(2); then the
-    deviation within the minibatch, a convolution and two linear layers. Activations are sqrt(2) max(x, 0.2 x).
-    The parameters are those of one picture size, since a linear layer ends the network.
+    std within the minibatch, a convolution and two linear layers. Activations are sqrt(2) max(x, 0.2 x).
+    The parameters are those of one image size, since a linear layer ends the network.
 
     Attributes:
         channels: features of the first level.

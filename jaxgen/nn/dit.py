@@ -13,7 +13,7 @@ from jaxgen.nn.transformer import OutputLayer, TransformerBlock
 
 
 class DiT(nn.Module):
-    """A picture or latents, cut into patches, through a transformer that time and class modulate (adaLN-Zero).
+    """An image or latents, cut into patches, through a transformer that time and class modulate (adaLN-Zero).
 
         tokens = dense(patches(x)) + fixed positions;  blocks(tokens, condition);  patches^-1(output layer)
 
@@ -75,7 +75,7 @@ class DiT(nn.Module):
             [B, H, W, out_channels] float32 (or wider).
 
         Raises:
-            ValueError: `patch_size` does not divide the picture, classes are given where num_classes is 0, or
+            ValueError: `patch_size` does not divide the image, classes are given where num_classes is 0, or
                 context at only one of init and apply.
         """
         block0 = self.get_variable("params", "block0", {})

@@ -151,7 +151,7 @@ class ClassEmbedding(nn.Module):
     def __call__(self, classes: Int[Array, "B"]) -> Float[Array, "B features"]:
         if jnp.ndim(classes) != 1:
             raise ValueError(f"classes must be a vector [B], got shape {jnp.shape(classes)}")
-        # Of unit size: a class much smaller than the time beside it goes unheard for thousands of steps.
+        # Of unit size: a class much smaller than the time added to it goes unheard for thousands of steps.
         return nn.Embed(self.num_classes + 1, self.features, embedding_init=nn.initializers.normal(1.0),
                         dtype=self.dtype, param_dtype=self.param_dtype, name="table")(classes)
 

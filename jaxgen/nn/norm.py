@@ -11,7 +11,7 @@ Milliseconds of CPU time on one core for `swish(norm(x))` in 32 groups, float32,
 | [32,16,16,128] | 5.0 | 1.6 | 6.9 | 3.6 |
 
 The variance is the mean of squared differences from the mean. flax's default, E[x^2] - E[x]^2, is one pass less and
-loses all digits where the mean is thousands of times the deviation.
+loses all digits where the mean is thousands of times the std.
 """
 
 import math
@@ -64,7 +64,7 @@ def _moments_jvp(groups, primals, tangents):
 
 @jax.custom_jvp
 def _affine(x: Array, mean: Array, scale: Array, bias: Array) -> Array:
-    """(x - mean) scale + bias with one mean, scale and bias per picture and channel, [B, C]."""
+    """(x - mean) scale + bias with one mean, scale and bias per image and channel, [B, C]."""
     return (x - mean[:, None]) * scale[:, None] + bias[:, None]
 
 

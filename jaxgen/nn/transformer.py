@@ -130,7 +130,7 @@ class Transformer(nn.Module):
         heads: attention heads; must divide features.
         mlp_ratio: see `TransformerBlock`.
         positions: "learned" (a table of max_length rows), "rope" (rotary), or "rope2d" (rotary along the rows and
-            columns of a picture's tokens in row-major order, `grid_width` to a row).
+            columns of an image's tokens in row-major order, `grid_width` to a row).
         max_length: rows of the table of positions, and the length of the cache.
         grid_width: for "rope2d".
         causal: see above.

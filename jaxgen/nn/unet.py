@@ -53,7 +53,7 @@ class Embedding(nn.Module):
 
 
 class UNet(nn.Module):
-    """Noisy picture and time to a prediction of the same height and width.
+    """Noisy image and time to a prediction of the same height and width.
 
     Attributes:
         out_channels: channels of the result; None for the input's.
@@ -61,7 +61,7 @@ class UNet(nn.Module):
         layers: residual blocks per level on the way down; one more on the way up.
         down: the kind of each level, one of `LEVELS`.
         up: the same for the way up, from low to high resolution; None mirrors `down`.
-        middle: "attention", "cross_attention", "plain" (residual blocks alone) or "none".
+        middle: "attention", "cross_attention", "plain" (only residual blocks) or "none".
         head_dim: channels per head of "attention" blocks; None for a single head.
         heads: heads of "cross_attention" blocks, one number or one per level.
         transformer_layers: transformer blocks in each "cross_attention".

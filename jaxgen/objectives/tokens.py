@@ -134,7 +134,7 @@ def autoregressive_prior_loss(
         state: returned as it is.
         batch: {"tokens": [B, N], and what `conditions` name}.
         key: the step's key, for the drops; that of example i of the global batch depends on the key and on i.
-        logits: `(params, tokens, cond) -> [B, N, K]`, where those at n depend on the tokens before n alone, as
+        logits: `(params, tokens, cond) -> [B, N, K]`, where those at n depend only on the tokens before n, as
             `jaxgen.models.TokenPrior` of the kind "autoregressive" has it.
         conditions, train, axis_name: see `diffusion_loss`.
         entry: which entry of the batch holds the tokens.

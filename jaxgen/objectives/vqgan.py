@@ -58,7 +58,7 @@ def vqgan_generator_loss(
         w = |dnll/dK| / (|dG/dK| + 1e-4), K the kernel of the decoder's last layer  (`adaptive_weight`); 1 without K
 
     One pass through the generator and one back: both terms reach it through x_r, so that their gradients in the
-    pictures are added before they go back, and those of K cost the last layer alone.
+    images are added before they go back, and those of K cost only the last layer.
 
     Args:
         params: the autoencoder's parameters, differentiated by the caller.
@@ -148,19 +148,19 @@ def vqgan_discriminator_loss(
     entry: str = "image",
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], LecamState]]:
     """mean(discriminator(D(x), D(x_r))) + r1_weight / 2 mean(|dD/dx|²) + gradient_penalty_weight mean((|dD/du| - 1)²)
-    + lecam_weight mean(LeCam), where u lies between real and fake pictures (`gradient_penalty`).
+    + lecam_weight mean(LeCam), where u lies between real and fake images (`gradient_penalty`).
 
     Args:
         params: the discriminator's parameters, differentiated by the caller.
         state: LeCam's averages of logits (`lecam_init`).
         batch: {"image": [B, ...] in [-1, 1]}.
         fake: what the generator made of it; a constant.
-        key: for the augmentation, of which real and fake pictures take draws of their own, and the gradient penalty.
+        key: for the augmentation, of which real and fake images take draws of their own, and the gradient penalty.
         step: updates done so far, for lazy R1; traced.
         discriminate: `(params, images) -> logits [B, ...]`.
         gan: the pair whose discriminator's half is taken.
         augment: of both.
-        r1_weight: gamma of R1, at the real pictures as they are seen; 0 leaves it out.
+        r1_weight: gamma of R1, at the real images as they are seen; 0 leaves it out.
         r1_every: only every such update takes it, r1_every times (`lazy`); its metric is 0 at the others.
         gradient_penalty_weight: 10 in the paper of Wasserstein's loss with it; 0 leaves it out.
         lecam_weight: 0 leaves it out.

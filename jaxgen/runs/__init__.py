@@ -1,4 +1,4 @@
-"""A run's directory and its checkpoints, and reading runs back. `jaxgen.runs.checkpoint` alone imports orbax.
+"""A run's directory and its checkpoints, and reading runs back. Only `jaxgen.runs.checkpoint` imports orbax.
 
     run = jaxgen.runs.load("runs/digits")
     images = run.sample(16, classes=[3, 5])

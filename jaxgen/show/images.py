@@ -1,4 +1,4 @@
-"""Pictures of many images on one sheet."""
+"""Many images on one sheet."""
 
 import math
 from pathlib import Path
@@ -101,7 +101,7 @@ def save_grid(
     padding: int = 2,
     scale: int = 1,
 ) -> Path:
-    """Writes `make_grid` as a picture; the folder is made if need be.
+    """Writes `make_grid` as an image file; the folder is made if need be.
 
     Args:
         path: the format follows from its ending, for example ".png".

@@ -28,7 +28,7 @@ def make_gan_step(
 ) -> Callable[[TrainState, Mapping], tuple[TrainState, dict[str, Array]]]:
     """A pure step(state, batch) -> (state, metrics), compiled like that of `make_train_step`.
 
-    Both gradients are taken at the parameters before the step, and the discriminator's at the pictures that the
+    Both gradients are taken at the parameters before the step, and the discriminator's at the images that the
     generator's own pass made: one forward, two vjps. Before `start` the discriminator and its optimizer stay as they
     are, and their update is not computed.
 

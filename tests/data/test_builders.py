@@ -150,7 +150,7 @@ def test_damaged_digits_are_named_with_the_command_that_mends_them(tmp_path, rec
     assert not recwarn.list
 
 
-def write_pictures(folder, count, *, suffix=".png", size=(12, 9), seed=0):
+def write_images(folder, count, *, suffix=".png", size=(12, 9), seed=0):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(count):
@@ -158,7 +158,7 @@ def write_pictures(folder, count, *, suffix=".png", size=(12, 9), seed=0):
 
 
 def test_a_flat_folder_becomes_square_pictures_in_two_disjoint_splits(tmp_path, cache):
-    write_pictures(tmp_path, 40)
+    write_images(tmp_path, 40)
     (tmp_path / "notes.txt").write_text("no picture")
     options = dict(data_dir=cache, folder=tmp_path, image_size=9)
     splits = {name: load("image_folder", name, **options) for name in ("train", "test")}
@@ -171,8 +171,8 @@ def test_a_flat_folder_becomes_square_pictures_in_two_disjoint_splits(tmp_path, 
 
 
 def test_subfolders_are_classes_and_any_format_and_mode_is_read_on_white(tmp_path, cache):
-    write_pictures(tmp_path / "cat", 3, suffix=".jpg")
-    write_pictures(tmp_path / "dog" / "deep", 3, suffix=".bmp", seed=1)
+    write_images(tmp_path / "cat", 3, suffix=".jpg")
+    write_images(tmp_path / "dog" / "deep", 3, suffix=".bmp", seed=1)
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "cat" / "clear.png")
     Image.new("L", (8, 8), 7).save(tmp_path / "dog" / "grey.png")
     sets = [load("image_folder", name, data_dir=cache, folder=tmp_path, image_size=8) for name in ("train", "test")]
@@ -185,14 +185,14 @@ def test_subfolders_are_classes_and_any_format_and_mode_is_read_on_white(tmp_pat
 
 
 def test_copies_of_a_picture_stay_on_one_side_of_the_split(tmp_path):
-    from jaxgen.data.builders.image_folder import find_pictures, split_pictures
+    from jaxgen.data.builders.image_folder import find_images, split_images
 
-    write_pictures(tmp_path / "a", 60)
-    write_pictures(tmp_path / "b", 60)  # the same sixty
-    splits = split_pictures(find_pictures(tmp_path))
+    write_images(tmp_path / "a", 60)
+    write_images(tmp_path / "b", 60)  # the same sixty
+    splits = split_images(find_images(tmp_path))
     sides = [{path.read_bytes() for path in splits[name]} for name in ("train", "test")]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
-    pair = split_pictures(find_pictures(tmp_path / "a")[:2])
+    pair = split_images(find_images(tmp_path / "a")[:2])
     assert len(pair["train"]) == len(pair["test"]) == 1
 
 
@@ -207,11 +207,11 @@ def test_folders_that_cannot_serve_are_refused_by_name(tmp_path, cache):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty' holds no image"):
         attempt(tmp_path / "empty")
-    write_pictures(tmp_path / "mixed" / "cat", 2)
-    write_pictures(tmp_path / "mixed", 1)
+    write_images(tmp_path / "mixed" / "cat", 2)
+    write_images(tmp_path / "mixed", 1)
     with pytest.raises(ValueError, match="mixes images"):
         attempt(tmp_path / "mixed")
-    write_pictures(tmp_path / "broken", 4)
+    write_images(tmp_path / "broken", 4)
     path = tmp_path / "broken" / "002.png"
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"cannot read the image .*002\.png"):
@@ -221,7 +221,7 @@ def test_folders_that_cannot_serve_are_refused_by_name(tmp_path, cache):
 
 
 def test_own_sets_are_prepared_and_read_without_tensorflow(tmp_path):
-    write_pictures(tmp_path / "pictures", 4)
+    write_images(tmp_path / "pictures", 4)
     write_fashion(tmp_path, 3, 3)
     code = f"""
 import sys

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from jaxgen.data.builders.fashion_mnist import read_idx
-from jaxgen.data.builders.image_folder import read_picture
+from jaxgen.data.builders.image_folder import read_square
 from jaxgen.data.builders.mnist_5k import read_digits
 from tests.data.mutants import digits_mutants, idx_mutants, image_files, image_mutants
 
@@ -36,7 +36,7 @@ def written(directory, mutants, suffix=".png"):
 
 
 def read_small(path):
-    return read_picture(path, 8)
+    return read_square(path, 8)
 
 
 def check_images(directory, count):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from experiments.edit import read_mask
 from jaxgen.data import load, read_folder
-from jaxgen.data.builders.image_folder import read_picture
+from jaxgen.data.builders.image_folder import read_square
 
 SIDE = 16
 # All brightnesses from 0 to 65535; an image of 8 bits holds its 257th part.
@@ -22,7 +22,7 @@ OPAQUE = np.full((SIDE, SIDE, 1), 65535, np.uint16)
 
 
 def read(path):
-    return np.asarray(read_picture(path, SIDE)).astype(int)
+    return np.asarray(read_square(path, SIDE)).astype(int)
 
 
 def big_endian(values):

@@ -237,7 +237,7 @@ import os, sys, time
 from jaxgen.data import load
 from jaxgen.data.builders import image_folder
 folder, cache, kill = sys.argv[1:]
-read, count = image_folder.read_picture, 0
+read, count = image_folder.read_square, 0
 def slow(path, size):
     global count
     count += 1
@@ -245,7 +245,7 @@ def slow(path, size):
         os.kill(os.getpid(), 9)
     time.sleep(0.05)
     return read(path, size)
-image_folder.read_picture = slow
+image_folder.read_square = slow
 print(len(load("image_folder", "train", data_dir=cache, folder=folder, image_size=8)), count)
 """
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import QUICK_COMPILATION
 from tests.experiments import forked
 
-# Networks of one level, which compile in half the time; what networks do is tested elsewhere. 7x7 codes as in full runs.
+# Networks of one level compile in half the time, and what networks do is tested elsewhere. 7x7 codes as in full runs.
 SMALL_VQVAE = tuple(f"--config.model.{part}.{option}" for part in ("encoder", "decoder")
                     for option in ("multipliers=(1,)", "patch_size=4"))
 SMALL_UNET = ("--config.model.network.channels=(8,)", "--config.model.network.down=('plain',)")

@@ -1,6 +1,6 @@
-"""Reading the colour pictures out of an OpenType font with PNG bitmaps (tables cmap, GSUB, CBLC, CBDT).
+"""Reading the colour images out of an OpenType font with PNG bitmaps (tables cmap, GSUB, CBLC, CBDT).
 
-Read directly and not through a text renderer, so that the pictures do not depend on which shaping library is installed.
+Read directly and not through a text renderer, so that the images do not depend on which shaping library is installed.
 Layouts: the OpenType specification 1.9, https://learn.microsoft.com/typography/opentype/spec/.
 """
 
@@ -23,10 +23,10 @@ def _check_spans(table: str, spans: list[tuple[int, ...]], largest: int) -> None
 
 
 class ColorFont:
-    """The images of a font: `pictures()` gives PNG bytes by the sequence of code points that shows them.
+    """The images of a font: `images()` gives PNG bytes by the sequence of code points that shows them.
 
     Raises:
-        ValueError: naming the file, if it is no such font or is damaged; from `pictures()` too.
+        ValueError: naming the file, if it is no such font or is damaged; from `images()` too.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -134,12 +134,12 @@ class ColorFont:
                 found.append(((first, *self._u16s(ligature + 4, components - 1)), shown))
         return found
 
-    def pictures(self) -> dict[tuple[int, ...], bytes]:
+    def images(self) -> dict[tuple[int, ...], bytes]:
         """PNG bytes by sequence of code points: single ones first, then ligatures, each in ascending order."""
         with self._named():
-            return self._read_pictures()
+            return self._read_images()
 
-    def _read_pictures(self) -> dict[tuple[int, ...], bytes]:
+    def _read_images(self) -> dict[tuple[int, ...], bytes]:
         found = {(code,): glyph for code, glyph in sorted(self._glyph_of.items()) if glyph in self._bitmaps}
         code_of: dict[int, int] = {}
         for code, glyph in sorted(self._glyph_of.items()):

@@ -1,4 +1,4 @@
-"""`fashion_mnist`: 70,000 pictures of clothes from the four IDX files, as Debian packages them."""
+"""`fashion_mnist`: 70,000 images of clothes from the four IDX files, as Debian packages them."""
 
 import gzip
 import math
@@ -70,7 +70,7 @@ def read_idx(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is damaged: its header promises {math.prod(shape)} values, it holds {values.size}")
     try:
         return values.reshape(shape)
-    except ValueError as error:  # more dimensions, or longer ones beside one of 0, than NumPy has
+    except ValueError as error:  # more dimensions, or longer ones next to one of 0, than NumPy has
         raise ValueError(f"{path} is damaged: its header promises the shape {shape}") from error
 
 
@@ -82,7 +82,7 @@ class FashionConfig(tfds.core.BuilderConfig):
 
 
 class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Fashion-MNIST: 60,000 pictures for training and 10,000 for testing, in 10 classes (Xiao et al., 2017)."""
+    """Fashion-MNIST: 60,000 images for training and 10,000 for testing, in 10 classes (Xiao et al., 2017)."""
 
     name = "fashion_mnist"
     VERSION = tfds.core.Version("1.0.0")

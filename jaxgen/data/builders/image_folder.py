@@ -17,7 +17,7 @@ SHOWN = 3  # of the files that cannot be read
 ADVICE = "Remove it, replace it, or leave out all such files with the option skip_unreadable=True"
 
 
-def find_pictures(root: Path) -> list[Path]:
+def find_images(root: Path) -> list[Path]:
     """All images under `root`, in order of their path; links are followed, hidden files and folders left out.
 
     Raises:
@@ -62,7 +62,7 @@ def _read_bytes(file: Path) -> bytes:
         raise UnreadableImageError(f"cannot read the image {file}: {error.strerror}. {ADVICE}") from error
 
 
-def split_pictures(files: list[Path]) -> dict[str, list[Path]]:
+def split_images(files: list[Path]) -> dict[str, list[Path]]:
     """About one in ten to the test, by content, so that copies of an image lie on one side; neither side is empty."""
     place = {file: fingerprint.fraction(_read_bytes(file)) for file in files}
     lowest, highest = min(place.values()), max(place.values())
@@ -72,7 +72,7 @@ def split_pictures(files: list[Path]) -> dict[str, list[Path]]:
     return {"train": [file for file in files if file not in chosen], "test": test}
 
 
-def read_picture(path: Path, size: int) -> Any:
+def read_square(path: Path, size: int) -> Any:
     """The central square of an image, as `read_image` gives it, `size` x `size`, antialiased, as a Pillow image."""
     from PIL import Image
 
@@ -128,7 +128,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not folder:  # an empty name would be the current directory
             raise ValueError("image_folder needs folder=, the path of the folder that holds the images")
         root = Path(os.path.expanduser(folder)).resolve()
-        files = find_pictures(root)
+        files = find_images(root)
         names = {class_of(root, file) for file in files}
         if None in names and len(names) > 1:
             flat = next(file for file in files if class_of(root, file) is None)
@@ -160,7 +160,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         root = Path(self.builder_config.folder)
-        files = find_pictures(root)
+        files = find_images(root)
         if self.builder_config.skip_unreadable:
             readable, wrong = sort_out(files)
             if wrong:
@@ -170,14 +170,14 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if not readable:
                 raise ValueError(self.info.metadata["left_out"])
             files = readable
-        splits = split_pictures(files)
+        splits = split_images(files)
         return {split: self._generate_examples(files) for split, files in splits.items() if files}
 
     def _generate_examples(self, files: list[Path]) -> Iterator[tuple[int, dict]]:
         root = Path(self.builder_config.folder)
         for i, file in enumerate(files):
             try:
-                example = {"image": read_picture(file, self.builder_config.size)}
+                example = {"image": read_square(file, self.builder_config.size)}
             except UnreadableImageError as error:
                 raise UnreadableImageError(f"{error}. {ADVICE}") from error
             if self.builder_config.classes:

@@ -82,7 +82,7 @@ class Mnist5k(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict]]:
-        # Pillow pictures, since TFDS hands arrays to TensorFlow for encoding.
+        # Pillow images, since TFDS hands arrays to TensorFlow for encoding.
         from PIL import Image
 
         for i, (image, label) in enumerate(zip(images, labels)):

@@ -1,4 +1,4 @@
-"""`noto_emoji`: the colour pictures of the Noto Color Emoji font, with their Unicode names as captions."""
+"""`noto_emoji`: the colour images of the Noto Color Emoji font, with their Unicode names as captions."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ HEART, KISS, HANDSHAKE = 0x2764, 0x1F48B, 0x1F91D
 TONES = dict(zip(range(0x1F3FB, 0x1F400), ("light", "medium-light", "medium", "medium-dark", "dark")))
 HAIR, REGIONS, TAGS = range(0x1F9B0, 0x1F9B4), range(0x1F1E6, 0x1F200), range(0xE0020, 0xE0080)
 PRIVATE = range(0xE000, 0xF900), range(0xF0000, 0x110000)
-# Pictures that Unicode writes in one code point or, for people who differ, as several.
+# Images that Unicode writes in one code point or, for people who differ, as several.
 SAME_PICTURE = {
     (HANDSHAKE,): (0x1FAF1, 0x1FAF2),
     (0x1F46B,): (HANDSHAKE, ADULT, ADULT),
@@ -81,7 +81,7 @@ def caption(codes: Sequence[int]) -> str | None:
 
 
 def base(codes: Sequence[int]) -> str:
-    """What variants of one picture share: the code points without skin tone, gender, direction, and order."""
+    """What variants of one image share: the code points without skin tone, gender, direction, and order."""
     kept = list(codes)
     if not _is_flag(codes):
         kept = [code for code in codes if code not in (JOINER, SELECTOR, *TONES)]
@@ -92,19 +92,19 @@ def base(codes: Sequence[int]) -> str:
 
 
 def _preference(codes: Sequence[int]) -> tuple:
-    """Orders the sequences that show one picture: the one that people write comes first."""
+    """Orders the sequences that show one image: the one that people write comes first."""
     tone_alone = any(code in TONES and previous == JOINER for previous, code in pairwise(codes))
     person_first = codes[0] in (MAN, WOMAN, ADULT)
     return tone_alone, len(codes), codes[0] in (FEMALE, MALE), not person_first, tuple(-code for code in codes)
 
 
 def emoji(font: ColorFont) -> dict[tuple[int, ...], bytes]:
-    """The emoji of a font: PNG bytes by code points, each picture once, without letters, digits and parts of emoji.
+    """The emoji of a font: PNG bytes by code points, each image once, without letters, digits and parts of emoji.
 
-    Couples of two skin tones are left out: their many combinations would be a fifth of all pictures.
+    Couples of two skin tones are left out: their many combinations would be a fifth of all images.
     """
     chosen: dict[bytes, tuple[int, ...]] = {}
-    for codes, png in font.pictures().items():
+    for codes, png in font.images().items():
         part = len(codes) == 1 and (codes[0] < 0xA9 or codes[0] in (KEYCAP, *HAIR, *REGIONS, *TONES))
         private = any(code in block for block in PRIVATE for code in codes)
         if part or private or len(set(codes) & set(TONES)) > 1 or caption(codes) is None:
@@ -121,12 +121,12 @@ def render(png: bytes, size: int, name: str = "of an emoji") -> Any:
     """
     from PIL import Image
 
-    picture = decode(io.BytesIO(png), name).convert("RGBA")
-    if picture.getchannel("A").getextrema()[1] == 0:
+    image = decode(io.BytesIO(png), name).convert("RGBA")
+    if image.getchannel("A").getextrema()[1] == 0:
         return None
-    side = max(picture.size)
+    side = max(image.size)
     square = Image.new("RGBA", (side, side), "white")
-    square.alpha_composite(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    square.alpha_composite(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
 
 
@@ -203,8 +203,8 @@ class NotoEmoji(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "test": self._generate_examples({codes: png for codes, png in chosen.items() if codes in test}),
         }
 
-    def _generate_examples(self, pictures: dict[tuple[int, ...], bytes]) -> Iterator[tuple[int, dict]]:
-        for i, (codes, png) in enumerate(pictures.items()):
-            picture = render(png, self.builder_config.size, f"{caption(codes)!r} of {self.builder_config.font}")
-            if picture is not None:
-                yield i, {"image": picture, "label": category(codes), "caption": caption(codes)}
+    def _generate_examples(self, images: dict[tuple[int, ...], bytes]) -> Iterator[tuple[int, dict]]:
+        for i, (codes, png) in enumerate(images.items()):
+            image = render(png, self.builder_config.size, f"{caption(codes)!r} of {self.builder_config.font}")
+            if image is not None:
+                yield i, {"image": image, "label": category(codes), "caption": caption(codes)}
