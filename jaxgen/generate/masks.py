@@ -35,8 +35,14 @@ def kept_positions(keep: Bool[Array, "B ..."], shape: Sequence[int]) -> Bool[Arr
         >>> keep[0, 3, 0] = False
         >>> kept_positions(keep, (2, 2)).astype(int).tolist()
         [[[1, 1], [0, 1]]]
+
+    Raises:
+        ValueError: a side of `keep` is no multiple of the positions along it.
     """
     count, *sizes, _ = keep.shape
+    if any(size % number for size, number in zip(sizes, shape)):
+        raise ValueError(f"keep of {'x'.join(map(str, sizes))} does not divide into "
+                         f"{'x'.join(map(str, shape[:len(sizes)]))} positions: give a mask of the examples' size")
     split = [part for size, number in zip(sizes, shape) for part in (number, size // number)]
     return keep.reshape(count, *split).all(axis=tuple(range(2, 2 * len(sizes) + 1, 2)))
 

@@ -77,7 +77,7 @@ def test_a_prior_of_text_goes_on_samples_by_name_is_measured_and_fills_in(script
     ({"temperature": 0.0}, "temperature must be positive, got 0"),
     ({"top_p": 1.5}, r"top_p must be a fraction in \[0, 1\], got 1.5"),
     ({"top_k": -1}, "top_k must not be below 0, got -1"),
-    ({"steps": 5}, "steps=5 does not apply to this 'token_prior': its settings are guidance, "
+    ({"steps": 5}, "steps=5 does not apply to this model: its settings are guidance, "
                    "temperature, top_k, top_p"),
 ])
 def test_settings_out_of_bounds_are_refused(prior, changes, message):

@@ -159,7 +159,7 @@ def test_mistakes_get_one_message_that_helps(scripts, digits, tmp_path, argument
     ("prior", {"remask": 0.5, "solver": "confidence"}, "belongs to solver 'ancestral'"),
     ("prior", {"solver": "maskgut"}, "Did you mean 'maskgit'"),
     ("prior", {"choice_temperature": -1.0, "solver": "maskgit"}, "choice_temperature must not be below 0"),
-    ("prior", {"noise_grid": "karras"}, "does not apply to this 'token_prior': its settings are choice_temp"),
+    ("prior", {"noise_grid": "karras"}, "does not apply to this model: its settings are choice_temp"),
 ])
 def test_settings_out_of_bounds_are_refused(request, run, changes, message):
     with pytest.raises(ValueError, match=message):

@@ -86,7 +86,7 @@ def test_judging_gives_agreement(scripts, directory, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "settings", "message"), [
-    ("latent", {"temperature": 0.5}, "temperature=0.5 does not apply to this 'latent_diffusion'"),
+    ("latent", {"temperature": 0.5}, "temperature=0.5 does not apply to this model"),
     ("latent", {"noise_grid": "trailing"}, "kind 'edm': use 'karras'"),
     ("moved", {}, "trained a 'vqvae', which has no samples of its own"),
 ])

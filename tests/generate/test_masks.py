@@ -33,6 +33,11 @@ def test_a_position_is_kept_where_all_of_its_block_is(size, shape):
     np.testing.assert_array_equal(result, expected)
 
 
+def test_a_mask_that_does_not_divide_into_the_positions_is_refused():
+    with pytest.raises(ValueError, match="keep of 6x5 does not divide into 2x2 positions"):
+        kept_positions(np.ones((1, 6, 5, 1), bool), (2, 2, 3))
+
+
 def test_a_mask_in_the_models_own_positions_may_keep_nothing():
     check_keeps(np.zeros((1, 4, 4, 1), bool), (4, 4, 1), (4, 4, 1))
 
