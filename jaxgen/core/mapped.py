@@ -57,6 +57,11 @@ def sum_before(x: Array, axis_name: AxisName) -> Array | int:
     return jnp.sum(jnp.where(devices < number, each, 0))
 
 
+def inside_shard_map() -> bool:
+    """Whether types say over which mesh axes arrays vary; elsewhere nobody needs to trace a function to find out."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+
+
 def varying_axes(*trees: PyTree) -> frozenset[Hashable]:
     """The mesh axes over which an array of the trees varies inside `shard_map`; none outside of it."""
     # Traced arrays are a jax.Array too; nothing else varies, and not all of it (text, say) has a type of JAX's.
@@ -95,7 +100,7 @@ def change_if(condition: Array, change: Callable[[Any], Any], state: Any) -> Any
 
     Under `shard_map` both branches must say over which axes they vary as well.
     """
-    axes = varying_axes(jax.eval_shape(change, state), state)
+    axes = varying_axes(jax.eval_shape(change, state), state) if inside_shard_map() else frozenset()
 
     def changed(state):
         return vary(jax.tree.map(lambda new, old: new.astype(old.dtype), change(state), state), axes)

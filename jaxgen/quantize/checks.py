@@ -39,4 +39,4 @@ def need_key(key: Array | None, what: str) -> Array:
 def gather(codebook: Float[Array, "K D"], indices: Int[Array, "..."]) -> Float[Array, "... D"]:
     """The rows `codebook[indices]`; an index outside `[0, K)` gives NaN instead of wrapping or clipping."""
     inside = jnp.where(indices < 0, codebook.shape[0], indices)
-    return codebook.at[inside].get(mode="fill", fill_value=jnp.nan)
+    return jnp.asarray(codebook).at[inside].get(mode="fill", fill_value=jnp.nan)

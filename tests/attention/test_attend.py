@@ -66,21 +66,25 @@ def nothing_for_one_query():
     return allowed
 
 
-def test_a_query_that_may_attend_to_nothing_gives_zero():
-    result = np.asarray(attend(*draw(), allowed=nothing_for_one_query()))
+def squared_with_gradient(argnums, allowed):
+    """What `attend` gives, and the gradient of the sum of its squares."""
+
+    def total(*qkv):
+        result = attend(*qkv, allowed=allowed)
+        return jnp.sum(result**2), result
+
+    gradient, result = jax.device_get(jax.jit(jax.grad(total, argnums, has_aux=True))(*draw()))
+    return result, gradient
+
+
+def test_a_query_that_may_attend_to_nothing_gives_zero_and_has_no_gradient():
+    result, gradient = squared_with_gradient(0, nothing_for_one_query())
     assert np.all(result[:, 2] == 0) and np.all(result[:, [0, 1, 3, 4]] != 0)
-
-
-def test_a_query_that_may_attend_to_nothing_has_no_gradient():
-    q, k, v = draw()
-    gradient = jax.grad(lambda q: jnp.sum(attend(q, k, v, allowed=nothing_for_one_query()) ** 2))(q)
     assert np.isfinite(gradient).all() and np.all(gradient[:, 2] == 0) and np.any(gradient[:, 1] != 0)
 
 
 def test_values_that_no_query_may_see_get_no_gradient():
-    q, k, v = draw()
-    allowed = np.arange(M) < 2
-    gradients = jax.grad(lambda k, v: jnp.sum(attend(q, k, v, allowed=allowed) ** 2), (0, 1))(k, v)
+    _, gradients = squared_with_gradient((1, 2), np.arange(M) < 2)
     for gradient in gradients:
         assert np.all(gradient[:, 2:] == 0) and np.all(np.any(gradient[:, :2], axis=(2, 3)))
 
@@ -94,30 +98,31 @@ def test_large_dot_products_do_not_overflow():
 
 
 def test_bfloat16_is_near_float32_and_stays_bfloat16():
-    arrays = [jnp.asarray(x, jnp.bfloat16) for x in draw()]
-    result = attend(*arrays, allowed=MASKS["causal"])
+    arrays = draw(jnp.bfloat16)
+    result = np.asarray(jax.jit(attend)(*arrays, allowed=MASKS["causal"]))
     assert result.dtype == jnp.bfloat16
-    np.testing.assert_allclose(result.astype(jnp.float32), loop(*arrays, MASKS["causal"]), atol=2e-2)
+    np.testing.assert_allclose(result.astype(np.float32), loop(*arrays, MASKS["causal"]), atol=2e-2)
 
 
 def test_the_softmax_of_bfloat16_is_float32():
-    q, k = jnp.array([4, 0.25], jnp.bfloat16).reshape(1, 1, 2), jnp.array([[4, 0], [4, 0.25]], jnp.bfloat16)
-    result = attend(q, k.reshape(2, 1, 2), jnp.array([0.0, 1.0]).reshape(2, 1, 1))
+    q, k = np.array([4, 0.25], jnp.bfloat16).reshape(1, 1, 2), np.array([[4, 0], [4, 0.25]], jnp.bfloat16)
+    result = np.asarray(jax.jit(attend)(q, k.reshape(2, 1, 2), np.float32([0, 1]).reshape(2, 1, 1)))
     # 16 and 16.0625 are one number in bfloat16.
     np.testing.assert_allclose(result[0, 0, 0], 1 / (1 + np.exp(-0.0625 / np.sqrt(2))), rtol=1e-6)
 
 
 @pytest.mark.parametrize("leading", [(), (2,), (2, 3)])
 def test_leading_axes_are_examples(leading):
-    q, k, v = (jnp.broadcast_to(x[0], (*leading, *x.shape[1:])) for x in draw())
+    q, k, v = (np.broadcast_to(x[0], (*leading, *x.shape[1:])) for x in draw())
     expected = loop(*draw())[0]
-    np.testing.assert_allclose(attend(q, k, v), np.broadcast_to(expected, (*leading, *expected.shape)), atol=1e-5)
+    result = jax.jit(attend)(q, k, v)
+    np.testing.assert_allclose(result, np.broadcast_to(expected, (*leading, *expected.shape)), atol=1e-5)
 
 
 def test_vmap_gives_what_the_batch_gives():
     allowed = MASKS["per query and key"]
-    mapped = jax.vmap(lambda q, k, v, allowed: attend(q, k, v, allowed=allowed))(*draw(), allowed)
-    np.testing.assert_allclose(mapped, attend(*draw(), allowed=allowed), atol=1e-6)
+    mapped = jax.jit(jax.vmap(lambda q, k, v, allowed: attend(q, k, v, allowed=allowed)))(*draw(), allowed)
+    np.testing.assert_allclose(mapped, attend(*draw(), allowed=allowed), atol=1e-6)  # which needs no jit
 
 
 @pytest.mark.parametrize(("change", "message"), [

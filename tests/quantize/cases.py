@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.types import Variables
 from jaxgen.quantize import Quantizer, fsq, grouped, gumbel, lfq, projected, residual, simvq, vq
+from tests.quantize.inputs import normal, start
 
 
 class Case(NamedTuple):
@@ -65,7 +65,7 @@ CASES = {
 }
 
 KEY = jax.random.key(7)
-ALL = jnp.ones((4, 6), bool)
+ALL = np.ones((4, 6), bool)
 
 
 @functools.cache
@@ -73,17 +73,16 @@ def prepared(name):
     """The quantizer with variables that training has touched, its jitted functions, and vectors."""
     case = CASES[name]
     quantizer = case.make(None)
-    variables = quantizer.init(jax.random.key(1), case.dim)
-    z = jax.random.normal(jax.random.key(2), (4, 6, case.dim))
+    z = normal(2, 4, 6, case.dim)
     evaluate = jax.jit(quantizer.apply)
     train = jax.jit(functools.partial(quantizer.apply, train=True))
-    _, state = train(variables, z, key=KEY)
-    return quantizer, Variables(variables.params, state), z, evaluate, train
+    _, state = jax.device_get(train(fresh(name), z, key=KEY))
+    return quantizer, Variables(fresh(name).params, state), z, evaluate, train
 
 
 @functools.cache
 def fresh(name):
-    return prepared(name)[0].init(jax.random.key(1), CASES[name].dim)
+    return start(CASES[name].make(None), CASES[name].dim)
 
 
 def assert_trees_close(actual, expected, rtol=1e-5, atol=1e-6):

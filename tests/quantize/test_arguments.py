@@ -40,7 +40,8 @@ def test_what_is_no_integer_is_refused(make):
 
 
 def test_dimensions_and_blocks_may_be_numpy_integers():
-    assert vq(8).init(jax.random.key(0), np.int64(4)).params["codebook"].shape == (8, 4)
+    types = jax.eval_shape(lambda key: vq(8).init(key, np.int64(4)), jax.random.key(0))
+    assert types.params["codebook"].shape == (8, 4)
     np.testing.assert_array_equal(nearest(Z, CODES, block_size=np.int32(2)), EXPECTED)
 
 
@@ -52,7 +53,7 @@ EXPECTED = cdist(Z.reshape(-1, 2), CODES).argmin(axis=1).reshape(3, 5)
 @pytest.mark.parametrize("block_size", [None, 3])
 def test_nearest_is_int32_in_float64_mode_and_without_rank_promotion(block_size):
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
-        indices = nearest(np.float64(Z), np.float64(CODES), block_size=block_size)
+        indices = jax.jit(lambda *a: nearest(*a, block_size=block_size))(np.float64(Z), np.float64(CODES))
         assert indices.dtype == jnp.int32
         np.testing.assert_array_equal(indices, EXPECTED)
 
@@ -70,8 +71,12 @@ def test_nearest_is_exported_for_batches_of_any_size(metric):
 def test_indices_of_fsq_codes_and_usage_keep_their_types_in_float64_mode_and_without_rank_promotion():
     quantizer = fsq([4, 3])
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
-        codes = quantizer.lookup(quantizer.init(jax.random.key(0), 2), np.arange(12).reshape(3, 4))
-        indices = fsq_indices(codes.astype(jnp.float64), [4, 3])
-        assert indices.dtype == jnp.int32
+
+        def there_and_back(indices):
+            codes = quantizer.lookup(quantizer.init(jax.random.key(0), 2), indices)
+            indices = fsq_indices(codes.astype(jnp.float64), [4, 3])
+            return indices, usage(indices, np.int64(12)).histogram
+
+        indices, histogram = jax.jit(there_and_back)(np.arange(12).reshape(3, 4))
+        assert indices.dtype == histogram.dtype == jnp.int32
         np.testing.assert_array_equal(indices, np.arange(12).reshape(3, 4))
-        assert usage(indices, np.int64(12)).histogram.dtype == jnp.int32

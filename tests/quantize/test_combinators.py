@@ -10,9 +10,10 @@ from scipy.spatial.distance import cdist
 
 from jaxgen.core.types import Variables
 from jaxgen.quantize import fsq, grouped, gumbel, projected, residual, vq
+from tests.quantize.inputs import normal, run, start
 
 KEY = jax.random.key(0)
-Z = jax.random.normal(jax.random.key(1), (10, 4))
+Z = normal(1, 10, 4)
 
 
 def level(variables, i):
@@ -31,22 +32,20 @@ def greedy_residuals(codebooks, z):
     return np.stack(indices, axis=-1), np.stack(sums)
 
 
-def test_residual_levels_quantize_what_is_left():
+def test_residual_levels_quantize_what_is_left_and_each_commits_the_vector_itself():
     quantizer = residual(vq(8, commitment=0.3), 3)
-    variables = quantizer.init(KEY, 4)
+    variables = start(quantizer, 4)
     indices, sums = greedy_residuals(variables.params["codebook"], Z)
-    output, _ = jax.jit(quantizer.apply)(variables, Z)
+
+    def commitment(z):
+        output, _ = quantizer.apply(variables, z)
+        return jnp.sum(output.losses["commitment"]), output
+
+    gradient, output = run(jax.grad(commitment, has_aux=True), Z)
     np.testing.assert_array_equal(output.indices, indices)
     np.testing.assert_allclose(output.quantized, sums[-1], rtol=1e-5, atol=1e-6)
     expected = 0.3 * np.mean((np.float64(Z) - sums) ** 2, axis=(0, -1))
     np.testing.assert_allclose(output.losses["commitment"], expected, rtol=1e-5)
-
-
-def test_every_residual_level_commits_the_vector_itself():
-    quantizer = residual(vq(8, commitment=0.3), 3)
-    variables = quantizer.init(KEY, 4)
-    _, sums = greedy_residuals(variables.params["codebook"], Z)
-    gradient = jax.jit(jax.grad(lambda z: jnp.sum(quantizer.apply(variables, z)[0].losses["commitment"])))(Z)
     expected = 0.3 * np.mean(2 / 4 * (np.float64(Z) - sums), axis=0)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
 
@@ -54,7 +53,7 @@ def test_every_residual_level_commits_the_vector_itself():
 @pytest.mark.parametrize("depth", [1, 3])
 def test_straight_through_levels_hand_the_gradient_on_unchanged(depth):
     quantizer = residual(vq(8), depth)
-    variables = quantizer.init(KEY, 4)
+    variables = start(quantizer, 4)
     jacobian = jax.jit(jax.jacobian(lambda z: quantizer.apply(variables, z)[0].quantized))(Z[0])
     np.testing.assert_array_equal(jacobian, np.eye(4))
 
@@ -62,7 +61,7 @@ def test_straight_through_levels_hand_the_gradient_on_unchanged(depth):
 def test_rotating_levels_compose_by_the_chain_rule():
     inner = vq(8, estimator="rotation")
     quantizer = residual(inner, 2)
-    variables = quantizer.init(KEY, 4)
+    variables = start(quantizer, 4)
     jacobian = jax.jit(jax.jacobian(lambda z: quantizer.apply(variables, z)[0].quantized))(Z[0])
 
     def single(i, z):
@@ -75,7 +74,7 @@ def test_rotating_levels_compose_by_the_chain_rule():
 
 def test_residual_gumbel_levels_train_their_own_parameters():
     quantizer = residual(gumbel(5), 2)
-    variables = quantizer.init(KEY, 4)
+    variables = start(quantizer, 4)
 
     def loss(params):
         output, _ = quantizer.apply(Variables(params, variables.state), Z, train=True, key=KEY)
@@ -88,8 +87,8 @@ def test_residual_gumbel_levels_train_their_own_parameters():
 def test_a_residual_level_moves_by_its_own_residuals():
     inner = vq(8, ema_decay=0.5)
     quantizer = residual(inner, 2)
-    variables = quantizer.init(KEY, 4)
-    output, state = jax.jit(partial(quantizer.apply, train=True))(variables, Z)
+    variables = start(quantizer, 4)
+    output, state = run(partial(quantizer.apply, train=True), variables, Z)
     train = jax.jit(partial(inner.apply, train=True))
     first, first_state = train(level(variables, 0), Z)
     _, second_state = train(level(variables, 1), Z - first.quantized)
@@ -103,9 +102,10 @@ def test_a_residual_level_moves_by_its_own_residuals():
 def test_groups_are_separate_quantizers_side_by_side():
     inner = vq(8, ema_decay=0.5)
     quantizer = grouped(inner, 2)
-    variables = quantizer.init(KEY, 4)
-    output, state = quantizer.apply(variables, Z, train=True)
-    parts = [inner.apply(level(variables, i), Z[:, 2 * i : 2 * i + 2], train=True) for i in range(2)]
+    variables = start(quantizer, 4)
+    output, state = run(partial(quantizer.apply, train=True), variables, Z)
+    train = jax.jit(partial(inner.apply, train=True))
+    parts = jax.device_get([train(level(variables, i), Z[:, 2 * i : 2 * i + 2]) for i in range(2)])
     np.testing.assert_array_equal(output.quantized, np.concatenate([p.quantized for p, _ in parts], axis=-1))
     np.testing.assert_array_equal(output.indices, np.stack([p.indices for p, _ in parts], axis=-1))
     expected = np.mean([p.losses["commitment"] for p, _ in parts], axis=0)
@@ -117,12 +117,12 @@ def test_groups_are_separate_quantizers_side_by_side():
 def test_projection_is_a_linear_map_on_either_side():
     inner = fsq([5, 5])
     quantizer = projected(inner, 2)
-    variables = quantizer.init(KEY, 4)
+    variables = start(quantizer, 4)
     params = variables.params
-    params["project_in"]["bias"], params["project_out"]["bias"] = jnp.float32([0.1, -0.2]), jnp.arange(4.0)
+    params["project_in"]["bias"], params["project_out"]["bias"] = np.float32([0.1, -0.2]), np.float32([0, 1, 2, 3])
     low = np.asarray(Z) @ np.asarray(params["project_in"]["kernel"]) + np.float32([0.1, -0.2])
-    codes, _ = inner.apply(inner.init(KEY, 2), jnp.float32(low))
-    output, _ = quantizer.apply(variables, Z)
+    codes, _ = run(inner.apply, Variables({}, {}), np.float32(low))
+    output, _ = run(quantizer.apply, variables, Z)
     np.testing.assert_array_equal(output.indices, codes.indices)
     expected = np.asarray(codes.quantized) @ np.asarray(params["project_out"]["kernel"]) + np.arange(4)
     np.testing.assert_allclose(output.quantized, expected, rtol=1e-5, atol=1e-6)
@@ -135,7 +135,7 @@ def test_bad_arguments_are_refused():
         grouped(vq(4), 3).init(KEY, 4)
     for quantizer in (residual(vq(4), 2), grouped(vq(4), 2)):
         with pytest.raises(ValueError, match=r"indices has shape \(5, 3\)"):
-            quantizer.lookup(quantizer.init(KEY, 4), jnp.zeros((5, 3), jnp.int32))
+            quantizer.lookup(start(quantizer, 4), np.zeros((5, 3), np.int32))
 
 
 def test_importing_the_quantizers_loads_neither_flax_nor_training_nor_data_libraries():

@@ -1,6 +1,7 @@
 """N devices give what one device gives: codes, losses, states and gradients."""
 
 import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxgen.core.types import Variables
 from jaxgen.quantize import usage
 from tests.quantize.cases import CASES
+from tests.quantize.inputs import normal, run, start
 
 DEVICES = 8
 STEPS = 3
@@ -29,10 +31,10 @@ def quick_compilation():
 
 def batches(dim):
     """Vectors of each step, and the weight of each one's losses: 0 where a vector is not valid, else 1 / its share."""
-    z = jax.random.normal(jax.random.key(2), (STEPS, DEVICES * 2, 3, dim))
-    valid = jax.random.bernoulli(jax.random.key(3), 0.7, z.shape[:-1])
-    valid = valid.at[1, :2].set(False)  # a device without any
-    return zip(z, valid / jnp.mean(valid, axis=(1, 2), keepdims=True), strict=True)
+    z = normal(2, STEPS, DEVICES * 2, 3, dim)
+    valid = np.random.default_rng(3).random(z.shape[:-1]) < 0.7
+    valid[1, :2] = False  # a device without any
+    return zip(z, np.float32(valid / np.mean(valid, axis=(1, 2), keepdims=True)), strict=True)
 
 
 def step_of(quantizer, reduce, mark=lambda params: params):
@@ -65,7 +67,7 @@ def summed(local):
 @functools.cache
 def trained_on_one_device(name):
     quantizer = CASES[name].make(None)
-    variables = quantizer.init(jax.random.key(1), CASES[name].dim)
+    variables = start(quantizer, CASES[name].dim)
     return variables, trained(name, variables, jax.jit(step_of(quantizer, lambda x: x)))
 
 
@@ -90,6 +92,11 @@ def mesh():
     return Mesh(np.array(jax.devices()[:DEVICES]), ("data",))
 
 
+def replicated(variables):
+    """Where the steps leave the state, so that the first one is compiled for the others too."""
+    return jax.device_put(variables, NamedSharding(mesh(), P()))
+
+
 def pmapped(name):
     local = step_of(CASES[name].make("data"), lambda loss: loss / DEVICES)
     return jax.pmap(summed(local), axis_name="data", in_axes=(None, 0, 0, None))
@@ -101,10 +108,14 @@ def shard_mapped(name, params):
     if params == "replicated":
         step = step_of(quantizer, lambda loss: jax.lax.pmean(loss, "data"))
     else:
-        varying = functools.partial(jax.tree.map, lambda x: jax.lax.pcast(x, "data", to="varying"))
+        varying = partial(jax.tree.map, lambda x: jax.lax.pcast(x, "data", to="varying"))
         step = summed(step_of(quantizer, lambda loss: loss / DEVICES, varying))
     specs = (P(), P("data"), P("data"), P()), (P(), P("data"), P())
     return jax.shard_map(step, mesh=mesh(), in_specs=specs[0], out_specs=specs[1])
+
+
+def types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
 def split(x):
@@ -116,13 +127,12 @@ def test_every_step_fits_the_types_of_pmap_and_shard_map(name):
     quantizer = CASES[name].make(None)
     variables = jax.eval_shape(lambda key: quantizer.init(key, CASES[name].dim), jax.random.key(1))
     z, weight = next(batches(CASES[name].dim))
-    arguments = weight, jax.random.key(5)
-    expected = jax.eval_shape(step_of(quantizer, lambda x: x), variables, z, *arguments)
-    for params in ("replicated", "varying"):
-        actual = jax.eval_shape(shard_mapped(name, params), variables, z, *arguments)
-        assert jax.tree.map(lambda x: (x.shape, x.dtype), actual) == jax.tree.map(
-            lambda x: (x.shape, x.dtype), expected)
-    jax.eval_shape(pmapped(name), variables, split(z), split(weight), arguments[1])
+    key = jax.random.key(5)
+    output, state = jax.eval_shape(lambda v: quantizer.apply(v, z, train=True, key=key, valid=weight > 0), variables)
+    expected = types((variables.params, (z, output), state))
+    for params in ("replicated", "varying") if variables.params else ("replicated",):
+        assert types(jax.eval_shape(shard_mapped(name, params), variables, z, weight, key)) == expected
+    jax.eval_shape(pmapped(name), variables, split(z), split(weight), key)
 
 
 @pytest.mark.parametrize("name", ACROSS)
@@ -130,11 +140,11 @@ def test_pmap_with_an_axis_name_equals_one_device(name):
     mapped = pmapped(name)
 
     def step(variables, z, weight, key):
-        gradient, output, state = mapped(variables, split(z), split(weight), key)  # each by device
+        gradient, output, state = jax.device_get(mapped(variables, split(z), split(weight), key))  # each by device
         for leaf in jax.tree.leaves(state):
             for other in leaf[1:]:
                 np.testing.assert_array_equal(leaf[0], other)
-        first = functools.partial(jax.tree.map, lambda x: x[0])
+        first = partial(jax.tree.map, lambda x: x[0])
         return first(gradient), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), output), first(state)
 
     assert_same(name, lambda variables: trained(name, variables, step))
@@ -143,7 +153,7 @@ def test_pmap_with_an_axis_name_equals_one_device(name):
 @pytest.mark.parametrize("name", ACROSS)
 def test_shard_map_with_an_axis_name_equals_one_device(name):
     mapped = jax.jit(shard_mapped(name, "replicated"))
-    assert_same(name, lambda variables: trained(name, variables, mapped))
+    assert_same(name, lambda variables: trained(name, replicated(variables), mapped))
 
 
 @pytest.mark.parametrize("name", [
@@ -151,7 +161,7 @@ def test_shard_map_with_an_axis_name_equals_one_device(name):
 ])
 def test_shard_map_with_parameters_that_vary_equals_one_device(name):
     mapped = jax.jit(shard_mapped(name, "varying"))
-    assert_same(name, lambda variables: trained(name, variables, mapped))
+    assert_same(name, lambda variables: trained(name, replicated(variables), mapped))
 
 
 @pytest.mark.parametrize("name", ACROSS)
@@ -162,12 +172,12 @@ def test_jit_with_sharded_vectors_equals_one_device_without_an_axis_name(name):
     def step(variables, z, weight, key):
         return jitted(variables, *jax.device_put((z, weight), sharding), key)
 
-    assert_same(name, lambda variables: trained(name, variables, step))
+    assert_same(name, lambda variables: trained(name, replicated(variables), step))
 
 
 def test_usage_sums_its_histogram_over_devices():
-    indices = jax.random.randint(jax.random.key(0), (DEVICES, 10), 0, 16)
-    mapped = jax.pmap(functools.partial(usage, num_codes=16, axis_name="data"), axis_name="data")(indices)
-    expected = usage(indices, 16)
+    indices = np.random.default_rng(0).integers(0, 16, (DEVICES, 10), np.int32)
+    mapped = jax.device_get(jax.pmap(partial(usage, num_codes=16, axis_name="data"), axis_name="data")(indices))
+    expected = run(partial(usage, num_codes=16), indices)
     np.testing.assert_allclose(mapped.perplexity, np.full(DEVICES, expected.perplexity), rtol=1e-6)
     np.testing.assert_array_equal(mapped.histogram[3], expected.histogram)

@@ -1,4 +1,3 @@
-import functools
 import itertools
 import math
 
@@ -7,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.core.types import Variables
 from jaxgen.quantize import fsq, fsq_indices
+from tests.quantize.inputs import run
 
 KEY = jax.random.key(0)
 SETS = {240: [8, 6, 5], 1000: [8, 5, 5, 5], 4375: [7, 5, 5, 5, 5], 15360: [8, 8, 8, 6, 5], 64000: [8, 8, 8, 5, 5, 5]}
@@ -15,7 +16,7 @@ SETS = {240: [8, 6, 5], 1000: [8, 5, 5, 5], 4375: [7, 5, 5, 5, 5], 15360: [8, 8,
 
 def test_a_worked_example_of_the_paper_formula():
     quantizer = fsq([3, 5, 4])
-    output, _ = quantizer.apply(quantizer.init(KEY, 3), jnp.array([0.25, 0.6, -7.0]))
+    output, _ = run(lambda z: quantizer.apply(quantizer.init(KEY, 3), z), np.float32([0.25, 0.6, -7.0]))
     np.testing.assert_array_equal(output.quantized, [0, 0.5, -1])
     assert int(output.indices) == 10
     assert output.losses == {}
@@ -28,42 +29,55 @@ def test_codes_and_gradients_are_those_of_the_formula(level):
     shift = math.tan(offset / half)
     bounded = np.tanh(z + shift) * half - offset
     quantizer = fsq([level])
-    apply = functools.partial(quantizer.apply, quantizer.init(KEY, 1))
-    output, _ = apply(jnp.float32(z)[:, None])
+
+    def total(z):
+        output, _ = quantizer.apply(quantizer.init(KEY, 1), z)
+        return jnp.sum(output.quantized), output
+
+    gradient, output = run(jax.grad(total, has_aux=True), np.float32(z)[:, None])
     clear = np.abs(bounded - np.floor(bounded) - 0.5) > 1e-4
     np.testing.assert_array_equal(output.quantized[clear, 0], np.float32(np.round(bounded) / (level // 2))[clear])
     assert set(np.unique(output.indices)) == set(range(level))
-    gradient = jax.grad(lambda z: jnp.sum(apply(z)[0].quantized))(jnp.float32(z)[:, None])
     expected = (1 - np.tanh(z + shift) ** 2) * half / (level // 2)
     np.testing.assert_allclose(gradient[:, 0], expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("num_codes", SETS)
-def test_every_index_comes_back_from_its_code(num_codes, dtype):
+def test_every_index_comes_back_from_its_code_in_float32_and_bfloat16(num_codes):
     levels = SETS[num_codes]
     quantizer = fsq(levels)
     assert quantizer.num_codes == num_codes
-    indices = jnp.arange(num_codes)
-    codes = quantizer.lookup(quantizer.init(KEY, len(levels)), indices)
+    indices = np.arange(num_codes, dtype=np.int32)
+
+    def there_and_back(indices):
+        codes = quantizer.lookup(quantizer.init(KEY, len(levels)), indices)
+        return codes, [fsq_indices(codes.astype(dtype), levels) for dtype in (jnp.float32, jnp.bfloat16)]
+
+    codes, back = run(there_and_back, indices)
     assert len(np.unique(codes, axis=0)) == num_codes
     assert np.abs(codes).max() <= 1
-    np.testing.assert_array_equal(fsq_indices(codes.astype(dtype), levels), indices)
+    for found in back:
+        np.testing.assert_array_equal(found, indices)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_every_digit_comes_back_for_every_number_of_levels(dtype):
-    for first in range(2, 130, 4):
-        levels = np.arange(first, first + 4)
-        digits = np.arange(129)[:, None] % levels
-        codes = jnp.float32((digits - levels // 2) / (levels // 2)).astype(dtype)
-        np.testing.assert_array_equal(fsq_indices(codes, levels), digits @ np.cumprod([1, *levels[:-1]]))
+def test_every_digit_comes_back_for_every_number_of_levels_in_float32_and_bfloat16():
+    sets = [np.arange(first, first + 4) for first in range(2, 130, 4)]
+    digits = [np.arange(129)[:, None] % levels for levels in sets]
+    codes = [np.float32((digit - levels // 2) / (levels // 2)) for digit, levels in zip(digits, sets, strict=True)]
+
+    def back(codes):
+        return [[fsq_indices(code.astype(dtype), levels) for code, levels in zip(codes, sets, strict=True)]
+                for dtype in (jnp.float32, jnp.bfloat16)]
+
+    for found in run(back, codes):
+        for indices, digit, levels in zip(found, digits, sets, strict=True):
+            np.testing.assert_array_equal(indices, digit @ np.cumprod([1, *levels[:-1]]), err_msg=f"{levels}")
 
 
 def test_the_first_component_is_the_lowest_digit():
     quantizer = fsq([3, 4])
     grid = [(a / 1, b / 2) for b, a in itertools.product(range(-2, 2), range(-1, 2))]
-    np.testing.assert_array_equal(quantizer.lookup(quantizer.init(KEY, 2), jnp.arange(12)), grid)
+    np.testing.assert_array_equal(run(quantizer.lookup, Variables({}, {}), np.arange(12)), grid)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,18 +7,15 @@ from scipy.spatial.distance import cdist
 
 from jaxgen.core.types import Variables
 from jaxgen.quantize import simvq
-
-KEY = jax.random.key(0)
+from tests.quantize.inputs import normal, run, start
 
 
 def test_codes_are_the_frozen_ones_times_the_map():
     quantizer = simvq(20, commitment=0.4)
-    variables = quantizer.init(KEY, 3)
-    matrix = jax.random.normal(jax.random.key(1), (3, 3))
-    variables = Variables({"map": matrix}, variables.state)
-    z = jax.random.normal(jax.random.key(2), (10, 3))
+    matrix, z = normal(1, 3, 3), normal(2, 10, 3)
+    variables = Variables({"map": matrix}, start(quantizer, 3).state)
     codes = np.float64(variables.state["codebook"]) @ np.float64(matrix)
-    output, state = quantizer.apply(variables, z, train=True)
+    output, state = run(partial(quantizer.apply, train=True), variables, z)
     indices = cdist(z, codes).argmin(axis=1)
     np.testing.assert_array_equal(output.indices, indices)
     np.testing.assert_allclose(output.quantized, codes[indices], rtol=1e-5, atol=1e-6)
@@ -28,17 +27,18 @@ def test_codes_are_the_frozen_ones_times_the_map():
 
 def test_one_gradient_step_moves_every_code_even_those_that_no_vector_chose():
     quantizer = simvq(50)
-    variables = quantizer.init(KEY, 4)
-    z = jax.random.normal(jax.random.key(2), (3, 4))
+    z = normal(2, 3, 4)
 
-    def loss(params):
-        return jnp.mean(quantizer.apply(Variables(params, variables.state), z, train=True)[0].losses["codebook"])
+    def step(variables):
+        def loss(params, state):
+            output, _ = quantizer.apply(Variables(params, state), z, train=True)
+            return jnp.mean(output.losses["codebook"]) + jnp.sum(output.quantized)
 
-    moved = Variables(jax.tree.map(lambda p, g: p - g, variables.params, jax.grad(loss)(variables.params)),
-                      variables.state)
-    before, after = (quantizer.lookup(v, jnp.arange(50)) for v in (variables, moved))
+        params, state = variables
+        of_params, of_state = jax.grad(loss, argnums=(0, 1))(params, state)
+        moved = Variables(jax.tree.map(lambda p, g: p - g, params, of_params), state)
+        return [quantizer.lookup(v, jnp.arange(50)) for v in (variables, moved)], of_state
+
+    (before, after), frozen = run(step, start(quantizer, 4))
     assert np.abs(after - before).max(axis=-1).min() > 1e-3
-    frozen = jax.grad(lambda state: jnp.sum(quantizer.apply(Variables(variables.params, state), z)[0].quantized))(
-        variables.state
-    )
     assert not np.any(frozen["codebook"])

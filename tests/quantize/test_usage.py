@@ -9,10 +9,11 @@ import pytest
 from scipy.stats import entropy
 
 from jaxgen.quantize import usage, usage_of
+from tests.quantize.inputs import run
 
 
 def test_perplexity_of_a_known_distribution():
-    result = usage(jnp.array([[0, 0], [1, 2]]), 4)
+    result = usage(jnp.array([[0, 0], [1, 2]]), 4)  # without jit, as the script of a user may call it
     np.testing.assert_allclose(result.perplexity, 2**1.5, rtol=1e-6)
     np.testing.assert_allclose(result.used, 0.75)
     np.testing.assert_array_equal(result.histogram, [2, 1, 1, 0])
@@ -26,21 +27,26 @@ def test_perplexity_is_the_exponential_of_the_entropy():
 
 @pytest.mark.parametrize("codes", [1, 7, 512])
 def test_uniform_use_has_the_perplexity_of_the_codebook_and_a_single_code_one(codes):
-    np.testing.assert_allclose(usage(jnp.arange(codes), codes).perplexity, codes, rtol=1e-5)
-    alone = usage(jnp.zeros(9, jnp.int32), codes)
+    batches = np.arange(codes), np.zeros(9, int)
+    even, alone = run(lambda *batches: [usage(indices, codes) for indices in batches], *batches)
+    np.testing.assert_allclose(even.perplexity, codes, rtol=1e-5)
     np.testing.assert_allclose((alone.perplexity, alone.used), (1, 1 / codes), rtol=1e-6)
 
 
 def test_histograms_of_batches_add_up():
-    a, b = jnp.array([0, 1, 1]), jnp.array([3, 3])
-    summed = usage_of(usage(a, 4).histogram + usage(b, 4).histogram)
-    np.testing.assert_allclose(summed.perplexity, usage(jnp.concatenate([a, b]), 4).perplexity)
+    a, b = np.array([0, 1, 1]), np.array([3, 3])
+
+    def summed_and_whole(a, b):
+        summed = usage_of(usage(a, 4).histogram + usage(b, 4).histogram)
+        return summed.perplexity, usage(jnp.concatenate([a, b]), 4).perplexity
+
+    np.testing.assert_allclose(*run(summed_and_whole, a, b))
 
 
 def test_levels_are_counted_each_for_itself():
     indices = np.random.default_rng(0).integers(0, 5, (7, 6, 3, 2))
     for levels in (0, 1, 2):
-        result = jax.jit(partial(usage, num_codes=6, levels=levels))(indices)
+        result = run(partial(usage, num_codes=6, levels=levels), indices)
         depths = indices.shape[4 - levels:]
         assert (result.perplexity.shape, result.used.shape, result.histogram.shape) == (depths, depths, (*depths, 6))
         for place in np.ndindex(*depths):
@@ -51,9 +57,10 @@ def test_levels_are_counted_each_for_itself():
 
 
 def test_levels_that_use_one_code_each_have_perplexity_one_and_not_that_of_their_mixture():
-    indices = jnp.stack([jnp.zeros(9, jnp.int32), jnp.full(9, 3)], axis=-1)
-    np.testing.assert_allclose(usage(indices, 4).perplexity, 2, rtol=1e-6)
-    np.testing.assert_allclose(usage(indices, 4, levels=1).perplexity, [1, 1], rtol=1e-6)
+    indices = np.stack([np.zeros(9, int), np.full(9, 3)], axis=-1)
+    mixed, by_level = run(lambda indices: (usage(indices, 4), usage(indices, 4, levels=1)), indices)
+    np.testing.assert_allclose(mixed.perplexity, 2, rtol=1e-6)
+    np.testing.assert_allclose(by_level.perplexity, [1, 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("levels", [0, 1])
@@ -66,7 +73,7 @@ def test_only_valid_vectors_are_counted(levels):
 
 
 def test_without_a_valid_vector_nothing_is_used():
-    result = usage(jnp.zeros((4, 2), jnp.int32), 5, valid=jnp.zeros((4, 2), bool))
+    result = run(lambda indices, valid: usage(indices, 5, valid=valid), np.zeros((4, 2), int), np.zeros((4, 2), bool))
     np.testing.assert_array_equal(result.histogram, np.zeros(5))
     np.testing.assert_allclose((result.perplexity, result.used), (1, 0))
 
