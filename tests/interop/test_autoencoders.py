@@ -129,6 +129,7 @@ def test_dtypes_and_pipelines_sub_folders(tmp_path):
     assert codebook.dtype == jnp.float32
     np.testing.assert_array_equal(codebook, half.params["quantizer"]["codebook"].astype(jnp.float32))
     chex.assert_trees_all_equal(loaded.variables.params["encoder"], half.params["encoder"])
+    chex.assert_trees_all_equal_dtypes(loaded.variables.params["encoder"], half.params["encoder"])
     wide = load_autoencoder(tmp_path)
     assert wide.model.encoder.dtype is None
     chex.assert_trees_all_equal(wide.variables, jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), half))
