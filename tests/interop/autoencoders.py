@@ -3,7 +3,6 @@
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.types import Variables
@@ -47,7 +46,7 @@ def kl_model(**options):
 
 def filled(model, channels, seed=0):
     rng = np.random.default_rng(seed)
-    draw = lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
+    draw = lambda leaf: jax.device_put((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
     return model, jax.tree.map(draw, shapes(model, channels))
 
 

@@ -19,7 +19,7 @@ def make(options, *, classes=False, seed=0):
     """A U-Net for images of 3 channels with random parameters; its context has 6 features, its classes are numbers."""
     model = UNet(**options)
     rng = np.random.default_rng(seed)
-    draw = lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
+    draw = lambda leaf: jax.device_put((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
     return model, jax.tree.map(draw, shapes(model, classes))
 
 

@@ -121,7 +121,7 @@ def test_any_nearest_code_with_or_without_convolutions_is_written_as_what_it_com
 
 def test_dtypes_and_pipelines_sub_folders(tmp_path):
     model, variables = vq_model(middle_attention=False)
-    half = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(jnp.bfloat16)), variables)
+    half = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).astype(jnp.bfloat16)), variables)
     save_autoencoder(tmp_path / "vqvae", model, half)
     loaded = load_autoencoder(tmp_path, dtype="bfloat16")
     assert loaded.model.encoder.dtype == jnp.bfloat16

@@ -105,7 +105,7 @@ def test_old_names_of_attention_are_read(group_norm, tmp_path):
 
 def test_dtypes_shards_and_sub_folders(tmp_path):
     model, params = make(SINGLE)
-    half = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(jnp.bfloat16)), params)
+    half = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).astype(jnp.bfloat16)), params)
     save_unet(tmp_path / "unet", model, half)
     loaded = load_unet(tmp_path)
     assert loaded.model.dtype is None and loaded.model.param_dtype == jnp.float32
