@@ -22,7 +22,7 @@ tiny = functools.partial(Transformer, 10, features=16, depth=2, heads=2, max_len
 
 
 def made(module, *args, **kwargs):
-    """(variables, apply, compiled, to NumPy arrays) of a module; no scale, bias or modulation is what an initialiser gives."""
+    """(variables, compiled apply to NumPy arrays); no scale, bias or modulation is what an initialiser gives."""
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(functools.partial(module.init, KEY), *args, **kwargs)
     variables = jax.tree.map(lambda leaf: (0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype), shapes)
