@@ -96,17 +96,14 @@ class KLAutoencoder:
     def init(self, key: PRNGKeyArray, example_shape: tuple[int, ...]) -> Variables:
         """Fresh variables."""
         encoder_key, decoder_key = jax.random.split(key)
-        image = jnp.zeros((1, *example_shape))
-        params = {"encoder": self.encoder.init(encoder_key, image)["params"]}
-        moments = jax.eval_shape(lambda p: self.encoder.apply({"params": p}, image), params["encoder"])
+        moments, encoder = self.encoder.init_with_output(encoder_key, jnp.zeros((1, *example_shape)))
         if moments.shape[-1] % 2:
             raise ValueError(f"the encoder must give a mean and a logvar for each latent channel, an even number of "
                              f"channels; got {moments.shape[-1]}")
         z = jnp.zeros((*moments.shape[:-1], moments.shape[-1] // 2))
-        params["decoder"] = self.decoder.init(decoder_key, z)["params"]
-        x_r = jax.eval_shape(lambda p: self.decoder.apply({"params": p}, z), params["decoder"])
+        x_r, decoder = self.decoder.init_with_output(decoder_key, z)
         check_reconstruction(x_r.shape[1:], example_shape)
-        return Variables(params, {})
+        return Variables({"encoder": encoder["params"], "decoder": decoder["params"]}, {})
 
     def encode(self, variables: Variables, x: Float[Array, "B H W C"]) -> Gaussian:
         """The posterior of the unscaled latents, [B, h, w, D] each, of images in [-1, 1]."""

@@ -73,14 +73,11 @@ class VQVAE:
     def init(self, key: PRNGKeyArray, example_shape: tuple[int, ...]) -> Variables:
         """Fresh variables; raises ValueError unless the decoder gives back the shape of the images."""
         encoder_key, decoder_key, quantizer_key = jax.random.split(key, 3)
-        image = jnp.zeros((1, *example_shape))
-        encoder_params = self.encoder.init(encoder_key, image)["params"]
-        z_e = jax.eval_shape(lambda p: self.encoder.apply({"params": p}, image), encoder_params)
-        decoder_params = self.decoder.init(decoder_key, jnp.zeros(z_e.shape))["params"]
-        x_r = jax.eval_shape(lambda p: self.decoder.apply({"params": p}, jnp.zeros(z_e.shape)), decoder_params)
+        z_e, encoder = self.encoder.init_with_output(encoder_key, jnp.zeros((1, *example_shape)))
+        x_r, decoder = self.decoder.init_with_output(decoder_key, jnp.zeros(z_e.shape))
         check_reconstruction(x_r.shape[1:], example_shape)
         quantizer_params, state = self.quantizer.init(quantizer_key, z_e.shape[-1])
-        params = {"encoder": encoder_params, "decoder": decoder_params, "quantizer": quantizer_params}
+        params = {"encoder": encoder["params"], "decoder": decoder["params"], "quantizer": quantizer_params}
         return Variables(params, state)
 
     def encode(self, variables: Variables, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:

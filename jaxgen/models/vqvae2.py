@@ -90,8 +90,9 @@ class VQVAE2:
         params = {}
 
         def init_module(name, x):
-            params[name] = modules[name].init(next(keys), x)["params"]
-            return jnp.zeros(jax.eval_shape(lambda p: modules[name].apply({"params": p}, x), params[name]).shape)
+            y, variables = modules[name].init_with_output(next(keys), x)
+            params[name] = variables["params"]
+            return jnp.zeros(y.shape)
 
         features = init_module("bottom_encoder", jnp.zeros((1, *example_shape)))
         top = init_module("top_encoder", features)

@@ -34,22 +34,22 @@ def _average(sums: Array, groups: int, count: int) -> Array:
     return jnp.repeat(sums.reshape(sums.shape[0], groups, -1).sum(-1) / count, sums.shape[1] // groups, axis=1)
 
 
-def _materialised_average(sums: Array, groups: int, count: int) -> Array:
-    """`_average` as a product with zeros and ones, which the compiler does not merge into the loop over pixels.
+def _averaging(channels: int, groups: int, count: int, dtype: Any) -> Array:
+    """`_average` as a matrix [C, C], with which the compiler does not merge a product into the loop over pixels.
 
     Merged, each pixel's channel would be divided by the group's size to find its mean.
     """
-    group = jnp.arange(sums.shape[1]) // (sums.shape[1] // groups)
-    same = (group[:, None] == group).astype(sums.dtype)
-    return jnp.dot(sums, same / count, precision=lax.Precision.HIGHEST)
+    group = lax.div(lax.iota(jnp.int32, channels), jnp.int32(channels // groups))
+    return (group[:, None] == group).astype(dtype) / count
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _moments(x: Array, groups: int) -> tuple[Array, Array]:
     """Mean and variance of each group, repeated per channel: [B, N, C] to twice [B, C]."""
-    count = x.shape[1] * x.shape[2] // groups
-    mean = _materialised_average(x.sum(1), groups, count)
-    return mean, _materialised_average(jnp.square(x - mean[:, None]).sum(1), groups, count)
+    averaging = _averaging(x.shape[2], groups, x.shape[1] * x.shape[2] // groups, x.dtype)
+    mean = jnp.dot(x.sum(1), averaging, precision=lax.Precision.HIGHEST)
+    squares = jnp.square(x - mean[:, None]).sum(1)
+    return mean, jnp.dot(squares, averaging, precision=lax.Precision.HIGHEST)
 
 
 @_moments.defjvp

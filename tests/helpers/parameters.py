@@ -3,7 +3,6 @@
 import inspect
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 STATIC = ("example_shape", "train", "count", "length")
@@ -56,4 +55,4 @@ def filled(shapes, seed=0):
 def draw(rng, name, shape, dtype):
     """Kernels that keep the size of what they are given, scales around 1, anything else around 0."""
     size = 1 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.3
-    return jnp.asarray(rng.normal(float(name == "scale"), size, shape).astype(dtype))
+    return jax.device_put(rng.normal(float(name == "scale"), size, shape).astype(dtype))  # asarray compiles a program

@@ -1,7 +1,8 @@
 """Autoencoders that the tests of this folder save and load."""
 
+from functools import cache
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.types import Variables
@@ -23,28 +24,41 @@ def networks(*, latents, z=None, attention=(), channels=3, encoder=None, decoder
     )
 
 
-def vq_model(quantizer=None, *, latents=3, z=(2, 2), **options):
+def vqvae(quantizer=None, *, latents=3, z=(2, 2), **options):
     encoder, decoder = networks(latents=latents, z=z, **options)
-    model = VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer or vq(7))
-    return filled(model, options.get("channels", 3))
+    return VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer or vq(7))
 
 
-def kl_model(*, latents=4, z=(4, 2), scale=0.5, shift=0.0, **options):
+def kl_autoencoder(*, latents=4, z=(4, 2), scale=0.5, shift=0.0, **options):
     encoder, decoder = networks(latents=latents, z=z, **options)
-    model = KLAutoencoder(encoder=encoder, decoder=decoder, scale=scale, shift=shift)
-    return filled(model, options.get("channels", 3))
+    return KLAutoencoder(encoder=encoder, decoder=decoder, scale=scale, shift=shift)
+
+
+def vq_model(*args, **options):
+    """The model, and random parameters and state for it."""
+    return filled(vqvae(*args, **options), options.get("channels", 3))
+
+
+def kl_model(**options):
+    """The model, and random parameters for it."""
+    return filled(kl_autoencoder(**options), options.get("channels", 3))
 
 
 def filled(model, channels, seed=0):
-    """The model, and random parameters and state for it."""
     rng = np.random.default_rng(seed)
+    draw = lambda leaf: jax.device_put((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
+    return model, jax.tree.map(draw, shapes(model, channels))
+
+
+@cache
+def shapes(model, channels):
+    """Those of the model's variables; tracing it takes most of a test's time."""
     size = model.encoder.patch_size * 2 ** (len(model.encoder.multipliers) - 1)
-    shapes = jax.eval_shape(lambda key: model.init(key, (size, size, channels)), KEY)
-    return model, jax.tree.map(lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)), shapes)
+    return jax.eval_shape(lambda key: model.init(key, (size, size, channels)), KEY)
 
 
 def image(size=4, channels=3):
-    return jax.random.normal(jax.random.key(1), (2, size, size, channels))
+    return np.random.default_rng(1).normal(size=(2, size, size, channels)).astype(np.float32)
 
 
 def replaced(variables, **params):

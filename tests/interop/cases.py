@@ -1,5 +1,7 @@
 """U-Nets that the tests of this folder save and load."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +15,18 @@ CROSSED = {**TINY, "down": ("cross_attention", "plain"), "middle": "cross_attent
 KEY = jax.random.key(0)
 
 
-def make(options, *, classes=None, seed=0):
-    """A U-Net for images of 3 channels with random parameters; its context has 6 features."""
+def make(options, *, classes=False, seed=0):
+    """A U-Net for images of 3 channels with random parameters; its context has 6 features, its classes are numbers."""
     model = UNet(**options)
-    context = jnp.ones((1, 2, 6)) if "cross_attention" in (*model.down, model.middle) else None
-    init = lambda key: model.init(key, jnp.ones((1, 8, 8, 3)), jnp.ones(1), classes=classes, context=context)  # noqa: E731
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(init, KEY)["params"]
-    draw = lambda leaf: jnp.asarray((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
-    return model, jax.tree.map(draw, shapes)
+    draw = lambda leaf: jax.device_put((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
+    return model, jax.tree.map(draw, shapes(model, classes))
+
+
+@cache
+def shapes(model, classes):
+    """Those of the model's parameters; tracing it takes most of a test's time."""
+    context = jnp.ones((1, 2, 6)) if "cross_attention" in (*model.down, model.middle) else None
+    classes = jnp.ones(1) if classes else None
+    init = lambda key: model.init(key, jnp.ones((1, 8, 8, 3)), jnp.ones(1), classes=classes, context=context)  # noqa: E731
+    return jax.eval_shape(init, KEY)["params"]

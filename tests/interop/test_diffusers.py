@@ -48,7 +48,7 @@ def test_ours_come_back_as_they_were(options, tmp_path):
 
 
 def test_an_embedding_network_of_classes_comes_back(tmp_path):
-    model, params = make({**TINY, "class_embedding": "time"}, classes=jnp.ones(1))
+    model, params = make({**SINGLE, "class_embedding": "time"}, classes=True)
     save_unet(tmp_path, model, params)
     loaded = load_unet(tmp_path)
     chex.assert_trees_all_equal(loaded.params, params)
@@ -104,12 +104,12 @@ def test_old_names_of_attention_are_read(group_norm, tmp_path):
 
 
 def test_dtypes_shards_and_sub_folders(tmp_path):
-    model, params = make({**SINGLE, "norm_groups": 8})
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    model, params = make(SINGLE)
+    half = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).astype(jnp.bfloat16)), params)
     save_unet(tmp_path / "unet", model, half)
     loaded = load_unet(tmp_path)
     assert loaded.model.dtype is None and loaded.model.param_dtype == jnp.float32
-    chex.assert_trees_all_equal(loaded.params, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half))
+    chex.assert_trees_all_equal(loaded.params, jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), half))
     loaded = load_unet(tmp_path, dtype=jnp.bfloat16)
     assert loaded.model.dtype == loaded.model.param_dtype == jnp.bfloat16
     chex.assert_trees_all_equal_shapes_and_dtypes(loaded.params, half)
@@ -120,7 +120,7 @@ def test_dtypes_shards_and_sub_folders(tmp_path):
 
 
 def test_fourier_frequencies_stay_float32_in_a_bfloat16_model(tmp_path):
-    model, params = make({**TINY, "time_embedding": "fourier"})
+    model, params = make({**SINGLE, "time_embedding": "fourier"})
     save_unet(tmp_path, model, params)
     loaded = load_unet(tmp_path, dtype=jnp.bfloat16).params
     np.testing.assert_array_equal(loaded["time_proj"]["weight"], params["time_proj"]["weight"])
@@ -284,8 +284,10 @@ def test_missing_files_are_named(tmp_path):
      "head_dim=4 cannot .* next to the 2 heads of cross_attention .* on level 0"),
 ])
 def test_what_diffusers_cannot_express_is_named(options, message, tmp_path):
+    model = UNet(**options)
+    params = make(CROSSED if "cross_attention" in model.down else TINY)[1]  # an error comes before they are compared
     with pytest.raises(ValueError, match=message):
-        save_unet(tmp_path / "new", *make(options))
+        save_unet(tmp_path / "new", model, params)
     assert not (tmp_path / "new").exists()
 
 

@@ -1,5 +1,7 @@
 """LPIPS against its definition in NumPy and SciPy, with narrow networks of random weights."""
 
+from itertools import combinations_with_replacement
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +21,15 @@ ALEX = [
     (4, 11, 4, 2), "tap", 3, (5, 5, 1, 2), "tap", 3, (6, 3, 1, 1), "tap", (4, 3, 1, 1), "tap", (5, 3, 1, 1), "tap",
 ]
 LAYERS = {"vgg": VGG, "alex": ALEX}
-SIZES = {"vgg": (18, 21), "alex": (35, 40)}
+SIZES = {"vgg": (18, 21), "alex": (31, 36)}
+
+COUNT = 10  # images whose gradients are taken at once
 
 # Compiled whole and once for all tests of a network and a number of images.
 lpips = jax.jit(losses.lpips)
+with_features = jax.jit(lambda params, x, y: (losses.lpips(params, x, y), losses.lpips_features(params, x)))
 gradients = jax.jit(jax.grad(lambda params, x, y: losses.lpips(params, x, y).sum(), argnums=(1, 2)))
+distance = jax.jit(losses.feature_distance, static_argnums=0)
 
 
 def draw_params(net, *, bias=None, seed=0):
@@ -81,10 +87,10 @@ def test_equals_the_definition(net):
     params, (x, y) = draw_params(net), draw_images(net)
     wanted = reference(params, x, y, net)
     assert wanted.shape == (4,) and wanted.min() > 0.01
-    found = lpips(params, x, y)
+    found, features = with_features(params, x, y)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    for ours, theirs in zip(jax.jit(losses.lpips_features)(params, x), reference_features(params, x, net), strict=True):
+    for ours, theirs in zip(features, reference_features(params, x, net), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
@@ -96,15 +102,17 @@ def test_the_taps_of_vgg_have_the_sides_of_the_paper():
 @pytest.mark.parametrize("net", LAYERS)
 def test_zero_for_equal_images_symmetric_and_positive(net):
     params, (x, y) = draw_params(net), draw_images(net)
-    np.testing.assert_array_equal(lpips(params, x, x), np.zeros(4))
-    assert np.all(lpips(params, x, y) > 0)
-    np.testing.assert_array_equal(lpips(params, x, y), lpips(params, y, x))
+    same, one, other = (np.asarray(with_features(params, *pair)[0]) for pair in ((x, x), (x, y), (y, x)))
+    np.testing.assert_array_equal(same, np.zeros(4))
+    assert np.all(one > 0)
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("net", LAYERS)
 def test_the_gradient_is_that_of_the_definition(net):
-    params, (x, y) = draw_params(net), draw_images(net, count=1)
-    gradient = gradients(params, x, y)[1]
+    params, (x, y) = draw_params(net), draw_images(net, count=COUNT)
+    gradient = np.asarray(gradients(params, x, y)[1])[:1]
+    x, y = x[:1], y[:1]
     direction = np.random.default_rng(2).normal(size=y.shape)
     h = 1e-6  # in float64, so small that hardly a ReLU or a maximum switches between
     slope = (reference(params, x, y + h * direction, net) - reference(params, x, y - h * direction, net)) / (2 * h)
@@ -117,22 +125,22 @@ def test_the_gradient_is_that_of_the_definition(net):
 def test_gradients_are_finite_where_features_vanish(net, dtype, bias):
     params, (noise, _) = draw_params(net, bias=bias), draw_images(net, count=1)
     mean = np.broadcast_to(np.float32([-0.030, -0.088, -0.188]), noise.shape)
-    images = [jnp.asarray(x, dtype) for x in (noise, mean, np.ones_like(noise), -np.ones_like(noise))]
-    for x in images:
-        for y in images:
-            for g in gradients(params, x, y):
-                assert g.dtype == dtype
-                assert np.all(np.isfinite(g.astype(jnp.float32)))
+    images = np.concatenate([noise, mean, np.ones_like(noise), -np.ones_like(noise)]).astype(dtype)
+    every_pair = [images[list(which)] for which in zip(*combinations_with_replacement(range(4), 2))]
+    assert len(every_pair[0]) == COUNT
+    for g in jax.device_get(gradients(params, *every_pair)):
+        assert g.dtype == dtype
+        assert np.isfinite(np.float32(g)).all(axis=(1, 2, 3)).tolist() == [True] * COUNT
 
 
 def test_the_parameters_decide_the_networks_dtype():
     params, (x, y) = draw_params("vgg"), draw_images("vgg")
-    half_x, half_y = (jnp.asarray(image, jnp.bfloat16) for image in (x, y))
+    half_x, half_y = (image.astype(jnp.bfloat16) for image in (x, y))
     found = lpips(params, half_x, half_y)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, reference(params, np.asarray(half_x), np.asarray(half_y), "vgg"), rtol=1e-5)
 
-    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
     taps = jax.eval_shape(losses.lpips_features, half, x)
     assert {tap.dtype for tap in taps} == {jnp.dtype(jnp.bfloat16)}
     found = lpips(half, x, y)
@@ -141,8 +149,8 @@ def test_the_parameters_decide_the_networks_dtype():
 
 
 def test_sums_over_features_of_bfloat16_are_those_of_float32():
-    a, b = (jnp.asarray(f, jnp.bfloat16) for f in np.random.default_rng(0).normal(size=(2, 3, 4, 4, 512)))
-    found = losses.feature_distance(lambda f: f, a, b)
+    a, b = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 512)).astype(jnp.bfloat16)
+    found = distance(lambda f: f, a, b)
     wide = np.asarray(a, np.float64), np.asarray(b, np.float64)
     u, v = (f / np.linalg.norm(f, axis=-1, keepdims=True) for f in wide)
     np.testing.assert_allclose(found, ((u - v) ** 2).sum(-1).mean((1, 2)), rtol=1e-5)
@@ -152,16 +160,19 @@ def test_sums_over_features_of_bfloat16_are_those_of_float32():
 def test_each_example_is_alone_under_jit_and_vmap(net):
     params, (x, y) = draw_params(net), draw_images(net)
     wanted = reference(params, x, y, net)
-    np.testing.assert_allclose(lpips(params, x, y), wanted, rtol=1e-5)
+
+    def total(x, y):
+        values = losses.lpips(params, x, y)
+        return values.sum(), values
+
     pairs = (x.reshape(2, 2, *x.shape[1:]), y.reshape(2, 2, *y.shape[1:]))
-    stacked = jax.jit(jax.vmap(losses.lpips, in_axes=(None, 0, 0)))(params, *pairs)
+    (_, stacked), slopes = jax.jit(jax.vmap(jax.value_and_grad(total, has_aux=True)))(*pairs)
     np.testing.assert_allclose(stacked, wanted.reshape(2, 2), rtol=1e-5)
-    alone = jax.value_and_grad(lambda x, y: losses.lpips(params, x[None], y[None])[0])
-    value, gradient = jax.jit(alone)(x[2], y[2])
-    np.testing.assert_allclose(value, wanted[2], rtol=1e-5)
-    values, each = jax.jit(jax.vmap(alone))(x, y)
-    np.testing.assert_allclose(values, wanted, rtol=1e-5)
-    np.testing.assert_allclose(each[2], gradient, rtol=1e-3, atol=1e-6)
+    # In a larger batch, once more and in reverse.
+    many = [np.concatenate([image, np.flip(image, 0), image[:2]]) for image in (x, y)]
+    among_others = np.asarray(gradients(params, *many)[0])
+    np.testing.assert_allclose(among_others[:4], np.asarray(slopes).reshape(x.shape), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(among_others[7:3:-1], among_others[:4], rtol=1e-3, atol=1e-6)
 
 
 def test_features_of_any_network():
@@ -177,14 +188,14 @@ def test_features_of_any_network():
     def unit(f):
         return f / np.linalg.norm(f.astype(np.float64), axis=-1, keepdims=True)
 
-    squares = [(unit(np.asarray(a)) - unit(np.asarray(b))) ** 2 for a, b in zip(classifier(x), classifier(y))]
+    features = jax.device_get([jax.jit(classifier)(images) for images in (x, y)])
+    squares = [(unit(a) - unit(b)) ** 2 for a, b in zip(*features, strict=True)]
     wanted = squares[0].sum(-1).mean((1, 2)) + squares[1].sum(-1)
-    np.testing.assert_allclose(losses.feature_distance(classifier, x, y), wanted, rtol=1e-4)
-    np.testing.assert_allclose(
-        losses.feature_distance(lambda images: classifier(images)[1], x, y), squares[1].sum(-1), rtol=1e-4)
+    np.testing.assert_allclose(distance(classifier, x, y), wanted, rtol=1e-4)
+    np.testing.assert_allclose(distance(lambda images: classifier(images)[1], x, y), squares[1].sum(-1), rtol=1e-4)
     weights = [np.float32([1, 0, 2, 0.5]), np.float32([0, 3, 1, 1, 0])]
     wanted = (squares[0] @ weights[0]).mean((1, 2)) + squares[1] @ weights[1]
-    np.testing.assert_allclose(losses.feature_distance(classifier, x, y, weights=weights), wanted, rtol=1e-4)
+    np.testing.assert_allclose(distance(classifier, x, y, weights=weights), wanted, rtol=1e-4)
 
 
 def test_bad_arguments_are_named():
@@ -197,7 +208,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="x must hold floating-point .* got dtype uint8: .*to_float"):
         lpips(vgg, *np.zeros((2, *x.shape), np.uint8))
     for params, smallest in ((vgg, 16), (alex, 31)):
-        assert np.all(np.isfinite(lpips(params, *np.zeros((2, 1, smallest, smallest, 3), np.float32))))
+        jax.eval_shape(losses.lpips, params, *np.zeros((2, 1, smallest, smallest, 3), np.float32))
         with pytest.raises(ValueError, match=rf"images of {smallest - 1}x40 .* {smallest}x{smallest} at least"):
             lpips(params, *np.zeros((2, 1, smallest - 1, 40, 3), np.float32))
     with pytest.raises(ValueError, match="VGG16 .* or AlexNet .* got 4 convolutions and 5 weights"):

@@ -22,8 +22,8 @@ from jaxgen.quantize import vq
 from tests.helpers.parameters import drawn
 
 SHAPE, KEY = (4, 4, 1), jax.random.key(0)
-X = jax.random.uniform(jax.random.key(1), (4, *SHAPE), minval=-1)
-TEXT = jax.random.randint(jax.random.key(2), (4, 16), 0, 257)
+X = np.random.default_rng(1).uniform(-1, 1, (4, *SHAPE)).astype(np.float32)
+TEXT = np.random.default_rng(2).integers(0, 257, (4, 16)).astype(np.int32)
 
 
 class Down(nn.Module):
@@ -195,7 +195,8 @@ def test_a_changed_field_makes_another_model(model, change):
 def test_init_gives_variables_of_float32_and_of_the_key_alone(make):
     model = make()
     init = jax.jit(model.init, static_argnums=1)
-    first, again, other = (init(key, SHAPE) for key in (KEY, KEY, jax.random.key(1)))
+    keys = (jax.random.key(seed, impl="unsafe_rbg") for seed in (0, 0, 1))  # whose draws compile in a third of the time
+    first, again, other = jax.device_get([init(key, SHAPE) for key in keys])
     assert isinstance(first, Variables)
     chex.assert_trees_all_equal(first, again)
     leaves = jax.tree.leaves(first.params)
@@ -208,8 +209,8 @@ def in_shape(x, shape):
     return x.reshape(len(x), -1)[:, :prod(shape)].reshape(-1, *shape)
 
 
-COND = jnp.array([2, 0, 1, 3])
-SIGMA = jnp.array([0.1, 1.0, 5.0, 20.0])
+COND = np.array([2, 0, 1, 3])
+SIGMA = np.float32([0.1, 1.0, 5.0, 20.0])
 CALLS = {
     "forward": lambda model, v, x, i: model.forward(v, x)[0],
     "to_latents": lambda model, v, x, i: model.to_latents(v, x),
@@ -220,9 +221,10 @@ CALLS = {
     "logits": lambda model, v, x, i: model.logits(v, x),
     "features": lambda model, v, x, i: model.features(v, x),
     "denoise": lambda model, v, x, i: model.denoise(
-        v.params, in_shape(x, model.sample_shape), SIGMA[i], {"classes": COND[i]}),
+        v.params, in_shape(x, model.sample_shape), jnp.asarray(SIGMA)[i], {"classes": jnp.asarray(COND)[i]}),
     "token logits": lambda model, v, x, i: model.model.logits(
-        v.params, model.to_tokens(v, x), *(i / 4,) * hasattr(model.model, "mask_id"), {"classes": COND[i]}),
+        v.params, model.to_tokens(v, x), *(i / 4,) * hasattr(model.model, "mask_id"),
+        {"classes": jnp.asarray(COND)[i]}),
 }
 OF_PROTOCOL = {
     RECONSTRUCTING: ["forward"], AUTOENCODER: ["to_latents", "drawn to_latents", "from_latents"],
@@ -241,7 +243,7 @@ def variables(make):
 def test_a_batch_of_one_and_vmap_give_what_a_batch_of_four_gives(make):
     """Of every method of the family's protocols that computes something of examples."""
     model, own = variables(make)
-    x, i = TEXT if make is models.ByteTokenizer else X, jnp.arange(4)
+    x, i = TEXT if make is models.ByteTokenizer else X, np.arange(4)
     calls = [CALLS[name] for protocol in FAMILIES[make] for name in OF_PROTOCOL[protocol]]
 
     @jax.jit
@@ -256,7 +258,7 @@ def test_a_batch_of_one_and_vmap_give_what_a_batch_of_four_gives(make):
         whole, alone, mapped = ([call(model, own, rows, None) for call in calls] for rows in (x, x[2:3], x))
         alone = [a[0] for a in alone]
     else:
-        whole, alone, mapped = run(own, x)
+        whole, alone, mapped = jax.device_get(run(own, x))
     assert calls
     chex.assert_trees_all_close(alone, jax.tree.map(lambda a: a[2], whole), rtol=1e-5, atol=1e-5)
     chex.assert_trees_all_close(mapped, whole, rtol=1e-5, atol=1e-5)
@@ -265,10 +267,15 @@ def test_a_batch_of_one_and_vmap_give_what_a_batch_of_four_gives(make):
 @pytest.mark.parametrize("make", [vqvae, kl_autoencoder, latent_diffusion], ids=lambda make: make.__name__)
 def test_keys_draw_latents_of_a_posterior_and_nothing_of_a_vqvae(make):
     model, own = variables(make)
-    drawn = jax.jit(jax.vmap(lambda key: model.to_latents(own, X, key=key)))(jax.random.split(KEY, 3))
-    one = jax.jit(lambda key: model.to_latents(own, X, key=key))(jax.random.split(KEY, 3)[1])
+
+    @jax.jit
+    def run(own, key):
+        keys = jax.random.split(key, 3)
+        return jax.vmap(lambda key: model.to_latents(own, X, key=key))(keys), model.to_latents(own, X, key=keys[1])
+
+    drawn, one = jax.device_get(run(own, KEY))
     chex.assert_trees_all_close(drawn[1], one, atol=1e-5)
-    assert bool(jnp.all(drawn[0] == drawn[1])) == (make is vqvae)
+    assert np.all(drawn[0] == drawn[1]) == (make is vqvae)
 
 
 @pytest.mark.parametrize("make", [diffusion, latent_diffusion, masked_prior, autoregressive_prior],
@@ -277,21 +284,5 @@ def test_what_samples_says_what_stands_for_no_condition(make):
     model, own = variables(make)
     assert model.conditions == models.Classes(3)
     np.testing.assert_array_equal(model.null(2)["classes"], [3, 3])
-    np.testing.assert_array_equal(model.encode(own.params, {"classes": jnp.array([1])})["classes"], [1])
+    np.testing.assert_array_equal(model.encode(own.params, {"classes": np.array([1])})["classes"], [1])
     assert model.sample_shape == {diffusion: SHAPE, latent_diffusion: (2, 2, 3)}.get(make, (2, 2))
-
-
-@pytest.mark.parametrize("make", [latent_diffusion, masked_prior, autoregressive_prior],
-                         ids=lambda make: make.__name__)
-def test_a_first_stage_and_its_variables_do_by_themselves_what_they_do_inside(make):
-    model, own = variables(make)
-    first, of_first = model.first_stage(own)
-    assert isinstance(of_first, Variables)
-    if make is latent_diffusion:
-        z = model.to_latents(own, X)
-        chex.assert_trees_all_close(z * own.state["std"], first.to_latents(of_first, X), atol=1e-5)
-        chex.assert_trees_all_close(model.from_latents(own, z), first.forward(of_first, X)[0], atol=1e-5)
-    else:
-        tokens = first.to_tokens(of_first, X)
-        np.testing.assert_array_equal(model.to_tokens(own, X), tokens.reshape(4, -1))
-        assert model.token_shape(SHAPE) == (4,) and first.token_shape(SHAPE) == tokens.shape[1:] == (2, 2)

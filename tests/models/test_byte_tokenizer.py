@@ -14,7 +14,8 @@ from jaxgen import tokens as tk
 from jaxgen.core.types import Variables
 from jaxgen.nn import encode_text
 
-TEXT = jnp.asarray(encode_text(["owl", "cat"], 4))
+TEXT = np.asarray(encode_text(["owl", "cat"], 4))
+DRAWN, BOTH = [1, 0, 1], np.array([0, 1, 1, 0])  # the classes that are drawn; those of both texts, then exchanged
 KEY = jax.random.key(0)
 KINDS = ("masked", "autoregressive")
 
@@ -34,11 +35,15 @@ def loss_of(model, **options):
 
 
 @cache
-def trained(kind):
-    """A prior that has learned one text for each of two classes by heart."""
+def learned(kind):
+    """What a prior says that has learned one text for each of two classes by heart: (model, results).
+
+    In one program. At a rate of 0.005 the byte that is right leads by 6 nats or more at every place, whatever else is
+    masked, from each of 16 seeds; at 0.01 two of them stay between bytes, which ones hangs on rounding.
+    """
     model = build(kind)
-    batch, optimizer = {"tokens": jnp.tile(TEXT, (8, 1)), "label": jnp.tile(jnp.arange(2), 8)}, optax.adam(0.03)
-    loss_fn = loss_of(model)
+    batch = {"tokens": np.tile(TEXT, (8, 1)), "label": np.tile(np.arange(2), 8)}
+    optimizer, loss_fn, measure = optax.flatten(optax.adam(0.005)), loss_of(model), loss_of(model, train=False)
 
     @jax.jit
     def run(key):
@@ -51,8 +56,19 @@ def trained(kind):
             return (optax.apply_updates(params, updates), state), None
 
         start = variables.params, optimizer.init(variables.params)
-        (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, 150))
-        return variables._replace(params=params)
+        (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, 300))
+        state, cond = variables.state, {"classes": jnp.array(DRAWN)}
+        if kind == "masked":
+            logits, mask_id = partial(model.model.logits, params), model.model.mask_id
+            tokens = tk.sample_tokens(key, logits, tk.ancestral(), tk.mask_times(4), (3, 4), mask_id=mask_id,
+                                      cond=cond, temperature=0.1)
+        else:
+            next_fn, cache = partial(model.model.next_logits, params), model.model.init_cache(3, 4)
+            tokens = tk.autoregressive_sample(key, next_fn, cache, (3, 4), cond=cond, temperature=0.1)
+        losses = jax.vmap(lambda labels: measure(params, state, {**batch, "label": labels}, key))(
+            jnp.stack([batch["label"], 1 - batch["label"]]))
+        of_both = model.model.logits(params, np.tile(TEXT, (2, 1)), {"classes": BOTH}) if kind != "masked" else None
+        return model.from_tokens(Variables(params, state), tokens), losses, of_both
 
     return model, run(KEY)
 
@@ -83,35 +99,22 @@ def test_a_prior_of_bytes_has_a_vocabulary_of_them(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_prior_draws_the_text_of_its_class_that_it_has_learned(kind):
-    model, (params, state) = trained(kind)
-    cond = {"classes": jnp.array([1, 0, 1])}
-    if kind == "masked":
-        logits, mask_id = partial(model.model.logits, params), model.model.mask_id
-        sample = partial(tk.sample_tokens, logits_fn=logits, unmasker=tk.ancestral(), times=tk.mask_times(4),
-                         shape=(3, 4), mask_id=mask_id)
-    else:
-        next_fn, cache = partial(model.model.next_logits, params), model.model.init_cache(3, 4)
-        sample = partial(tk.autoregressive_sample, next_fn=next_fn, cache=cache, shape=(3, 4))
-    tokens = jax.jit(lambda key: sample(key, cond=cond, temperature=0.1))(KEY)
-    np.testing.assert_array_equal(model.from_tokens(Variables(params, state), tokens), TEXT[jnp.array([1, 0, 1])])
+    _, (texts, _, _) = learned(kind)
+    np.testing.assert_array_equal(texts, TEXT[DRAWN])
 
 
 def test_the_autoregressive_loss_is_the_code_length_by_numpy():
-    model, (params, state) = trained("autoregressive")
-    batch = {"tokens": jnp.concatenate([TEXT, TEXT[::-1]]), "label": jnp.array([0, 1, 0, 1])}
-    loss, (metrics, _) = jax.jit(loss_of(model, train=False))(params, state, batch, KEY)
-    logits = np.asarray(jax.jit(model.model.logits)(params, batch["tokens"], {"classes": batch["label"]}), np.float64)
+    """Of the texts under their own classes and under the other ones."""
+    _, (_, (losses, (metrics, _)), logits) = learned("autoregressive")
+    logits = np.asarray(logits, np.float64)
     log_p = logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True)) - logits.max(
         -1, keepdims=True)
-    expected = -np.take_along_axis(log_p, np.asarray(batch["tokens"])[..., None], -1).mean()
-    np.testing.assert_allclose(loss, expected, rtol=1e-4)
-    np.testing.assert_allclose(metrics["bits_per_token"], expected / math.log(2), rtol=1e-4)
+    expected = -np.take_along_axis(log_p, np.tile(TEXT, (2, 1))[..., None], -1).reshape(2, -1).mean(1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-6)  # float32 ends at 1e-7 below a logarithm of 1
+    np.testing.assert_allclose(metrics["bits_per_token"], expected / math.log(2), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_of_what_was_learned_is_small_and_of_the_other_class_large(kind):
-    model, (params, state) = trained(kind)
-    loss_fn = jax.jit(loss_of(model, train=False))
-    right, wrong = (loss_fn(params, state, {"tokens": jnp.tile(TEXT, (8, 1)), "label": jnp.tile(labels, 8)}, KEY)[0]
-                    for labels in (jnp.array([0, 1]), jnp.array([1, 0])))
+    right, wrong = learned(kind)[1][1][0]
     assert right < 0.3 < 1 < wrong

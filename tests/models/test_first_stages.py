@@ -1,6 +1,7 @@
 """What may be a first stage and what is refused as one, with a message that says what it lacks."""
 
-
+import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from jaxgen import models
 from jaxgen.core.types import Variables
 from tests.models.test_base import (
     KEY,
+    SHAPE,
     TEXT,
     X,
     autoregressive_prior,
     classifier,
     diffusion,
     kl_autoencoder,
+    latent_diffusion,
     masked_prior,
     variables,
     vqvae,
@@ -74,7 +77,8 @@ def test_a_class_of_ones_own_with_the_methods_is_a_first_stage():
             return example_shape
 
     prior = masked_prior(Halves, shape=(4,), codes=2)
-    tokens = prior.to_tokens(prior.init(KEY, (4,)), jnp.array([[0.3, -1.0, 2.0, -0.1]]))
+    x = np.float32([[0.3, -1.0, 2.0, -0.1]])
+    tokens = jax.jit(lambda key: prior.to_tokens(prior.init(key, (4,)), x))(KEY)
     assert tokens.tolist() == [[1, 0, 1, 0]]
 
 
@@ -82,6 +86,29 @@ def test_a_class_of_ones_own_with_the_methods_is_a_first_stage():
 def test_tokens_lie_below_their_number_in_their_shape(make):
     model, own = variables(make)
     x = TEXT if make is models.ByteTokenizer else X
-    tokens = np.asarray(model.to_tokens(own, x))
+    tokens = np.asarray(jax.jit(model.to_tokens)(own, x))
     assert tokens.dtype == np.int32 and 0 <= tokens.min() <= tokens.max() < model.num_tokens
     assert tokens.shape == (4, *model.token_shape(x.shape[1:])) and len(np.unique(tokens)) > 1
+
+
+@pytest.mark.parametrize("make", [latent_diffusion, masked_prior, autoregressive_prior],
+                         ids=lambda make: make.__name__)
+def test_a_first_stage_and_its_variables_do_by_themselves_what_they_do_inside(make):
+    model, own = variables(make)
+    first, of_first = model.first_stage(own)
+    assert isinstance(of_first, Variables)
+
+    @jax.jit
+    def run(own, of_first):
+        if make is not latent_diffusion:
+            return model.to_tokens(own, X), first.to_tokens(of_first, X)
+        z = model.to_latents(own, X)
+        inside = z * own.state["std"], model.from_latents(own, z)
+        return inside, (first.to_latents(of_first, X), first.forward(of_first, X)[0])
+
+    inside, alone = jax.device_get(run(own, of_first))
+    if make is latent_diffusion:
+        chex.assert_trees_all_close(inside, alone, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(inside, alone.reshape(4, -1))
+        assert model.token_shape(SHAPE) == (4,) and first.token_shape(SHAPE) == alone.shape[1:] == (2, 2)

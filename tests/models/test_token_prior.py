@@ -11,11 +11,11 @@ import pytest
 from jaxgen import models, nn
 from jaxgen import tokens as tk
 from jaxgen.nn import encode_text
-from tests.helpers.parameters import compiled, drawn
+from tests.helpers.parameters import drawn, filled
 
 TOKENIZER = {"name": "vqvae", "latent_channels": 4, "example_channels": 1, "quantizer": {"name": "vq", "num_codes": 7},
-             **{side: {"channels": 8, "multipliers": (1, 2), "num_res_blocks": 1, "middle_attention": False,
-                       "norm_groups": 4} for side in ("encoder", "decoder")}}
+             **{side: {"channels": 4, "multipliers": (1, 2), "num_res_blocks": 0, "middle_attention": False,
+                       "norm": "none"} for side in ("encoder", "decoder")}}
 RESIDUAL = {**TOKENIZER, "quantizer": {"name": "residual", "depth": 2, "quantizer": TOKENIZER["quantizer"]}}
 SHAPE = (8, 8, 1)
 NETWORK = {"features": 16, "depth": 1, "heads": 2}
@@ -27,125 +27,129 @@ def classes(count):
     return {"name": "classes", "count": count}
 
 
-X = jax.random.normal(jax.random.key(5), (3, *SHAPE))
+X = np.random.default_rng(5).normal(size=(3, *SHAPE)).astype(np.float32)
 
 
 def test_a_prior_holds_its_tokenizer_and_gives_its_examples():
-    prior = compiled(models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), conditions=classes(2),
-                                  network=NETWORK))
-    variables = drawn(prior, SHAPE)
-    tokenizer = compiled(models.build(**TOKENIZER))
-    tokens, own, model = prior.to_tokens(variables, X), variables.state, compiled(prior.model)
-    np.testing.assert_array_equal(tokens, tokenizer.to_tokens(own, X).reshape(3, 16))
-    np.testing.assert_allclose(prior.from_tokens(variables, tokens), tokenizer.forward(own, X)[0], rtol=1e-5,
-                               atol=1e-6)
+    prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), conditions=classes(2), network=NETWORK)
+    variables, tokenizer = drawn(prior, SHAPE), models.build(**TOKENIZER)
+
+    @jax.jit
+    def run(variables):
+        tokens = prior.to_tokens(variables, X)
+        masked = tokens.at[:, ::2].set(prior.model.mask_id)
+        logits = prior.model.logits(variables.params, masked, jnp.full(3, 0.5), {"classes": jnp.array([0, 1, 2])})
+        return tokens, prior.from_tokens(variables, tokens), logits, tokenizer.forward(variables.state, X)[:2]
+
+    tokens, images, logits, (x_r, output) = jax.device_get(run(variables))
+    np.testing.assert_array_equal(tokens, output.indices.reshape(3, 16))
+    np.testing.assert_allclose(images, x_r, rtol=1e-5, atol=1e-6)
     assert prior.token_shape(SHAPE) == (16,) and prior.num_tokens == 7 and prior.conditions == models.Classes(2)
-    masked = tokens.at[:, ::2].set(model.mask_id)
-    logits = model.logits(variables.params, masked, jnp.full(3, 0.5), {"classes": jnp.array([0, 1, 2])})
     assert logits.shape == (3, 16, 7) and np.isfinite(logits).all()
 
 
 def test_levels_of_codes_are_one_sequence_and_known_each_by_itself():
-    prior = compiled(models.build("token_prior", tokenizer=RESIDUAL, shape=(4, 4, 2),
-                                  network=NETWORK))
-    variables = drawn(prior, SHAPE)
-    params, own = variables
-    tokenizer, model = compiled(models.build(**RESIDUAL)), compiled(prior.model)
-    tokens = prior.to_tokens(variables, X)
-    np.testing.assert_array_equal(tokens, tokenizer.to_tokens(own, X).reshape(3, 32))
-    np.testing.assert_allclose(prior.from_tokens(variables, tokens), tokenizer.forward(own, X)[0], rtol=1e-5,
-                               atol=1e-6)
-    logits = model.logits(params, tokens, jnp.full(3, 0.5))
-    one = model.logits(params, tokens.at[:, 5].set(model.mask_id), jnp.full(3, 0.5))
+    prior = models.build("token_prior", tokenizer=RESIDUAL, shape=(4, 4, 2), network=NETWORK)
+    variables, tokenizer, model = drawn(prior, SHAPE), models.build(**RESIDUAL), prior.model
+    known = np.tile(np.arange(32) % 2 == 1, (3, 1))
+
+    @jax.jit
+    def run(variables, key):
+        params, own = variables
+        tokens, half = prior.to_tokens(variables, X), jnp.full(3, 0.5)
+        logits = [model.logits(params, t, half) for t in (tokens, tokens.at[:, 5].set(model.mask_id))]
+        sampled = tk.sample_tokens(
+            key, partial(model.logits, params), tk.ancestral(), tk.mask_times(4), (3, 32), mask_id=model.mask_id,
+            known=tokens, keep=known)
+        return tokens, prior.from_tokens(variables, tokens), logits, sampled, tokenizer.forward(own, X)[:2]
+
+    tokens, images, (logits, one), sampled, (x_r, output) = jax.device_get(run(variables, KEY))
+    np.testing.assert_array_equal(tokens, output.indices.reshape(3, 32))
+    np.testing.assert_allclose(images, x_r, rtol=1e-5, atol=1e-6)
     assert logits.shape == (3, 32, 7) and np.abs(logits - one).max() > 1e-3
-    known = jnp.zeros((3, 32), bool).at[:, 1::2].set(True)
-    sampled = jax.jit(lambda key: tk.sample_tokens(
-        key, partial(model.logits, params), tk.ancestral(), tk.mask_times(4), (3, 32), mask_id=model.mask_id,
-        known=tokens, keep=known))(jax.random.key(1))
     np.testing.assert_array_equal(sampled[:, 1::2], tokens[:, 1::2])
     assert int(sampled.max()) < 7
 
 
 @functools.cache
-def autoregressive(levels, takes="classes"):
-    """An autoregressive prior over 16 or 32 tokens of seven codes, and parameters that are random everywhere."""
-    tokenizer = TOKENIZER if levels == 1 else RESIDUAL
-    prior = compiled(models.build(
-        "token_prior", tokenizer=tokenizer, shape=(4, 4) if levels == 1 else (4, 4, levels), kind="autoregressive",
-        network={**NETWORK, "depth": 2}, conditions=classes(3) if takes == "classes" else TEXT))
-    return prior, compiled(prior.model), drawn(prior, SHAPE), compiled(models.build(**tokenizer))
+def made(kind, levels=1, takes="classes"):
+    """A prior over 16 or 32 tokens of seven codes, its token model, and parameters that are random everywhere."""
+    prior = models.build(
+        "token_prior", tokenizer=TOKENIZER if levels == 1 else RESIDUAL, kind=kind,
+        shape=(4, 4) if levels == 1 else (4, 4, levels), network={**NETWORK, "depth": 2 if takes == "classes" else 1},
+        conditions=classes(3) if takes == "classes" else TEXT)
+    shapes = jax.eval_shape(lambda key: prior.model.init(key, 16 * levels), KEY)
+    return prior, prior.model, filled(shapes)
 
 
-@pytest.mark.parametrize(("levels", "scale", "takes"), [
-    (1, None, "classes"), (2, None, "classes"), (2, 2.0, "classes"), (1, 2.0, "text"),
-])
+@pytest.mark.parametrize(("levels", "scale", "takes"), [(1, None, "classes"), (2, 2.0, "classes"), (1, 2.0, "text")])
 def test_an_autoregressive_prior_draws_with_its_cache_what_the_whole_network_says_token_for_token(
         levels, scale, takes):
-    prior, model, variables, tokenizer = autoregressive(levels, takes)
-    params = variables.params
-    cond = {"classes": jnp.array([0, 2, 1])} if takes == "classes" else {"text": encode_text(["cat", "", "owl"], 6)}
+    prior, model, params = made("autoregressive", levels, takes)
+    cond = {"classes": np.array([0, 2, 1])} if takes == "classes" else {"text": encode_text(["cat", "", "owl"], 6)}
     count = 16 * levels
-    given = prior.to_tokens(variables, X)
-    kept = jnp.zeros((3, count), bool).at[:, 1::5].set(True)
-    next_fn, cache = partial(model.next_logits, params), model.init_cache(3, count)
-    if scale:
-        next_fn, cache = tk.guide(next_fn, scale, prior.null(3)), model.init_cache(6, count)
-    drawn = jax.jit(lambda key: tk.autoregressive_sample(
-        key, next_fn, cache, (3, count), temperature=0.8, known=given, keep=kept, cond=cond))(KEY)
+    given = np.random.default_rng(0).integers(0, 7, (3, count)).astype(np.int32)
+    kept = np.tile(np.arange(count) % 5 == 1, (3, 1))
 
     @jax.jit
-    def extended(before, i):
-        """The tokens with the one at place i, from the logits of the whole sequence."""
-        logits = model.logits(params, before, cond)[:, i]
+    def run(params, cond, key):
+        next_fn, cache = partial(model.next_logits, params), model.init_cache(3, count)
         if scale:
-            without = model.logits(params, before, prior.null(3))[:, i]
-            logits = without + scale * (logits - without)
-        found = tk.draw_tokens(KEY, logits, jnp.arange(3), i, temperature=0.8)
-        return before.at[:, i].set(jnp.where(kept[:, i], given[:, i], found))
+            next_fn, cache = tk.guide(next_fn, scale, prior.null(3)), model.init_cache(6, count)
+        drawn = tk.autoregressive_sample(
+            key, next_fn, cache, (3, count), temperature=0.8, known=given, keep=kept, cond=cond)
 
-    expected = jnp.zeros((3, count), jnp.int32)
-    for i in range(count):
-        expected = extended(expected, i)
+        def extend(i, before):
+            """The tokens with the one at place i, from the logits of the whole sequence."""
+            logits = model.logits(params, before, cond)[:, i]
+            if scale:
+                without = model.logits(params, before, prior.null(3))[:, i]
+                logits = without + scale * (logits - without)
+            found = tk.draw_tokens(key, logits, jnp.arange(3), i, temperature=0.8)
+            return before.at[:, i].set(jnp.where(jnp.asarray(kept)[:, i], jnp.asarray(given)[:, i], found))
+
+        return drawn, jax.lax.fori_loop(0, count, extend, jnp.zeros((3, count), jnp.int32))
+
+    drawn, expected = jax.device_get(run(params, cond, KEY))
     np.testing.assert_array_equal(drawn, expected)
     assert len(np.unique(drawn)) > 3
-    expected = tokenizer.from_tokens(variables.state, drawn.reshape(3, *prior.sample_shape))
-    np.testing.assert_allclose(prior.from_tokens(variables, drawn), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["masked", "autoregressive"])
 def test_text_acts_through_its_encoding_once_or_every_time(kind):
-    prior = compiled(models.build("token_prior", tokenizer=TOKENIZER, shape=(4, 4), kind=kind, network=NETWORK,
-                                  conditions=TEXT))
-    params, model = drawn(prior, SHAPE).params, compiled(prior.model)
-    tokens, time = jnp.zeros((3, 16), jnp.int32), (jnp.ones(3),) if kind == "masked" else ()
+    prior, model, params = made(kind, takes="text")
+    tokens, time = np.zeros((3, 16), np.int32), (np.ones(3, np.float32),) if kind == "masked" else ()
+    cond = {"text": encode_text(["cat", "", "owl"], 6)}
 
     def loss(params, cond):
         logits = model.logits(params, tokens, *time, cond)
         return jnp.sum(logits ** 2), logits
 
-    function = jax.jit(jax.grad(loss, has_aux=True))
-    cond = {"text": encode_text(["cat", "", "owl"], 6)}
-    gradient, logits = function(params, cond)
-    np.testing.assert_allclose(model.logits(params, tokens, *time, prior.encode(params, cond)), logits, rtol=1e-5,
-                               atol=1e-6)
-    none = function(params, prior.null(3))[1]
+    @jax.jit
+    def run(params, cond):
+        others = [model.logits(params, tokens, *time, c) for c in (prior.encode(params, cond), prior.null(3))]
+        return jax.grad(loss, has_aux=True)(params, cond), others
+
+    (gradient, logits), (once, none) = jax.device_get(run(params, cond))
+    np.testing.assert_allclose(once, logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(none[1], logits[1], rtol=1e-5, atol=1e-6)  # "" is "no condition"
     assert np.abs(none[0] - logits[0]).max() > 1e-3 and np.abs(logits[0] - logits[2]).max() > 1e-3
     assert max(np.abs(g).max() for g in jax.tree.leaves(gradient["text"])) > 1e-3
     with pytest.raises(ValueError, match="'classes', but this model takes 'text'"):
-        model.logits(params, tokens, *time, {"classes": jnp.zeros(3, jnp.int32)})
+        model.logits(params, tokens, *time, {"classes": np.zeros(3, np.int32)})
 
 
 @pytest.mark.parametrize("levels", [1, 2])
 def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(levels):
     """With levels, those of one position are given each other: the upper one follows the lower one."""
-    prior, model, (params, _), _ = autoregressive(levels)
+    prior, model, params = made("autoregressive", levels)
     count = 16 * levels
-    tokens = jax.random.randint(KEY, (1, count), 0, 7)
-    changed = [(tokens + (np.arange(count) == i)) % 7 for i in range(count)]
+    tokens = np.random.default_rng(1).integers(0, 7, (1, count)).astype(np.int32)
+    changed = (tokens + np.eye(count, dtype=np.int32)) % 7
     # In one batch, what does not know the change is the same to the last bit.
-    logits = model.logits(params, jnp.concatenate([tokens, *changed]), prior.null(count + 1))
-    differs = np.asarray(logits[1:] != logits[0]).any(-1)
+    logits = np.asarray(jax.jit(lambda tokens: model.logits(params, tokens, prior.null(count + 1)))(
+        np.concatenate([tokens, changed])))
+    differs = (logits[1:] != logits[0]).any(-1)
     np.testing.assert_array_equal(differs, np.arange(count) > np.arange(count)[:, None])
 
 
@@ -181,7 +185,7 @@ def test_a_prior_over_another_codebook_or_map_is_refused():
     with pytest.raises(ValueError, match=r"the model has 1 tokens per position, .* the shape \(4, 4, 2\)"):
         models.TokenPrior(model=model, tokenizer=models.build(**RESIDUAL), sample_shape=(4, 4, 2))
     prior = models.build("token_prior", tokenizer=TOKENIZER, shape=(2, 2), network={"features": 16, "depth": 1})
-    variables = jax.eval_shape(lambda: prior.init(jax.random.key(0), SHAPE))
+    variables = jax.eval_shape(lambda: prior.init(KEY, SHAPE))
     with pytest.raises(ValueError, match=r"have tokens \(4, 4\), but this prior is over \(2, 2\)"):
         jax.eval_shape(prior.to_tokens, variables, X)
 

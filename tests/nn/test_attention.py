@@ -61,7 +61,7 @@ def made(module, *args, **kwargs):
     """Variables of a module, scales and biases too, far from what an initialiser gives."""
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(module.init, KEY, *args, **kwargs)
-    return jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
+    return jax.tree.map(lambda leaf: (0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype), shapes)
 
 
 @pytest.mark.parametrize(("causal", "qk_norm", "inputs"), [
@@ -84,8 +84,12 @@ def test_rotated_products_depend_on_the_difference_of_positions_only():
     query, key = RNG.normal(size=(2, 1, 5, 2, 8)).astype(np.float32)
 
     @jax.jit
+    def run(query_positions, key_positions):
+        return jnp.einsum("bqhd,bkhd->bhqk", rotate(query, query_positions), rotate(key, key_positions)), jnp.stack([
+            rotate(query, axis) for axis in query_positions.T])
+
     def products(query_positions, key_positions):
-        return jnp.einsum("bqhd,bkhd->bhqk", rotate(query, query_positions), rotate(key, key_positions))
+        return np.asarray(run(query_positions, key_positions)[0])
 
     at_origin = products(GRID, GRID)
     down, right = np.array([[1, 0], [0, 1]])
@@ -93,8 +97,8 @@ def test_rotated_products_depend_on_the_difference_of_positions_only():
     chex.assert_trees_all_close(products(moved, moved), at_origin, atol=1e-4)
     for step in (down, right):
         assert np.abs(products(GRID + step, GRID) - at_origin).max() > 0.1
-    chex.assert_trees_all_close(jnp.linalg.norm(rotate(query, GRID[:, 0]), axis=-1),
-                                np.linalg.norm(query, axis=-1), rtol=1e-5)
+    for along in np.asarray(run(GRID, GRID)[1]):
+        np.testing.assert_allclose(np.linalg.norm(along, axis=-1), np.linalg.norm(query, axis=-1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
@@ -102,7 +106,7 @@ def test_decoding_with_a_cache_equals_the_causal_pass_and_leaves_the_rest_of_the
     module = Attention(2, causal=True, qk_norm=True)
     x, positions = X[:, :4], np.arange(4)
     variables = made(module, x, positions=positions)
-    unwritten = jnp.full((2, 6, 2, 8), 50.0)  # what no query may look at
+    unwritten = np.full((2, 6, 2, 8), 50, np.float32)  # what no query may look at
 
     @jax.jit
     def decode(variables, x):
@@ -113,10 +117,10 @@ def test_decoding_with_a_cache_equals_the_causal_pass_and_leaves_the_rest_of_the
 
         parts = jnp.stack(jnp.split(x, 4 // chunk, axis=1))
         cache, y = jax.lax.scan(advance, KVCache(unwritten, unwritten), (jnp.arange(0, 4, chunk), parts))
-        return jnp.concatenate(list(y), axis=1), cache
+        return jnp.concatenate(list(y), axis=1), cache, module.apply(variables, x, positions=positions)
 
-    y, cache = decode(variables, x)
-    chex.assert_trees_all_close(y, jax.jit(module.apply)(variables, x, positions=positions), atol=1e-5)
+    y, cache, whole = jax.device_get(decode(variables, x))
+    chex.assert_trees_all_close(y, whole, atol=1e-5)
     chex.assert_trees_all_equal(cache.key[:, 4:], unwritten[:, 4:])
     chex.assert_trees_all_equal(cache.value[:, 4:], unwritten[:, 4:])
 
@@ -129,17 +133,17 @@ def test_a_query_that_may_attend_to_nothing_takes_nothing_and_its_gradient_is_fi
     def total(context):
         return jnp.sum(module.apply(variables, X, context, mask=mask) ** 2)
 
-    y = jax.jit(module.apply)(variables, X, CONTEXT, mask=mask)
-    chex.assert_trees_all_close(y[0], jnp.broadcast_to(variables["params"]["out"]["bias"], y[0].shape), atol=1e-6)
-    gradient = jax.jit(jax.grad(total))(CONTEXT)
+    y, gradient = jax.device_get(jax.jit(lambda context: (
+        module.apply(variables, X, context, mask=mask), jax.grad(total)(context)))(CONTEXT))
+    chex.assert_trees_all_close(y[0], np.broadcast_to(variables["params"]["out"]["bias"], y[0].shape), atol=1e-6)
     assert np.isfinite(gradient).all() and np.all(gradient[0] == 0) and np.any(gradient[1] != 0)
 
 
 def test_softmax_is_float32_when_computing_in_bfloat16():
-    x = jnp.array([[[4.0, 0.0], [4.0, 0.25]]])
-    eye = {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}
+    x = np.float32([[[4.0, 0.0], [4.0, 0.25]]])
+    eye = {"kernel": np.eye(2, dtype=np.float32), "bias": np.zeros(2, np.float32)}
     variables = {"params": {name: eye for name in ("query", "key", "value", "out")}}
-    y = Attention(1, dtype=jnp.bfloat16).apply(variables, x)
+    y = np.asarray(jax.jit(Attention(1, dtype=jnp.bfloat16).apply)(variables, x))
     assert y.dtype == jnp.bfloat16
     # Scores 16 and 16.0625 over sqrt(2) are one number in bfloat16, and the weights would be equal.
     weight = 1 / (1 + np.exp(-0.0625 / np.sqrt(2)))
@@ -152,9 +156,15 @@ def test_bfloat16_agrees_with_float32_and_examples_do_not_meet():
     half = Attention(2, causal=True, qk_norm=True, dtype=jnp.bfloat16)
     variables = made(module, X)
     chex.assert_trees_all_equal_shapes_and_dtypes(variables, jax.eval_shape(half.init, KEY, X))
-    y = jax.jit(module.apply)(variables, X)
-    assert np.abs(jax.jit(half.apply)(variables, X).astype(jnp.float32) - y).max() < 0.05 * np.abs(y).max()
-    alone = jax.jit(jax.vmap(lambda x: module.apply(variables, x[None])[0]))(X)
+
+    @jax.jit
+    def run(variables, x):
+        alone = jax.vmap(lambda x: module.apply(variables, x[None])[0])(x)
+        return module.apply(variables, x), half.apply(variables, x), alone
+
+    y, narrow, alone = jax.device_get(run(variables, X))
+    assert narrow.dtype == jnp.bfloat16
+    assert np.abs(np.float32(narrow) - y).max() < 0.05 * np.abs(y).max()
     chex.assert_trees_all_close(alone, y, atol=1e-5)
 
 
@@ -162,7 +172,7 @@ def test_bad_arguments_are_named():
     def init(heads=2, context=None, causal=False, **kwargs):
         return jax.eval_shape(Attention(heads, causal=causal).init, KEY, X, context, **kwargs)
 
-    cache = KVCache(jnp.zeros((2, 6, 2, 8)), jnp.zeros((2, 6, 2, 8)))
+    cache = KVCache(*np.zeros((2, 2, 6, 2, 8), np.float32))
     with pytest.raises(ValueError, match="heads=3 must divide the features of x, got 16"):
         init(3)
     with pytest.raises(ValueError, match=r"shape \(2, 5\); got \(2, 4\)"):

@@ -20,7 +20,7 @@ NAMES = [("patch", {"channels": 4, "layers": 1, "norm_groups": 2}),
 
 
 def images(*shape):
-    return jax.random.normal(jax.random.key(1), shape)
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
 def initialise(module, x):
@@ -47,9 +47,9 @@ def test_a_logit_sees_its_patch_and_no_more(layers, field):
     x = images(1, field + 20, field + 20, 1)
     variables = initialise(module, x)
     # Logit (3, 3) is the first whose patch, from pixel 1 on, lies inside the picture.
-    gradient = jax.jit(jax.grad(lambda x: module.apply(variables, x)[0, 3, 3, 0]))(x)
+    gradient = np.asarray(jax.jit(jax.grad(lambda x: module.apply(variables, x)[0, 3, 3, 0]))(x))
     for axis in (0, 1):
-        seen = np.flatnonzero(np.any(np.asarray(gradient)[0, ..., 0] != 0, axis=axis))
+        seen = np.flatnonzero(np.any(gradient[0, ..., 0] != 0, axis=axis))
         np.testing.assert_array_equal(seen, np.arange(1, field + 1))
 
 
@@ -59,17 +59,16 @@ def test_only_the_batchs_statistics_join_examples(norm):
     x = images(2, 8, 8, 3)
     variables = initialise(module, x)
     assert set(variables) == {"params"}
-    apply = jax.jit(module.apply)
-    difference = jnp.abs(apply(variables, x)[:1] - apply(variables, x[:1])).max()
-    assert (difference > 1e-3) == (norm == "batch")
+    batch, alone = jax.device_get(jax.jit(lambda v, x: (module.apply(v, x), module.apply(v, x[:1])))(variables, x))
+    assert (np.abs(batch[:1] - alone).max() > 1e-3) == (norm == "batch")
 
 
 def test_batch_statistics_are_those_of_numpy_and_of_the_global_batch():
     x = 3 + 2 * images(4, 3, 5, 2)
-    variables = {"params": {"scale": jnp.array([1.0, 2.0]), "bias": jnp.array([0.5, -1.0])}}
+    variables = {"params": {"scale": np.float32([1, 2]), "bias": np.float32([0.5, -1])}}
     wide = np.asarray(x, np.float64)
     expected = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + 1e-5) * [1, 2] + [0.5, -1]
-    np.testing.assert_allclose(BatchStatisticsNorm().apply(variables, x), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(BatchStatisticsNorm().apply)(variables, x), expected, atol=1e-5)
     split = across(4, lambda x: BatchStatisticsNorm("data").apply(variables, x))
     np.testing.assert_allclose(split(x), expected, atol=1e-5)
 
@@ -84,13 +83,14 @@ def test_blur_pool_equals_a_loop(height, width):
             row, column = 2 * i + u - 1, 2 * j + v - 1
             if 0 <= row < height and 0 <= column < width:
                 expected[:, i, j] += taps[u, v] * x[:, row, column]
-    np.testing.assert_allclose(blur_pool(jnp.asarray(x, jnp.float32)), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(blur_pool)(np.float32(x)), expected, atol=1e-6)
 
 
 def test_blur_pool_takes_the_pixel_grid_out():
-    stripes = jnp.broadcast_to(jnp.array([1.0, -1.0] * 4)[:, None], (1, 8, 8, 1))
-    np.testing.assert_allclose(blur_pool(stripes)[0, :, 1:-1], 0, atol=1e-7)
-    np.testing.assert_allclose(blur_pool(jnp.ones((1, 8, 8, 1)))[0, 1:-1, 1:-1], 1, atol=1e-7)
+    stripes = np.broadcast_to(np.float32([1, -1] * 4)[:, None], (8, 8, 1))
+    halves = np.asarray(jax.jit(blur_pool)(np.stack([stripes, np.ones_like(stripes)])))
+    np.testing.assert_allclose(halves[0, :, 1:-1], 0, atol=1e-7)
+    np.testing.assert_allclose(halves[1, 1:-1, 1:-1], 1, atol=1e-7)
 
 
 def deviation(x, size):
@@ -102,25 +102,34 @@ def deviation(x, size):
     return result
 
 
-@pytest.mark.parametrize(("group_size", "size"), [(2, 2), (4, 4), (None, 8), (16, 8), (1, 1)])
-def test_minibatch_std_equals_loops_on_any_number_of_devices(group_size, size):
-    x = images(8, 2, 3, 2) * jnp.arange(1.0, 9.0)[:, None, None, None]
-    expected = np.concatenate([x, deviation(np.asarray(x, np.float64), size)], axis=-1)
-    for devices in (1, 2, 4, 8):
-        split = across(devices, lambda x: minibatch_std(x, group_size=group_size, axis_name="data"))
-        np.testing.assert_allclose(split(x), expected, atol=1e-5)
-    np.testing.assert_allclose(minibatch_std(x, group_size=group_size), expected, atol=1e-5)
+SIZES = {2: 2, 4: 4, None: 8, 16: 8, 1: 1}  # of groups, as given and in a batch of 8
+
+
+@pytest.mark.parametrize("devices", [None, 1, 2, 4, 8])
+def test_minibatch_std_equals_loops_on_any_number_of_devices(devices):
+    """Of groups that fill devices or lie across them."""
+    x = images(8, 2, 3, 2) * np.arange(1, 9, dtype=np.float32)[:, None, None, None]
+    axis = None if devices is None else "data"
+
+    def every_size(x):
+        return [minibatch_std(x, group_size=group_size, axis_name=axis) for group_size in SIZES]
+
+    found = jax.jit(every_size)(x) if devices is None else across(devices, every_size)(x)
+    for (group_size, size), y in zip(SIZES.items(), found, strict=True):
+        expected = np.concatenate([x, deviation(np.float64(x), size)], axis=-1)
+        np.testing.assert_allclose(y, expected, atol=1e-5, err_msg=f"group_size={group_size}")
 
 
 def test_gradients_of_groups_across_devices_are_those_of_one_device():
     x = images(4, 2, 2, 1)
-    one = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(3 * minibatch_std(x)))))(x)
     split = across(4, lambda x: minibatch_std(x, axis_name="data"))
-    chex.assert_trees_all_close(jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(3 * split(x)))))(x), one, atol=1e-6)
+    gradients = [jax.grad(lambda x, f=f: jnp.sum(jnp.sin(3 * f(x)))) for f in (split, minibatch_std)]
+    several, one = jax.jit(lambda x: [gradient(x) for gradient in gradients])(x)
+    chex.assert_trees_all_close(several, one, atol=1e-6)
 
 
 def test_equal_pictures_are_found_out_without_nan():
-    x = jnp.ones((4, 2, 2, 3))
+    x = np.ones((4, 2, 2, 3), np.float32)
     result, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(minibatch_std(x)[..., -1])))(x)
     assert float(result) == pytest.approx(16 * 1e-4, rel=1e-3) and np.isfinite(gradient).all()
 
@@ -134,20 +143,24 @@ def test_equalized_kernels_are_scaled_by_their_fan_in():
     def unscaled(path, leaf):
         return leaf * np.sqrt(np.prod(leaf.shape[:3])) if path[-1].key == "kernel" else leaf
 
-    params = jax.tree_util.tree_map_with_path(unscaled, by_hand)
-    chex.assert_trees_all_close(jax.jit(plain.apply)({"params": by_hand}, x),
-                                jax.jit(equalized.apply)({"params": params}, x), atol=1e-5)
+    @jax.jit
+    def run(by_hand, x, key):
+        params = jax.tree_util.tree_map_with_path(unscaled, by_hand)
+        kernels = [m.init(key, x)["params"]["down2_conv2"]["kernel"] for m in (equalized, plain)]
+        return (plain.apply({"params": by_hand}, x), equalized.apply({"params": params}, x)), kernels
+
+    logits, kernels = jax.device_get(run(by_hand, x, KEY))
+    chex.assert_trees_all_close(*logits, atol=1e-5)
     # Both start alike: of unit variance here, of variance 1 / fan-in there.
-    for module, deviation in ((equalized, 1.0), (plain, 72**-0.5)):
-        kernel = jax.jit(lambda m=module: m.init(KEY, x)["params"]["down2_conv2"]["kernel"])()
-        assert float(kernel.std()) == pytest.approx(deviation, rel=0.1)
+    for kernel, deviation in zip(kernels, (1.0, 72**-0.5), strict=True):
+        assert kernel.std() == pytest.approx(deviation, rel=0.1)
 
 
 @pytest.mark.parametrize(("name", "kwargs"), NAMES)
 def test_logits_penalties_and_their_gradients(name, kwargs):
     module = build_discriminator(name, **kwargs, dtype="bfloat16")
     assert module.dtype == jnp.bfloat16
-    x = images(4, 16, 16, 3)
+    x = images(4, 8, 8, 3) if name == "style" else images(4, 16, 16, 3)
     variables = initialise(module, x)
     logits = jax.eval_shape(module.apply, variables, x)
     assert logits.dtype == jnp.float32 and logits.shape == ((4,) if name == "style" else (4, *logits.shape[1:3], 1))
@@ -156,10 +169,10 @@ def test_logits_penalties_and_their_gradients(name, kwargs):
     def loss(params):
         return jnp.mean(r1(lambda x: module.apply({"params": params}, x), x))
 
-    value, gradient = jax.jit(jax.value_and_grad(loss))(variables["params"])
+    value, gradient = jax.device_get(jax.jit(jax.value_and_grad(loss))(variables["params"]))
     assert value > 0
     kernels = [leaf for leaf in jax.tree.leaves(gradient) if leaf.ndim == 4]
-    assert all(np.isfinite(leaf).all() and np.any(np.asarray(leaf) != 0) for leaf in kernels)
+    assert all(np.isfinite(leaf).all() and np.any(leaf != 0) for leaf in kernels)
 
 
 @pytest.mark.parametrize(("name", "kwargs"), [

@@ -1,6 +1,7 @@
 """Autoencoders in the format of diffusers: VQModel as a `VQVAE`, AutoencoderKL as a `KLAutoencoder`, both ways."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from jaxgen.interop.diffusers.autoencoder_config import (
 )
 from jaxgen.interop.diffusers.autoencoder_names import diffusers_layout
 from jaxgen.interop.diffusers.files import CONFIG, WEIGHTS, find, naming, read_config, read_weights
+from jaxgen.interop.diffusers.unet_weights import plain_network
 from jaxgen.interop.quantizer import published_vq
 from jaxgen.interop.safetensors import write_safetensors
 from jaxgen.interop.state_dict import to_params, to_tensors
@@ -134,12 +136,19 @@ def computing_types(dtype: Any) -> dict[str, Any]:
 
 def expected_params(model: VQVAE | KLAutoencoder, channels: int) -> PyTree:
     """Shapes and dtypes of the parameters, for images of so many channels; no array is made."""
+    encoder, decoder = plain_network(model.encoder), plain_network(model.decoder)
+    if not isinstance(model, Tokenizer):
+        return _traced(KLAutoencoder(encoder=encoder, decoder=decoder), channels)
+    # The model's own quantizer may be anything; what is written and read is a codebook.
+    quantizer = published_vq(model.num_codes)
+    return _traced(VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer), channels)
+
+
+@lru_cache(maxsize=16)
+def _traced(model: VQVAE | KLAutoencoder, channels: int) -> PyTree:
+    """Kept for as many models: tracing a large one takes seconds, each time that it is loaded or saved."""
     size = 2 ** (len(model.encoder.multipliers) - 1)
-    params = jax.eval_shape(lambda key: model.init(key, (size, size, channels)), jax.random.key(0)).params
-    if isinstance(model, Tokenizer):
-        params["quantizer"] = {"codebook": jax.ShapeDtypeStruct((model.num_codes, model.encoder.latent_channels),
-                                                                jnp.float32)}
-    return params
+    return jax.eval_shape(lambda key: model.init(key, (size, size, channels)), jax.random.key(0)).params
 
 
 def _codebook(model: VQVAE, variables: Variables) -> jax.Array:

@@ -4,6 +4,7 @@
 """
 
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -42,6 +43,18 @@ LAYOUT = Layout("the U-Net", tensor_name, OLD_NAMES)
 
 def expected_params(model: UNet, inputs: Inputs) -> PyTree:
     """Shapes and dtypes of the model's parameters; no array is made."""
+    up = None if model.up is None else tuple(model.up)
+    return _traced(plain_network(model).clone(down=tuple(model.down), up=up), inputs)
+
+
+def plain_network(network: Any) -> Any:
+    """One with the same parameters that hashes alike if its attributes are: `jnp.float32` and its dtype do not."""
+    return network.clone(dtype=None, param_dtype=jnp.dtype(network.param_dtype))
+
+
+@lru_cache(maxsize=16)
+def _traced(model: UNet, inputs: Inputs) -> PyTree:
+    """Kept for as many networks: tracing a large one takes seconds, each time that it is loaded or saved."""
     size = 2 ** len(model.channels)
     x, time, context = (
         None if None in shape else jax.ShapeDtypeStruct(shape, jnp.float32)
