@@ -29,16 +29,6 @@ def test_bfloat16_samples_are_near_the_float32_ones(name):
     np.testing.assert_allclose(low.astype(jnp.float32), run(X, GRID, KEY, ALL[name]), atol=0.06)
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if n != "consistency"])
-def test_one_step_into_zero_is_the_denoiser_itself(name):
-    sigmas = jnp.array([10.0, 0.0])
-    one = d.sample(mixture, ALL[name], sigmas, X, KEY)
-    if name == "heun_churn":  # noise first, to a higher level
-        assert np.abs(one - mixture(X, 10.0)).max() < 0.2
-    else:
-        np.testing.assert_allclose(one, mixture(X, 10.0), atol=2e-6)
-
-
 @pytest.mark.parametrize("name", ["ddpm", "dpmpp_2m", "lms_4"])
 def test_as_many_steps_as_the_schedule_has_work(name):
     schedule = d.linear(steps=60, beta_end=0.2)
