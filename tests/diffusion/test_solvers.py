@@ -57,15 +57,14 @@ def test_ddim_with_full_noise_is_the_ancestral_posterior_of_the_respaced_chain()
 def test_ddim_coefficients_are_the_pinned_ones():
     """In the model's own variable, from index 500 to 400 of the linear schedule."""
     schedule = d.linear()
-    s, s_next = schedule.ratio(jnp.array([500, 400]))
-    alpha, alpha_next = schedule.alpha(jnp.array([500, 400]))
-    sigma = schedule.sigma(500)
 
+    @functools.partial(jax.jit, static_argnums=3)
     def step(x0, eps, z, eta):
-        x = (alpha * x0 + sigma * eps) / alpha
+        (s, s_next), (alpha, alpha_next) = schedule.ratio(np.array([500, 400])), schedule.alpha(np.array([500, 400]))
+        x = (alpha * x0 + schedule.sigma(500) * eps) / alpha
         carry = d.Carry(jnp.full((1,), x))
         out = d.ddim(eta).step(lambda x, s: jnp.full((1,), x0), carry, s, s_next, lambda: jnp.full((1,), z))
-        return float(out.x[0] * alpha_next)
+        return out.x[0] * alpha_next
 
     # xt' = coefficient of x0, of eps (in place of eps given x0) and of the noise
     for eta, of_eps, of_z in ((0.0, 0.8980133576, 0.0), (1.0, 0.5323673832, 0.7231963493)):
