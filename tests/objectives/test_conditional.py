@@ -71,12 +71,11 @@ LOSSES = dict(diffusion=diffusion, prior=prior, maskgit=maskgit, autoregressive=
 
 @cache
 def of_one_device(name):
-    """{"trained": (((loss, (metrics, state)), gradient)), "measured": loss, "kept": loss without drops}."""
-    plain = {"label_smoothing": 0.0} if name == "maskgit" else {}
+    """{"trained": ((loss, (metrics, state)), gradient), "measured": loss, "kept": loss without drops}."""
+    loss_fn, plain = LOSSES[name], {"label_smoothing": 0.0} if name == "maskgit" else {}
 
     @jax.jit
     def run(params, batch):
-        loss_fn = LOSSES[name]
         return {"trained": jax.value_and_grad(loss_fn, has_aux=True)(params, STATE, batch, KEY),
                 "measured": loss_fn(params, STATE, batch, KEY, train=False)[0],
                 "kept": loss_fn(params, STATE, batch, KEY, conditions=CONDITIONS._replace(drop=0.0), **plain)[0]}
