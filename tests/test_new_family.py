@@ -107,7 +107,7 @@ def recipe(config, workdir):
 def train(name, workdir, **changes):
     config = base.variant(base.diffusing(), "smoke", {"num_steps": 6, "optimizer.learning_rate": 0.1})
     config.logging.tensorboard = False
-    config.sampling.update({"steps": 4, "guidance": 2.0})
+    config.sampling.update({"solver": "euler", "steps": 4, "guidance": 2.0})
     if name == "patches":
         del config.sampling
     config.update({"model": {"name": name}, **changes})

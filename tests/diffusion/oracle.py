@@ -24,6 +24,11 @@ def mixture(x, sigma, cond=None):
     return jnp.sum(jax.nn.softmax(log_p) * (std**2 * x[..., None] + s2 * mean) / total, axis=-1)
 
 
+def wave(x, sigma, cond=None):
+    """No posterior mean, but not linear and of few operations: for programs whose numbers need no meaning."""
+    return jnp.sin(x / (1 + _wide(sigma, x)))
+
+
 def _wide(sigma, x):
     sigma = jnp.asarray(sigma)
     return sigma.reshape(sigma.shape + (1,) * (x.ndim - sigma.ndim)) if sigma.ndim else sigma
@@ -45,7 +50,24 @@ def mixture_flow(x, start, stop):
 
 def log_grid(n, start, stop):
     """n equal steps in log sigma, not ending in 0."""
-    return jnp.exp(jnp.linspace(jnp.log(start), jnp.log(stop), n + 1))
+    return np.geomspace(start, stop, n + 1)
+
+
+def follow(solver, denoiser, sigmas, steps, x, noise=None):
+    """`integrate` over the first `steps`, a traced number, of a grid: one program for grids of different lengths.
+
+    Where noise is drawn it is `noise(step, stream)`.
+    """
+
+    def step(i, carry):
+        return solver.step(denoiser, carry, sigmas[i], sigmas[i + 1], lambda stream=0: noise(i, stream))
+
+    return jax.lax.fori_loop(0, steps, step, solver.init(x)).x
+
+
+def padded(grid, length):
+    """A grid, with zeros behind it."""
+    return np.pad(grid, (0, length - len(grid)))
 
 
 DETERMINISTIC = {

@@ -9,8 +9,8 @@ from jaxgen import diffusion as d
 from tests.diffusion.oracle import gaussian, mixture
 
 KEY = jax.random.key(2)
-X = jax.random.normal(KEY, (4, 3, 2))
-COND = jnp.array([1.0, -1.0, 0.5, 2.0])
+X = np.random.default_rng(2).normal(size=(4, 3, 2)).astype(np.float32)
+COND = np.float32([1.0, -1.0, 0.5, 2.0])
 
 
 def conditional(x, sigma, cond):
@@ -19,12 +19,18 @@ def conditional(x, sigma, cond):
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_cfg_combines_the_two_predictions(joint):
-    for sigma in (0.7, jnp.array([0.1, 0.5, 1.0, 9.0])):
-        with_cond, without = conditional(X, sigma, COND), conditional(X, sigma, 0 * COND)
-        for scale in (0.0, 1.0, 3.5, jnp.array([1.0, 2.0, 3.0, 4.0])):
+    sigmas, scales = (0.7, np.float32([0.1, 0.5, 1.0, 9.0])), (0.0, 1.0, 3.5, np.float32([1.0, 2.0, 3.0, 4.0]))
+
+    @jax.jit
+    def guided(x):
+        return [[d.cfg(scale, np.zeros(()), joint=joint)(conditional)(x, sigma, COND) for scale in scales]
+                for sigma in sigmas]
+
+    for sigma, outs in zip(sigmas, guided(X)):
+        with_cond, without = (np.asarray(conditional(X, sigma, cond)) for cond in (COND, 0 * COND))
+        for scale, out in zip(scales, outs):
             wanted = without + np.reshape(scale, (-1, 1, 1)) * (with_cond - without)
-            out = d.cfg(scale, jnp.zeros(()), joint=joint)(conditional)(X, sigma, COND)
-            np.testing.assert_allclose(out, wanted, rtol=2e-5, atol=2e-6)
+            np.testing.assert_allclose(out, wanted, rtol=2e-5, atol=2e-6, err_msg=f"{sigma} {scale}")
 
 
 def test_scales_may_differ_from_place_to_place():

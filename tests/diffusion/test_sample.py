@@ -7,10 +7,11 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen import diffusion as d
-from tests.diffusion.oracle import STOCHASTIC, gaussian, mixture
+from tests.diffusion.oracle import STOCHASTIC, follow, gaussian, mixture, padded, wave
 
 KEY = jax.random.key(7)
-GRID = d.karras_sigmas(6, 0.02, 10.0)
+GRID = np.asarray(d.karras_sigmas(6, 0.02, 10.0))
+X = np.float32(GRID[0] * np.random.default_rng(0).normal(size=(4, 3)))
 
 
 def conditional(x, sigma, cond):
@@ -26,7 +27,7 @@ def test_sigmas_guidance_eta_interval_classes_ids_and_seed_do_not_recompile():
         guided = d.interval(d.cfg(scale, jnp.zeros(()), rescale=rescale), lo, hi)(conditional)
         return d.sample(guided, d.ddim(eta), sigmas, x, key, cond=cond, sample_ids=ids)
 
-    x, cond, ids = jnp.ones((2, 3)), jnp.array([1.0, -1.0]), jnp.arange(2)
+    x, cond, ids = np.ones((2, 3), np.float32), np.float32([1.0, -1.0]), np.arange(2)
     first = run(GRID, x, KEY, cond, 2.0, 0.3, 0.5, 0.1, 5.0, ids)
     for other in (
         run(GRID * 1.1, x, KEY, cond, 2.0, 0.3, 0.5, 0.1, 5.0, ids),
@@ -42,17 +43,14 @@ def test_sigmas_guidance_eta_interval_classes_ids_and_seed_do_not_recompile():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("name", ["heun_churn", "dpmpp_2m_sde"])
-def test_a_sample_is_the_same_in_batches_of_1_8_and_64(name):
+def test_a_sample_is_the_same_in_batches_of_1_and_8():
     @jax.jit
     def run(ids):
         x = d.prior_sample(KEY, (ids.shape[0], 5), GRID[0], sample_ids=ids)
-        return d.sample(mixture, STOCHASTIC[name], GRID, x, KEY, sample_ids=ids)
+        return d.sample(wave, d.dpmpp_2m_sde(), GRID, x, KEY, sample_ids=ids)
 
-    whole = run(jnp.arange(64))
     # The noise is the same to the last bit; XLA may round the arithmetic of another shape otherwise by some.
-    np.testing.assert_allclose(run(jnp.arange(8, 16)), whole[8:16], rtol=0, atol=2e-6)
-    np.testing.assert_allclose(run(jnp.array([37])), whole[37:38], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(run(np.array([13])), run(np.arange(8, 16))[5:6], rtol=0, atol=2e-6)
 
 
 def test_noise_is_the_same_to_the_last_bit_in_every_batch():
@@ -63,25 +61,23 @@ def test_noise_is_the_same_to_the_last_bit_in_every_batch():
     assert len(np.unique(whole)) == whole.size
 
 
-def test_a_sample_is_the_same_on_1_2_and_4_devices():
-    def run(x, ids):
-        return d.sample(mixture, d.dpmpp_2m_sde(), GRID, x, KEY, sample_ids=ids)
+def test_a_sample_is_the_same_on_1_and_4_devices():
+    @jax.jit
+    def run(ids):
+        x = d.prior_sample(KEY, (8, 3), GRID[0], sample_ids=ids)
+        return d.sample(wave, d.dpmpp_2m_sde(), GRID, x, KEY, sample_ids=ids)
 
-    ids = jnp.arange(8)
-    x = d.prior_sample(KEY, (8, 3), GRID[0])
-    results = []
-    for count in (1, 2, 4):
-        sharding = NamedSharding(Mesh(jax.devices()[:count], "data"), PartitionSpec("data"))
-        results.append(jax.jit(run)(*jax.device_put((x, ids), sharding)))
-    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2e-6)
-    np.testing.assert_allclose(results[2], results[0], rtol=0, atol=2e-6)
+    one, four = (run(jax.device_put(np.arange(8), NamedSharding(Mesh(jax.devices()[:count], "data"),
+                                                                 PartitionSpec("data")))) for count in (1, 4))
+    assert len(four.sharding.device_set) == 4
+    np.testing.assert_allclose(four, one, rtol=0, atol=2e-6)
 
 
 def test_trajectories_are_stored_only_when_asked_and_end_in_the_sample():
-    x = d.prior_sample(KEY, (2, 3), GRID[0])
-    plain = d.sample(mixture, d.dpmpp_2m(), GRID, x, KEY)
-    for every, length in ((1, 6), (4, 2), (6, 1), (9, 1)):
-        end, trajectory = d.sample(mixture, d.dpmpp_2m(), GRID, x, KEY, save_every=every)
+    x = X[:2]
+    plain = jax.jit(lambda x: d.sample(wave, d.dpmpp_2m(), GRID, x, KEY))(x)
+    for every, length in ((1, 6), (4, 2), (9, 1)):
+        end, trajectory = jax.jit(lambda x, n=every: d.sample(wave, d.dpmpp_2m(), GRID, x, KEY, save_every=n))(x)
         assert trajectory.shape == (length, 2, 3)
         np.testing.assert_allclose(end, plain, atol=1e-6)
         np.testing.assert_array_equal(trajectory[-1], end)
@@ -107,33 +103,35 @@ def test_bad_arguments_are_refused_and_traced_ones_pass():
     jax.eval_shape(lambda s: d.sample(mixture, d.euler(), s, x, KEY), jnp.array([1.0, 2.0, 0.0]))
 
 
-def exact_variance(solver, sigmas, std, start_variance):
-    """The variance of a solver's output for Gaussian data, without sampling: everything is linear in the inputs.
+def exact_variances(solver, counts, std, start, stop):
+    """The variances of a solver's output for Gaussian data, without sampling: everything is linear in the inputs.
 
     x_end = a x_start + sum over draws of b z, and each coefficient is a run with one input 1 and all others 0.
     """
-    steps = len(sigmas) - 1
-    streams = 2
+    draws, length = solver.draws, max(counts)
 
-    def run(index):
+    def run(index, sigmas, steps):
         def noise(step, stream):
-            return jnp.where(index == 1 + step * streams + stream, 1.0, 0.0)[None, None]
+            return jnp.where(index == 1 + step * draws + stream, 1.0, 0.0)[None, None]
 
-        start = jnp.where(index == 0, jnp.sqrt(start_variance), 0.0)[None, None]
-        return d.integrate(gaussian(0.0, std), solver, sigmas, start, noise)[0, 0]
+        x = jnp.where(index == 0, np.sqrt(std**2 + start**2), 0.0)[None, None]
+        return follow(solver, gaussian(0.0, std), sigmas, steps, x, noise)[0, 0]
 
-    return float(jnp.sum(jax.jit(jax.vmap(run))(jnp.arange(1 + steps * streams)) ** 2))
+    def variance(sigmas, steps):
+        inputs = jnp.arange(1 + length * draws)
+        return jnp.sum(jax.vmap(run, (0, None, None))(inputs, sigmas, steps) ** 2)
+
+    variance = jax.jit(variance)
+    return [float(variance(padded(np.geomspace(start, stop, n + 1), length + 1), n)) for n in counts]
 
 
-@pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.parametrize("name", [name for name in STOCHASTIC if name != "euler_ancestral"])  # ddim by another name
 def test_stochastic_solvers_have_the_right_variance_in_the_limit(name):
     std, start, stop = 0.5, 20.0, 0.05
     wanted = std**2 + stop**2
     with jax.enable_x64(True):
-        errors = []
-        for n in (32, 128):
-            sigmas = jnp.exp(jnp.linspace(jnp.log(start), jnp.log(stop), n + 1))
-            errors.append(abs(exact_variance(STOCHASTIC[name], sigmas, std, std**2 + start**2) / wanted - 1))
+        variances = exact_variances(STOCHASTIC[name], (32, 128), std, start, stop)
+    errors = np.abs(np.array(variances) / wanted - 1)
     if name == "ddpm_large":  # its variance is the forward step's, which is right only as steps shrink
         assert errors[1] < errors[0]
     else:
@@ -142,10 +140,10 @@ def test_stochastic_solvers_have_the_right_variance_in_the_limit(name):
 
 def test_sampled_mean_and_variance_agree_with_the_exact_marginal():
     """Eta above 0 must add the noise that it takes out of the direction."""
-    sigmas = d.karras_sigmas(300, 0.02, 20.0)  # first-order solvers narrow the result by one over the steps
+    sigmas = d.karras_sigmas(250, 0.02, 20.0)  # first-order solvers narrow the result by one over the steps
     mean = 0.4 * -1.0 + 0.6 * 0.6
     variance = 0.4 * (0.3**2 + 1) + 0.6 * (0.5**2 + 0.36) - mean**2
-    n = 10_000
+    n = 6000
     for solver in (d.ddim(1.0), d.dpmpp_2m_sde()):
         run = jax.jit(lambda x, solver=solver: d.sample(mixture, solver, sigmas, x, KEY))
         x = np.asarray(run(d.prior_sample(KEY, (n, 1), sigmas[0])), np.float64)

@@ -1,5 +1,7 @@
 """Schedules, conversions, preconditioning and grids against closed forms."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,30 +37,34 @@ def test_zero_terminal_snr_keeps_the_first_entry_and_ends_in_exactly_zero():
     assert np.isfinite(schedule.logsnr(999)) and float(schedule.ratio(999)) == pytest.approx(d.MAX_RATIO, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", [*CONTINUOUS, *DISCRETE])
-def test_the_inverse_of_logsnr_is_time(name):
-    schedule = {**CONTINUOUS, **DISCRETE}[name]
-    t = jnp.asarray(np.linspace(0.03, 0.97, 23), jnp.float32) * schedule.end
-    np.testing.assert_allclose(schedule.inverse(schedule.logsnr(t)), t, rtol=2e-4)
-    assert (np.diff(schedule.logsnr(t)) < 0).all()
-    alpha, sigma = schedule.coefficients(schedule.ratio(t))
-    np.testing.assert_allclose(alpha, schedule.alpha(t), rtol=3e-5)
-    np.testing.assert_allclose(sigma, schedule.sigma(t), rtol=3e-5)
+@jax.jit
+def inverses(schedule, t, ends):
+    ratio = schedule.ratio(t)
+    logsnr = schedule.logsnr(t)
+    return {
+        "alpha": schedule.alpha(t), "sigma": schedule.sigma(t), "logsnr": logsnr, "inverse": schedule.inverse(logsnr),
+        "coefficients": schedule.coefficients(ratio), "time": schedule.time(ratio),
+        "ends": (schedule.alpha(ends), schedule.sigma(ends), schedule.logsnr(ends), schedule.ratio(ends)),
+    }
 
 
 @pytest.mark.parametrize("name", [*CONTINUOUS, *DISCRETE])
-def test_both_ends_are_finite_and_the_noise_is_at_the_end(name):
+def test_the_inverse_of_logsnr_is_time_and_both_ends_are_finite_with_the_noise_at_the_end(name):
     schedule = {**CONTINUOUS, **DISCRETE}[name]
-    ends = jnp.array([0.0, schedule.end])
-    for values in (schedule.alpha(ends), schedule.sigma(ends), schedule.logsnr(ends), schedule.ratio(ends)):
-        assert np.isfinite(values).all()
-    assert schedule.ratio(ends)[0] < 0.03 and schedule.ratio(ends)[1] > 10
+    t = np.linspace(0.03, 0.97, 23, dtype=np.float32) * np.float32(schedule.end)
+    values = inverses(schedule, t, np.float32([0.0, schedule.end]))
+    np.testing.assert_allclose(values["inverse"], t, rtol=2e-4)
+    assert (np.diff(values["logsnr"]) < 0).all()
+    np.testing.assert_allclose(values["coefficients"], (values["alpha"], values["sigma"]), rtol=3e-5)
+    assert np.isfinite(values["ends"]).all()
+    ratio = values["ends"][3]
+    assert ratio[0] < 0.03 and ratio[1] > 10
 
 
 def test_a_discrete_schedule_gives_whole_indices_at_its_own_levels():
-    for schedule in DISCRETE.values():
-        t = jnp.arange(schedule.steps)
-        np.testing.assert_array_equal(schedule.time(schedule.ratio(t)), t)
+    for name, schedule in DISCRETE.items():
+        t = np.arange(schedule.steps)
+        np.testing.assert_array_equal(inverses(schedule, t, t[:2])["time"], t, err_msg=name)
 
 
 def test_the_flow_shift_moves_a_quarter_to_a_half():
@@ -86,20 +92,26 @@ def test_schedules_are_pytrees_whose_numbers_do_not_recompile():
     assert len(traces) == 2
 
 
-@settings(max_examples=40, deadline=None)
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def converted(alpha, sigma, pair, source, target):
+    xt = alpha * pair[0] + sigma * pair[1]
+    given_ = d.from_pair(*pair, alpha, sigma, kind=source)
+    there = d.convert(given_, xt, alpha, sigma, source=source, target=target)
+    back = d.convert(there, xt, alpha, sigma, source=target, target=source)
+    return given_, there, d.from_pair(*pair, alpha, sigma, kind=target), back
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.floats(0.0, 1.0), st.sampled_from(KINDS), st.sampled_from(KINDS))
 def test_all_pairs_of_conversions_round_trip_and_are_finite_at_both_ends(t, source, target):
     alpha, sigma = np.float32(np.cos(np.pi / 2 * t)), np.float32(np.sin(np.pi / 2 * t))
     if t == 1.0:
         alpha = np.float32(0)
-    x0, eps = np.array([[0.3, -1.0]], np.float32), np.array([[-0.7, 0.4]], np.float32)
-    xt = alpha * x0 + sigma * eps
-    given_ = d.from_pair(x0, eps, alpha, sigma, kind=source)
-    there = d.convert(given_, xt, alpha, sigma, source=source, target=target)
+    pair = np.float32([[[0.3, -1.0]], [[-0.7, 0.4]]])
+    given_, there, wanted, back = converted(alpha, sigma, pair, source, target)
     assert np.isfinite(there).all()
     if min(alpha, sigma) > 0.05:
-        np.testing.assert_allclose(there, d.from_pair(x0, eps, alpha, sigma, kind=target), rtol=1e-3, atol=1e-4)
-        back = d.convert(there, xt, alpha, sigma, source=target, target=source)
+        np.testing.assert_allclose(there, wanted, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(back, given_, rtol=1e-3, atol=1e-4)
 
 
@@ -136,16 +148,15 @@ def test_the_karras_grid_has_the_pinned_values_and_ends_in_zero():
 @pytest.mark.parametrize("n", [1, 7, 60])
 def test_every_grid_decreases_strictly_and_ends_in_zero_for_one_step_and_for_all(n):
     schedule = d.linear(steps=60, beta_end=0.2)
-    grids = [
-        d.karras_sigmas(n),
-        d.exponential_sigmas(n),
-        d.uniform_sigmas(d.flow(shift=3.0), n),
-        d.uniform_sigmas(d.trigonometric(), n),
-        *(d.spaced_sigmas(schedule, n, spacing=s) for s in ("leading", "trailing", "linspace")),
-    ]
-    for grid in grids:
-        assert grid.shape == (n + 1,) and grid[-1] == 0 and (np.diff(grid) < 0).all()
-        assert grid[0] > 1.3 or n > 1  # one step starts from the noise end in every spacing
+    grids = jax.jit(lambda: {
+        "karras": d.karras_sigmas(n), "exponential": d.exponential_sigmas(n),
+        "flow": d.uniform_sigmas(d.flow(shift=3.0), n), "trigonometric": d.uniform_sigmas(d.trigonometric(), n),
+        **{s: d.spaced_sigmas(schedule, n, spacing=s) for s in ("leading", "trailing", "linspace")},
+    })()
+    for name, grid in grids.items():
+        grid = np.asarray(grid)
+        assert grid.shape == (n + 1,) and grid[-1] == 0 and (np.diff(grid) < 0).all(), name
+        assert grid[0] > 1.3 or n > 1, name  # one step starts from the noise end in every spacing
 
 
 def test_spacings_are_the_pinned_ones():

@@ -1,5 +1,6 @@
 """Every solver on every grid, those that start at infinite noise among them, against the exact Gaussian denoiser."""
 
+import functools
 from itertools import pairwise
 
 import jax
@@ -11,12 +12,13 @@ from jaxgen import diffusion as d
 from tests.diffusion.oracle import ALL, STOCHASTIC, VARIANTS, gaussian, mixture, mixture_flow
 
 MEAN, STD = 0.4, 0.5
+ZERO_SNR = d.rescale_zero_terminal_snr(d.scaled_linear())
 GRIDS = {
     "flow": lambda n: d.uniform_sigmas(d.flow(), n),
     "flow, shift 3": lambda n: d.uniform_sigmas(d.flow(shift=3.0), n),
     "trigonometric": lambda n: d.uniform_sigmas(d.trigonometric(), n),
     "sigmoid": lambda n: d.uniform_sigmas(d.sigmoid(), n),
-    "zero terminal SNR": lambda n: d.spaced_sigmas(d.rescale_zero_terminal_snr(d.scaled_linear()), n),
+    "zero terminal SNR": lambda n: d.spaced_sigmas(ZERO_SNR, n),
     "cosine": lambda n: d.spaced_sigmas(d.cosine(), n),
     "linear": lambda n: d.spaced_sigmas(d.linear(), n),
     "linear, leading": lambda n: d.spaced_sigmas(d.linear(), n, spacing="leading"),
@@ -43,9 +45,15 @@ def outcome(solver, grids, stochastic):
     return ends[:, 0], np.sqrt(((ends[:, 1:] - ends[:, :1]) ** 2).sum(1))
 
 
+@functools.cache
+def made(n, kinds):
+    """[len(kinds), n + 1]."""
+    return np.asarray(jax.jit(lambda: jnp.stack([GRIDS[kind](n) for kind in kinds]))())
+
+
 def check(name, counts, kinds):
     for n in counts:
-        grids = jnp.stack([GRIDS[kind](n) for kind in kinds])
+        grids = made(n, tuple(kinds))
         mean, std = outcome(ALL[name], grids, name in STOCHASTIC)
         # The exact flow down to the last level above 0 and a step into 0 from there is narrower than the data, by the
         # grid's fault.
@@ -91,16 +99,20 @@ def algorithm_2(denoiser, sigmas, x, noise, churn, low, high, s_noise):
 @pytest.mark.parametrize(("n", "top"), [(18, 80.0), (5, 80.0), (10, 700.0)])
 def test_heun_on_karras_grids_is_algorithm_2_of_edm(n, top):
     with jax.enable_x64(True):
-        sigmas = d.karras_sigmas(n, 0.002, top)
-        noise = jnp.asarray(np.random.default_rng(1).normal(size=(n, 4, 1)))
+        sigmas = np.asarray(jax.jit(lambda: d.karras_sigmas(n, 0.002, top))())
+        noise = np.random.default_rng(1).normal(size=(n, 4, 1))
         x = top * np.random.default_rng(0).normal(size=(4, 1))
-        exact = lambda x, sigma: np.asarray(mixture(jnp.asarray(x), sigma))  # noqa: E731
+        exact = jax.jit(mixture)
+
+        @jax.jit
+        def run(sigmas, x, noise, churn):
+            solver = d.heun(churn, churn_min=0.05, churn_max=50.0, noise_scale=1.003)
+            return d.integrate(mixture, solver, sigmas, x, lambda step, _: noise[step])
+
         for churn in (0.0, 4.0):
-            solver = d.heun(churn / n, churn_min=0.05, churn_max=50.0, noise_scale=1.003)
-            run = jax.jit(lambda s, x, z, solver=solver: d.integrate(mixture, solver, s, x, lambda i, _: z[i]))
-            got = run(sigmas, jnp.asarray(x), noise)
-            wanted = algorithm_2(exact, np.asarray(sigmas), x, np.asarray(noise), churn, 0.05, 50.0, 1.003)
-            np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-11)
+            got = run(sigmas, x, noise, churn / n)
+            wanted = algorithm_2(exact, sigmas, x, noise, churn, 0.05, 50.0, 1.003)
+            np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-11, err_msg=str(churn))
 
 
 def flow_steps(method, velocity, times, x):
@@ -133,13 +145,13 @@ def test_in_flow_time_a_solver_is_the_same_method_in_the_time_of_a_flow(method, 
         return t * rest - (mean + a * std**2 * rest)
 
     with jax.enable_x64(True):
-        sigmas = d.uniform_sigmas(schedule, 20)
+        sigmas = np.asarray(d.uniform_sigmas(schedule, 20))
         network = lambda xt, time, cond: velocity(xt, time[:, None])  # noqa: E731
         denoiser = d.precondition(network, kind="flow", schedule=schedule)
-        x = jnp.asarray(start) * (1 + sigmas[0])
-        got = d.sample(denoiser, d.in_flow_time(solver), sigmas, x, KEY)
-        plain = d.sample(denoiser, solver, sigmas, x, KEY)
-        times = np.asarray(sigmas / (1 + sigmas), np.float64)
+        solvers = (d.in_flow_time(solver), solver)
+        both = jax.jit(lambda x: [d.sample(denoiser, one, sigmas, x, KEY) for one in solvers])
+        got, plain = both(start * (1 + sigmas[0]))
+        times = sigmas / (1 + sigmas)
     wanted = flow_steps(method, velocity, times, start)
     np.testing.assert_allclose(got, wanted, rtol=1e-7)
     # By itself the solver is near it too, and both are near the exact flow.
@@ -154,10 +166,16 @@ def test_in_flow_time_refuses_a_solver_that_draws_noise():
 
 @pytest.mark.parametrize("name", ["heun", "rk4", "pndm", "ipndm", "lms_4", "deis_3", "kdpm2"])
 def test_inversion_goes_up_to_infinite_noise_and_back(name):
-    sigmas = d.uniform_sigmas(d.flow(), 96)
-    x0 = jnp.linspace(-1.5, 1.5, 7)[:, None]
-    x = jax.jit(lambda x0: d.invert(mixture, ALL[name], sigmas, x0))(x0)
+    sigmas = made(96, ("flow",))[0]
+    x0 = np.linspace(-1.5, 1.5, 7, dtype=np.float32)[:, None]
+
+    @jax.jit
+    def up_and_down(x0):
+        x = d.invert(mixture, ALL[name], sigmas, x0)
+        return x, d.sample(mixture, ALL[name], sigmas, x, KEY)
+
+    x, back = up_and_down(x0)
     low = float(sigmas[-2])
     exact = mixture_flow(np.asarray(x0[:, 0], np.float64), low, float(sigmas[0])) / float(sigmas[0])
     np.testing.assert_allclose(np.asarray(x)[:, 0] / float(sigmas[0]), exact, atol=0.02)
-    np.testing.assert_allclose(jax.jit(lambda x: d.sample(mixture, ALL[name], sigmas, x, KEY))(x), x0, atol=0.03)
+    np.testing.assert_allclose(back, x0, atol=0.03)

@@ -1,74 +1,70 @@
 """What is true of solvers: identities, ends of the grid, the transformations of JAX, precision."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgen import diffusion as d
-from tests.diffusion.oracle import ALL, STOCHASTIC, gaussian, mixture
+from tests.diffusion.oracle import ALL, STOCHASTIC, gaussian, mixture, wave
 
 KEY = jax.random.key(3)
-GRID = d.karras_sigmas(6, 0.02, 10.0)
-X = d.prior_sample(jax.random.key(1), (4, 3), GRID[0])
+GRID = np.asarray(d.karras_sigmas(6, 0.02, 10.0))
+X = np.float32(10 * np.random.default_rng(1).normal(size=(4, 3)))
 
 
 def run(x, sigmas, key, solver):
-    return d.sample(mixture, solver, sigmas, x, key)
+    return d.sample(wave, solver, sigmas, x, key)
+
+
+def together(*solvers, sigmas=GRID):
+    """Samples of all the solvers, by one program."""
+    return jax.jit(lambda x: [run(x, sigmas, KEY, solver) for solver in solvers])(X)
 
 
 @pytest.mark.parametrize("name", ["heun_churn", "dpmpp_2m_sde"])
 def test_gradients_with_respect_to_the_noise_levels_are_finite(name):
-    gradient = jax.jit(jax.grad(lambda sigmas: jnp.sum(run(X, sigmas, KEY, ALL[name]))))(GRID)
+    gradient = np.asarray(jax.jit(jax.grad(lambda sigmas: jnp.sum(run(X, sigmas, KEY, ALL[name]))))(GRID))
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
 
 
 @pytest.mark.parametrize("name", ["heun", "unipc_2", "dpmpp_2m_sde"])
 def test_bfloat16_samples_are_near_the_float32_ones(name):
-    low = run(X.astype(jnp.bfloat16), GRID, KEY, ALL[name])
-    np.testing.assert_allclose(low.astype(jnp.float32), run(X, GRID, KEY, ALL[name]), atol=0.06)
-
-
-@pytest.mark.parametrize("name", [n for n in ALL if n != "consistency"])
-def test_one_step_into_zero_is_the_denoiser_itself(name):
-    sigmas = jnp.array([10.0, 0.0])
-    one = d.sample(mixture, ALL[name], sigmas, X, KEY)
-    if name == "heun_churn":  # noise first, to a higher level
-        assert np.abs(one - mixture(X, 10.0)).max() < 0.2
-    else:
-        np.testing.assert_allclose(one, mixture(X, 10.0), atol=2e-6)
+    sampled = jax.jit(lambda x: [d.sample(mixture, ALL[name], GRID, a, KEY) for a in (x.astype(jnp.bfloat16), x)])
+    low, high = sampled(X)
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(low, np.float32), high, atol=0.06)
 
 
 @pytest.mark.parametrize("name", ["ddpm", "dpmpp_2m", "lms_4"])
 def test_as_many_steps_as_the_schedule_has_work(name):
     schedule = d.linear(steps=60, beta_end=0.2)
     sigmas = d.spaced_sigmas(schedule, 60)
-    x = d.sample(gaussian(), ALL[name], sigmas, X, KEY)
+    x = np.asarray(jax.jit(lambda x: d.sample(gaussian(), ALL[name], sigmas, x, KEY))(X))
     assert np.isfinite(x).all() and np.abs(x).max() < 3
 
 
 def test_ddim_without_noise_is_euler():
-    a, b = (d.sample(mixture, s, GRID, X, KEY) for s in (d.ddim(0.0), d.euler()))
-    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(*together(d.ddim(0.0), d.euler()))
 
 
 def test_ddim_with_full_noise_is_the_ancestral_posterior_of_the_respaced_chain():
-    a, b = (d.sample(mixture, s, GRID, X, KEY) for s in (d.ddim(1.0), d.ddpm()))
-    np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(*together(d.ddim(1.0), d.ddpm()), rtol=2e-5, atol=2e-6)
 
 
 def test_ddim_coefficients_are_the_pinned_ones():
     """In the model's own variable, from index 500 to 400 of the linear schedule."""
     schedule = d.linear()
-    s, s_next = schedule.ratio(jnp.array([500, 400]))
-    alpha, alpha_next = schedule.alpha(jnp.array([500, 400]))
-    sigma = schedule.sigma(500)
 
+    @functools.partial(jax.jit, static_argnums=3)
     def step(x0, eps, z, eta):
-        x = (alpha * x0 + sigma * eps) / alpha
+        (s, s_next), (alpha, alpha_next) = schedule.ratio(np.array([500, 400])), schedule.alpha(np.array([500, 400]))
+        x = (alpha * x0 + schedule.sigma(500) * eps) / alpha
         carry = d.Carry(jnp.full((1,), x))
         out = d.ddim(eta).step(lambda x, s: jnp.full((1,), x0), carry, s, s_next, lambda: jnp.full((1,), z))
-        return float(out.x[0] * alpha_next)
+        return out.x[0] * alpha_next
 
     # xt' = coefficient of x0, of eps (in place of eps given x0) and of the noise
     for eta, of_eps, of_z in ((0.0, 0.8980133576, 0.0), (1.0, 0.5323673832, 0.7231963493)):
@@ -86,56 +82,61 @@ def test_the_ancestral_step_from_10_to_6_keeps_3_6_and_draws_4_8():
 
 
 def test_dpmpp_2m_is_first_order_on_its_first_step_and_on_the_step_into_zero():
-    two = jnp.array([10.0, 1.0, 0.0])
-    np.testing.assert_array_equal(*(d.sample(mixture, s, two, X, KEY) for s in (d.dpmpp_2m(), d.euler())))
+    two = np.float32([10.0, 1.0, 0.0])
+    np.testing.assert_array_equal(*together(d.dpmpp_2m(), d.euler(), sigmas=two))
 
 
 def test_the_sde_solvers_without_noise_are_the_ode_solvers():
-    a = d.sample(mixture, d.dpmpp_2m_sde(jnp.float32(0.0)), GRID, X, KEY)
-    np.testing.assert_allclose(a, d.sample(mixture, d.dpmpp_2m(), GRID, X, KEY), rtol=1e-5, atol=1e-6)
+    of_a_traced_eta = jax.jit(lambda eta: [run(X, GRID, KEY, s) for s in (d.dpmpp_2m_sde(eta), d.dpmpp_2m())])
+    np.testing.assert_allclose(*of_a_traced_eta(0.0), rtol=1e-5, atol=1e-6)
 
 
-def test_variance_preserving_and_flow_networks_give_the_variance_exploding_denoiser_and_sample():
+SCHEDULES = {"vp": d.linear(), "cosine": d.trigonometric(), "flow": d.flow(shift=3.0), "ve": d.edm()}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_variance_preserving_and_flow_networks_give_the_variance_exploding_denoiser_and_sample(name):
     """The same data through networks of every kind and scaling: one denoiser, one sample."""
-    exact = gaussian(0.3, 0.5)
-    reference = d.sample(exact, d.dpmpp_2m(), GRID, X, KEY)
-    levels = GRID[:4]
-    schedules = {"vp": d.linear(), "cosine": d.trigonometric(), "flow": d.flow(shift=3.0), "ve": d.edm()}
-    for name, schedule in schedules.items():
-        for kind in ("eps", "x0", "v", "flow"):
-            if kind == "eps" and schedule.zero_terminal_snr:
-                continue
+    exact, schedule = gaussian(0.3, 0.5), SCHEDULES[name]
 
-            def network(xt, time, cond, schedule=schedule, kind=kind, name=name):
-                if name == "flow":  # conditioned on the share of noise
-                    alpha, sigma = 1 - time, time
-                else:
-                    alpha, sigma = schedule.alpha(time), schedule.sigma(time)
-                alpha, sigma = alpha[:, None], sigma[:, None]
-                x0 = exact(xt / alpha, (sigma / alpha))
-                eps = (xt - alpha * x0) / sigma
-                return {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0, "flow": eps - x0}[kind]
+    def network(kind, xt, time, cond):
+        if name == "flow":  # conditioned on the share of noise
+            alpha, sigma = 1 - time, time
+        else:
+            alpha, sigma = schedule.alpha(time), schedule.sigma(time)
+        alpha, sigma = alpha[:, None], sigma[:, None]
+        x0 = exact(xt / alpha, (sigma / alpha))
+        eps = (xt - alpha * x0) / sigma
+        return {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0, "flow": eps - x0}[kind]
 
-            denoiser = jax.jit(d.precondition(network, kind=kind, schedule=schedule))
-            np.testing.assert_allclose(denoiser(X, levels), exact(X, levels), atol=3e-5, err_msg=f"{name} {kind}")
-            if (name, kind) in (("vp", "eps"), ("flow", "flow")):
-                np.testing.assert_allclose(d.sample(denoiser, d.dpmpp_2m(), GRID, X, KEY), reference, atol=3e-4)
+    denoisers = {kind: d.precondition(functools.partial(network, kind), kind=kind, schedule=schedule)
+                 for kind in ("eps", "x0", "v", "flow") if kind != "eps" or not schedule.zero_terminal_snr}
+    kind = {"vp": "eps", "flow": "flow"}.get(name)  # one of each for the sample
+
+    @jax.jit
+    def compared(x, levels):
+        samples = [d.sample(one, d.dpmpp_2m(), GRID, x, KEY) for one in (exact, denoisers[kind])] if kind else [x, x]
+        return {kind: denoiser(x, levels) for kind, denoiser in denoisers.items()}, exact(x, levels), samples
+
+    found, wanted, samples = compared(X, GRID[:4])
+    for kind, value in found.items():
+        np.testing.assert_allclose(value, wanted, atol=3e-5, err_msg=kind)
+    np.testing.assert_allclose(*samples, atol=3e-4)
 
 
 def test_multistep_history_is_not_kept_between_calls():
     solver = d.unipc(3)
-    first = d.sample(mixture, solver, GRID, X, KEY)
-    d.sample(mixture, solver, GRID * 0.5, X + 1, KEY)
-    np.testing.assert_array_equal(first, d.sample(mixture, solver, GRID, X, KEY))
+    first, _, again = jax.jit(lambda x: [run(*a, KEY, solver) for a in ((x, GRID), (x + 1, GRID * 0.5), (x, GRID))])(X)
+    np.testing.assert_array_equal(first, again)
 
 
 def test_steps_from_an_infinite_noise_level_are_finite():
     """A flow starts at t = 1, where the ratio stands for infinity."""
     sigmas = d.uniform_sigmas(d.flow(), 8)
-    x = d.prior_sample(KEY, (4, 3), sigmas[0])
-    for solver in (d.dpmpp_2m(), d.unipc(), d.dpmpp_3m_sde()):
-        out = d.sample(gaussian(), solver, sigmas, x, KEY)
-        assert np.isfinite(out).all() and np.abs(out).max() < 3
+    solvers = {"2m": d.dpmpp_2m(), "unipc": d.unipc(), "3m_sde": d.dpmpp_3m_sde()}
+    samples = jax.jit(lambda x: {name: d.sample(gaussian(), s, sigmas, x, KEY) for name, s in solvers.items()})
+    for name, out in samples(X / 10 * sigmas[0]).items():
+        assert np.isfinite(out).all() and np.abs(out).max() < 3, name
 
 
 def test_solvers_are_found_by_name_and_a_wrong_name_gets_the_nearest():

@@ -16,7 +16,8 @@ from tests.generate.cases import KEY, case, classes, sampler
 def test_tokens_are_those_of_the_network_without_its_cache():
     model, variables, _ = case("autoregressive")
     ids, cond = jnp.arange(3), classes(2, 0, 1)
-    _, tokens = generate.sample_token_ids(sampler("autoregressive", temperature=0.7), variables, KEY, ids, cond)
+    plain = sampler("autoregressive", temperature=0.7, guidance=1.0)
+    _, tokens = generate.sample_token_ids(plain, variables, KEY, ids, cond)
     expected = jnp.zeros((3, 16), jnp.int32)
 
     @jax.jit
@@ -50,16 +51,36 @@ class Watched:
         return jnp.zeros((*tokens.shape, self.num_tokens))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """A tokenizer of images that are as bright as their tokens' mean."""
+
+    num_tokens: int = 257
+
+    def to_tokens(self, variables, x):
+        raise NotImplementedError
+
+    def from_tokens(self, variables, tokens):
+        brightness = jnp.mean(tokens.reshape(len(tokens), -1, 1, 1, 1) / self.num_tokens, axis=1)
+        return jnp.broadcast_to(brightness, (len(tokens), 2, 2, 1))
+
+    def token_shape(self, example_shape):
+        return (4,)
+
+
+NOTHING = Variables({}, ({}, {}))
+WATCHED = models.TokenPrior(model=Watched(seen=[]), tokenizer=Tokens(num_tokens=7), sample_shape=(4, 4))
+IDS = np.arange(3, dtype=np.int32)
+
+
 @pytest.mark.parametrize("solver", ["maskgit", "ancestral"])
 def test_where_tokens_are_known_the_network_sees_the_share_of_masks_as_time(solver):
-    model = models.TokenPrior(model=Watched(seen=[]), tokenizer=case("masked").model.tokenizer, sample_shape=(4, 4))
-    watched = generate.make_sampler(model, {"solver": solver, "steps": 5})
-    keep = jnp.arange(16)[None] < jnp.array([[0], [9], [15]])
-    variables = Variables({}, case("masked").variables.state)
-    generate.sample_token_ids(watched, variables, KEY, jnp.arange(3), {}, known=jnp.zeros((3, 16), jnp.int32),
-                              keep=keep)
+    keep = np.arange(16)[None] < np.array([[0], [9], [15]])
+    WATCHED.model.seen.clear()
+    generate.sample_token_ids(generate.make_sampler(WATCHED, {"solver": solver, "steps": 5}), NOTHING, KEY, IDS, {},
+                              known=np.zeros((3, 16), np.int32), keep=keep)
     jax.effects_barrier()
-    seen = model.model.seen
+    seen = WATCHED.model.seen
     assert len(seen) == 5 and (seen[0][1] == np.float32([16, 7, 1]) / 16).all()
     for tokens, t in seen:
         np.testing.assert_allclose(t, np.mean(tokens == 7, axis=1), rtol=1e-6)
@@ -67,9 +88,9 @@ def test_where_tokens_are_known_the_network_sees_the_share_of_masks_as_time(solv
 
 @pytest.mark.parametrize("solver", ["maskgit", "confidence", "ancestral"])
 def test_every_solver_leaves_no_mask(solver):
-    _, tokens = generate.sample_token_ids(sampler("masked", solver=solver, choice_temperature=2.0),
-                                          case("masked").variables, KEY, jnp.arange(2), classes(0, 1))
-    assert tokens.shape == (2, 16) and int(tokens.min()) >= 0 and int(tokens.max()) < 7
+    settings = {"steps": 5, "solver": solver, "choice_temperature": 2.0}
+    _, tokens = generate.sample_token_ids(generate.make_sampler(WATCHED, settings), NOTHING, KEY, IDS, {})
+    assert tokens.shape == (3, 16) and int(tokens.min()) >= 0 and int(tokens.max()) < 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,32 +118,16 @@ class Broken:
         return jnp.where(lost[:, None, None], jnp.nan, jnp.zeros((len(before), 1, self.num_tokens))), cache
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """A tokenizer of images that are as bright as their tokens' mean."""
-
-    num_tokens: int = 257
-
-    def to_tokens(self, variables, x):
-        raise NotImplementedError
-
-    def from_tokens(self, variables, tokens):
-        return jnp.broadcast_to(jnp.mean(tokens / 257, axis=1)[:, None, None, None], (len(tokens), 2, 2, 1))
-
-    def token_shape(self, example_shape):
-        return (4,)
-
-
 @pytest.mark.parametrize("tokenizer", [Tokens(), models.ByteTokenizer()])
 def test_an_example_with_a_token_that_could_not_be_drawn_is_lost(tokenizer):
     prior = models.TokenPrior(model=Broken(), tokenizer=tokenizer, sample_shape=(4,))
-    samples = generate.make_sampler(prior, {}).draw(Variables({}, ({}, {})), KEY, jnp.arange(3), {})
+    samples = generate.make_sampler(prior, {}).draw(NOTHING, KEY, IDS, {})
     assert generate.finite_images(samples).tolist() == [True, False, True]
     lost = np.asarray(samples[1])
     assert (lost == -1).all() if lost.dtype == np.int32 else np.isnan(lost).all()
 
 
 def test_text_is_what_its_tokens_say():
-    examples, tokens = generate.sample_token_ids(sampler("text"), case("text").variables, KEY, jnp.arange(2),
-                                                 classes(0, 1))
+    examples, tokens = generate.sample_token_ids(sampler("text"), case("text").variables, KEY, np.arange(4),
+                                                 classes(0, 2, 1, 2))
     np.testing.assert_array_equal(examples, tokens)

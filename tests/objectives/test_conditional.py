@@ -1,6 +1,6 @@
 """The objectives of diffusion models and of token priors, against loops in NumPy, and on many devices."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,11 @@ from jaxgen.objectives import (
 )
 
 KEY = jax.random.key(3)
-LABELS = jnp.arange(16) % 4
-IMAGES = jax.random.uniform(jax.random.key(1), (16, 4, 4, 1), minval=-1)
-TOKENS = jax.random.randint(jax.random.key(2), (16, 6), 0, 5)
+LABELS = np.arange(16, dtype=np.int32) % 4
+IMAGES = np.random.default_rng(1).uniform(-1, 1, (16, 4, 4, 1)).astype(np.float32)
+TOKENS = np.random.default_rng(2).integers(0, 5, (16, 6), np.int32)
 NONE, MASK = 9, 5
-STATE = {"scale": 1.3}
+W, STATE = np.float32(0.9), {"scale": 1.3}
 
 
 def null(count):
@@ -66,16 +66,47 @@ maskgit = partial(maskgit_prior_loss, **prior.keywords)
 BATCH = {"image": IMAGES, "tokens": TOKENS, "label": LABELS}
 
 
+LOSSES = dict(diffusion=diffusion, prior=prior, maskgit=maskgit, autoregressive=autoregressive, latent=latent)
+
+
+@cache
+def of_one_device(name):
+    """{"trained": ((loss, (metrics, state)), gradient), "measured": loss, "kept": loss without drops}."""
+    loss_fn, plain = LOSSES[name], {"label_smoothing": 0.0} if name == "maskgit" else {}
+
+    @jax.jit
+    def run(params, batch):
+        return {"trained": jax.value_and_grad(loss_fn, has_aux=True)(params, STATE, batch, KEY),
+                "measured": loss_fn(params, STATE, batch, KEY, train=False)[0],
+                "kept": loss_fn(params, STATE, batch, KEY, conditions=CONDITIONS._replace(drop=0.0), **plain)[0]}
+
+    return run(W, BATCH)
+
+
+@jax.jit
+def draws(key):
+    """What the objectives draw of the parts of their key."""
+    level_key, noise_key, drop_key, _ = jax.random.split(key, 4)
+    time_key, mask_key, last_key = jax.random.split(key, 3)
+    ids = jnp.arange(16)
+    return {"sigma": log_normal_sigmas(level_key, 16), "noise": sample_noise(noise_key, (4, 4, 1), ids, 0),
+            "dropped": dropped(drop_key), "t": stratified_times(time_key, 16), "dropped_last": dropped(last_key),
+            "masks": jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(mask_key, i), (6,)))(ids),
+            "dropped_at_once": dropped(key)}
+
+
 def dropped(key):
-    return np.where(jax.random.bernoulli(key, 0.3, (16,)), NONE, LABELS)
+    return jnp.where(jax.random.bernoulli(key, 0.3, (16,)), NONE, LABELS)
+
+
+def drawn():
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), draws(KEY))
 
 
 def test_diffusion_loss_is_the_weighted_error_of_each_example_with_its_own_draws():
-    loss, (metrics, state) = diffusion(jnp.float32(0.9), {"kept": 1}, BATCH, KEY)
-    level_key, noise_key, drop_key, _ = jax.random.split(KEY, 4)
-    sigma, classes = np.asarray(log_normal_sigmas(level_key, 16), np.float64), dropped(drop_key)
+    loss, (metrics, state) = of_one_device("diffusion")["trained"][0]
+    sigma, classes, noise = (drawn()[name] for name in ("sigma", "dropped", "noise"))
     assert NONE in classes and len(set(classes)) == 5
-    noise = np.asarray(sample_noise(noise_key, (4, 4, 1), jnp.arange(16), 0), np.float64)
     errors = []
     for i in range(16):
         x0 = np.asarray(IMAGES[i], np.float64)
@@ -86,29 +117,30 @@ def test_diffusion_loss_is_the_weighted_error_of_each_example_with_its_own_draws
     order = np.argsort(sigma)
     assert metrics["loss_low_noise"] == pytest.approx(np.mean(np.array(errors)[order[:8]]), rel=1e-5)
     assert metrics["loss_high_noise"] == pytest.approx(np.mean(np.array(errors)[order[8:]]), rel=1e-5)
-    assert state == {"kept": 1}
+    assert state == STATE
 
 
 def test_latent_loss_is_that_of_the_latents_through_which_no_gradient_goes():
-    latent_key, loss_key = jax.random.split(KEY)
-    state = {"scale": jnp.float32(1.3)}
-    z = to_latents(Variables({}, state), IMAGES, key=latent_key, sample_ids=jnp.arange(16))
-    expected = diffusion(jnp.float32(0.9), {}, {**BATCH, "image": z}, loss_key)[0]
-    loss, (_, kept) = latent(jnp.float32(0.9), state, BATCH, KEY)
-    assert loss == pytest.approx(float(expected), rel=1e-6) and kept is state
-    gradient = jax.grad(lambda state: latent(jnp.float32(0.9), state, BATCH, KEY)[0])(state)
-    assert gradient["scale"] == 0
+    @jax.jit
+    def both(state):
+        latent_key, loss_key = jax.random.split(KEY)
+        z = to_latents(Variables({}, state), IMAGES, key=latent_key, sample_ids=jnp.arange(16))
+        expected = diffusion(W, {}, {**BATCH, "image": z}, loss_key)[0]
+        of_latents, gradient = jax.value_and_grad(lambda state: latent(W, state, BATCH, KEY)[0])(state)
+        return expected, of_latents, gradient
+
+    expected, loss, gradient = both({"scale": 1.3})
+    assert loss == pytest.approx(float(expected), rel=1e-6) and gradient["scale"] == 0
     with pytest.raises(ValueError, match="must have an entry 'image'"):
-        latent(jnp.float32(0.9), state, {"label": LABELS}, KEY)
+        latent(W, STATE, {"label": LABELS}, KEY)
 
 
 def test_prior_loss_is_the_weighted_cross_entropy_of_masked_tokens_per_token():
-    loss, (metrics, _) = prior(jnp.float32(0.7), {}, BATCH, KEY)
-    time_key, mask_key, drop_key = jax.random.split(KEY, 3)
-    t, classes = np.asarray(stratified_times(time_key, 16), np.float64), dropped(drop_key)
+    loss, (metrics, _) = of_one_device("prior")["trained"][0]
+    t, classes, masks = (drawn()[name] for name in ("t", "dropped_last", "masks"))
     total = 0.0
     for i in range(16):
-        hidden = np.asarray(jax.random.uniform(jax.random.fold_in(mask_key, i), (6,))) >= 1 - t[i]
+        hidden = masks[i] >= 1 - t[i]
         for j in np.flatnonzero(hidden):
             scores = t[i] * np.arange(5) + 0.1 * classes[i] * np.arange(5)[::-1]  # a mask's own row of one_hot is 0
             total += (np.log(np.exp(scores).sum()) - scores[int(TOKENS[i, j])]) / t[i]
@@ -117,97 +149,88 @@ def test_prior_loss_is_the_weighted_cross_entropy_of_masked_tokens_per_token():
 
 
 def test_maskgits_loss_is_the_smoothed_cross_entropy_of_masked_tokens_a_mean_of_each_sequence():
-    loss, (metrics, state) = maskgit(jnp.float32(0.7), {"kept": 1}, BATCH, KEY)
-    time_key, mask_key, drop_key = jax.random.split(KEY, 3)
-    r, classes = np.asarray(stratified_times(time_key, 16), np.float64), dropped(drop_key)
+    loss, (metrics, state) = of_one_device("maskgit")["trained"][0]
+    r, classes, masks = (drawn()[name] for name in ("t", "dropped_last", "masks"))
     total = 0.0
     for i in range(16):
-        share, draws = np.cos(np.pi * r[i] / 2), np.asarray(jax.random.uniform(jax.random.fold_in(mask_key, i), (6,)))
-        hidden = np.argsort(draws)[: max(1, int(np.ceil(6 * share)))]
+        hidden = np.argsort(masks[i])[: max(1, int(np.ceil(6 * np.cos(np.pi * r[i] / 2))))]
         # The network's time is the share of masks, and a mask's own row of one_hot is 0.
         scores = len(hidden) / 6 * np.arange(5) + 0.1 * classes[i] * np.arange(5)[::-1]
         log_p = scores - np.log(np.exp(scores).sum())
         total += np.mean([-0.9 * log_p[int(TOKENS[i, j])] - 0.1 * log_p.mean() for j in hidden])
-    assert loss == pytest.approx(total / 16, rel=1e-5) and metrics["loss"] == loss and state == {"kept": 1}
+    assert loss == pytest.approx(total / 16, rel=1e-5) and metrics["loss"] == loss and state == STATE
 
 
 def test_with_the_linear_schedule_maskgits_loss_is_the_bound_in_expectation():
     """Of logits that depend on what is visible; 60,000 draws of masks in one batch of equal sequences."""
     n = 60_000
-    batch = {"tokens": jnp.tile(TOKENS[:1], (n, 1))}
+    tokens = np.tile(TOKENS[:1], (n, 1))
 
     def seeing(params, tokens, t, cond):
         return jnp.sum(jax.nn.one_hot(tokens, 6), axis=1, keepdims=True)[..., :5] * 0.7 + jnp.zeros((1, 6, 1))
 
-    bound = jax.jit(partial(masked_prior_loss, logits=seeing, mask_id=MASK))({}, {}, batch, KEY)[0]
-    options = {"logits": seeing, "mask_id": MASK, "label_smoothing": 0.0}
-    linear, cosine = (jax.jit(partial(maskgit_prior_loss, schedule=name, **options))({}, {}, batch, KEY)[0]
+    @jax.jit
+    def losses(tokens):
+        arguments, options = ({}, {}, {"tokens": tokens}, KEY), {"logits": seeing, "mask_id": MASK}
+        of_maskgit = (maskgit_prior_loss(*arguments, schedule=name, label_smoothing=0.0, **options)[0]
                       for name in ("linear", "cosine"))
+        return masked_prior_loss(*arguments, **options)[0], *of_maskgit
+
+    bound, linear, cosine = losses(tokens)
     assert linear == pytest.approx(float(bound), rel=0.01) and abs(cosine - bound) > 0.02 * bound
 
 
 def test_autoregressive_prior_loss_is_the_cross_entropy_of_each_token_per_token():
-    loss, (metrics, state) = autoregressive(jnp.float32(0.7), {"kept": 1}, BATCH, KEY)
-    classes, total = dropped(KEY), 0.0
+    loss, (metrics, state) = of_one_device("autoregressive")["trained"][0]
+    classes, total = drawn()["dropped_at_once"], 0.0
     assert NONE in classes and len(set(classes)) == 5
     for i in range(16):
         before = 0
         for token in np.asarray(TOKENS[i]):
-            scores = 0.7 * (np.arange(5) == before) + 0.1 * classes[i] * np.arange(5)[::-1]
+            scores = 0.9 * (np.arange(5) == before) + 0.1 * classes[i] * np.arange(5)[::-1]
             total += np.log(np.exp(scores).sum()) - scores[token]
             before = token
     assert loss == pytest.approx(total / (16 * 6), rel=1e-5)
-    assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6) and state == {"kept": 1}
+    assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6) and state == STATE
 
 
-@pytest.mark.parametrize("loss_fn", [diffusion, prior, maskgit, autoregressive, latent],
-                         ids=["diffusion", "prior", "maskgit", "autoregressive", "latent"])
-@pytest.mark.parametrize("devices", [2, 8])
-def test_many_devices_compute_the_loss_of_one(loss_fn, devices):
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("devices",))
+@pytest.mark.parametrize("name", LOSSES)
+def test_many_devices_compute_the_loss_of_one_and_the_halves_by_noise_of_the_global_batch(name):
+    mesh = Mesh(np.array(jax.devices()[:8]), ("devices",))
 
     def mapped(params, batch):
-        return jax.lax.pmean(loss_fn(params, STATE, batch, KEY, axis_name="devices")[0], "devices")
-
-    def whole(params, batch):
-        return loss_fn(params, STATE, batch, KEY)[0]
+        loss, (metrics, _) = LOSSES[name](params, STATE, batch, KEY, axis_name="devices")
+        return jax.lax.pmean((loss, metrics), "devices")
 
     parts = jax.shard_map(mapped, mesh=mesh, in_specs=(P(), P("devices")), out_specs=P())
-    actual, expected = (jax.jit(jax.value_and_grad(f))(jnp.float32(0.9), BATCH) for f in (parts, whole))
-    np.testing.assert_allclose(actual, expected, rtol=2e-5)
+    actual = jax.jit(jax.value_and_grad(parts, has_aux=True))(W, BATCH)
+    (loss, (metrics, _)), gradient = of_one_device(name)["trained"]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5), actual, ((loss, metrics), gradient))
+    assert name not in ("diffusion", "latent") or {"loss_low_noise", "loss_high_noise"} < set(metrics)
 
 
-def test_halves_by_noise_are_those_of_the_global_batch():
-    mesh = Mesh(np.array(jax.devices()[:4]), ("devices",))
-
-    def mapped(params, batch):
-        return jax.lax.pmean(diffusion(params, {}, batch, KEY, axis_name="devices")[1][0], "devices")
-
-    parts = jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=(P(), P("devices")), out_specs=P()))
-    actual, expected = parts(jnp.float32(0.9), BATCH), diffusion(jnp.float32(0.9), {}, BATCH, KEY)[1][0]
-    for name in ("loss_low_noise", "loss_high_noise"):
-        np.testing.assert_allclose(actual[name], expected[name], rtol=2e-5)
-    one = diffusion(jnp.float32(0.9), {}, {name: value[:1] for name, value in BATCH.items()}, KEY)[1][0]
+def test_both_halves_by_noise_of_one_example_are_its_loss():
+    one = jax.jit(diffusion)(W, STATE, {name: value[:1] for name, value in BATCH.items()}, KEY)[1][0]
     np.testing.assert_allclose([one["loss_low_noise"], one["loss_high_noise"]], one["loss"], rtol=1e-6)
 
 
-def test_a_measurement_drops_no_condition_and_hands_out_no_key_for_dropout():
+@pytest.mark.parametrize("name", ["diffusion", "prior", "maskgit", "autoregressive"])
+def test_a_measurement_drops_no_condition_and_smooths_no_label(name):
+    result = of_one_device(name)
+    trained = result["trained"][0][0]
+    assert result["measured"] == pytest.approx(float(result["kept"]), rel=1e-6)
+    assert result["measured"] != pytest.approx(float(trained), rel=1e-4)
+
+
+def test_a_measurement_hands_out_no_key_for_dropout():
     keys = []
 
     def watched(params, x, sigma, cond, *, key):
         keys.append(key)
-        return denoise(params, x, sigma, cond, key=key)
+        return x
 
-    measured = diffusion(jnp.float32(0.9), {}, BATCH, KEY, denoise=watched, train=False)[0]
-    kept = diffusion(jnp.float32(0.9), {}, BATCH, KEY, conditions=CONDITIONS._replace(drop=0.0))[0]
-    assert keys == [None] and measured == kept != diffusion(jnp.float32(0.9), {}, BATCH, KEY)[0]
-    for loss_fn in (prior, autoregressive):
-        measured, kept, trained = (loss_fn(jnp.float32(0.7), {}, BATCH, KEY, **options)[0]
-                                   for options in ({"train": False}, {"conditions": CONDITIONS._replace(drop=0.0)}, {}))
-        assert measured == kept != trained
-    measured = maskgit(jnp.float32(0.7), {}, BATCH, KEY, train=False)[0]
-    kept = maskgit(jnp.float32(0.7), {}, BATCH, KEY, conditions=CONDITIONS._replace(drop=0.0), label_smoothing=0.0)[0]
-    assert measured == kept
+    jax.eval_shape(lambda batch: diffusion(W, {}, batch, KEY, denoise=watched, train=False)[0], BATCH)
+    assert keys == [None]
 
 
 def test_a_model_without_conditions_gets_none():
@@ -217,12 +240,11 @@ def test_a_model_without_conditions_gets_none():
         seen.append(cond)
         return x
 
-    diffusion_loss({}, {}, {"image": IMAGES}, KEY, denoise=plain, draw_sigmas=log_normal_sigmas,
-                   weighting=edm_weighting())
-    assert seen == [None]
     without = Conditions({}, lambda count: {})  # as a model without conditions has them
-    diffusion_loss({}, {}, {"image": IMAGES}, KEY, denoise=plain, draw_sigmas=log_normal_sigmas,
-                   weighting=edm_weighting(), conditions=without)
+    for conditions in (None, without):
+        jax.eval_shape(lambda x, conditions=conditions: diffusion_loss(
+            {}, {}, {"image": x}, KEY, denoise=plain, draw_sigmas=log_normal_sigmas, weighting=edm_weighting(),
+            conditions=conditions), IMAGES)
     assert seen == [None, None]
 
 
@@ -231,28 +253,34 @@ def test_latents_are_of_the_parameters_and_the_state():
     def both(variables, x, *, key, sample_ids):
         return variables.params * variables.state["scale"] * x
 
-    state = {"scale": jnp.float32(1.3)}
-    loss, gradient = jax.value_and_grad(lambda p: latent(p, state, BATCH, KEY, to_latents=both)[0])(jnp.float32(0.9))
-    z = 0.9 * 1.3 * IMAGES
-    expected, of_the_rest = jax.value_and_grad(lambda p: diffusion(p, {}, {**BATCH, "image": z},
-                                                                   jax.random.split(KEY)[1])[0])(jnp.float32(0.9))
-    np.testing.assert_allclose((loss, gradient), (expected, of_the_rest), rtol=1e-5)
+    @jax.jit
+    def compared(params, state):
+        batch = {**BATCH, "image": 0.9 * 1.3 * IMAGES}
+        return (jax.value_and_grad(lambda p: latent(p, state, BATCH, KEY, to_latents=both)[0])(params),
+                jax.value_and_grad(lambda p: diffusion(p, {}, batch, jax.random.split(KEY)[1])[0])(params))
+
+    np.testing.assert_allclose(*compared(W, {"scale": 1.3}), rtol=1e-5)
 
 
 def test_conditions_of_several_entries_and_axes_are_dropped_together():
     """A text [B, L] and its length [B], replaced in the same examples."""
-    batch = {"caption": jnp.ones((16, 3), jnp.int32), "size": jnp.full(16, 3), "image": IMAGES}
+    batch = {"caption": np.ones((16, 3), np.int32), "size": np.full(16, 3), "image": IMAGES}
     conditions = Conditions({"text": "caption", "length": "size"},
                             lambda count: {"text": jnp.zeros((count, 3), jnp.int32), "length": jnp.zeros(count, int)},
                             drop=0.5)
-    seen = []
 
-    def watched(params, x, sigma, cond, *, key):
-        seen.append(cond)
-        return x
+    @jax.jit
+    def seen(batch):
+        conds = []
 
-    diffusion({}, {}, batch, KEY, denoise=watched, conditions=conditions)
-    text, length = np.asarray(seen[0]["text"]), np.asarray(seen[0]["length"])
+        def watched(params, x, sigma, cond, *, key):
+            conds.append(cond)
+            return x
+
+        diffusion({}, {}, batch, KEY, denoise=watched, conditions=conditions)
+        return conds[0]
+
+    text, length = (np.asarray(seen(batch)[name]) for name in ("text", "length"))
     np.testing.assert_array_equal(text, np.where(length[:, None] == 0, 0, 1) * np.ones((1, 3), int))
     assert set(length) == {0, 3}
 
