@@ -13,6 +13,7 @@ from jaxgen import models, objectives
 from jaxgen import tokens as tk
 from jaxgen.core.types import Variables
 from jaxgen.nn import encode_text
+from tests.helpers.parameters import filled
 
 TEXT = np.asarray(encode_text(["owl", "cat"], 4))
 DRAWN, BOTH = [1, 0, 1], np.array([0, 1, 1, 0])  # the classes that are drawn; those of both texts, then exchanged
@@ -36,19 +37,17 @@ def loss_of(model, **options):
 
 @cache
 def learned(kind):
-    """What a prior says that has learned one text for each of two classes by heart: (model, results).
+    """What a prior says that has learned one text for each of two classes by heart: (texts, losses, logits).
 
-    In one program. At a rate of 0.005 the byte that is right leads by 6 nats or more at every place, whatever else is
-    masked, from each of 16 seeds; at 0.01 two of them stay between bytes, which ones hangs on rounding.
+    In one program. At a rate of 0.003 the byte that is right leads by 6 nats or more at every place, whatever else is
+    masked, from each of 16 seeds; at 0.01 and more some of them stay between two bytes, which ones hangs on rounding.
     """
     model = build(kind)
     batch = {"tokens": np.tile(TEXT, (8, 1)), "label": np.tile(np.arange(2), 8)}
-    optimizer, loss_fn, measure = optax.flatten(optax.adam(0.005)), loss_of(model), loss_of(model, train=False)
+    optimizer, loss_fn, measure = optax.flatten(optax.adam(0.003)), loss_of(model), loss_of(model, train=False)
 
     @jax.jit
-    def run(key):
-        variables = model.init(key, (4,))
-
+    def run(variables, key):
         def step(carry, key):
             params, state = carry
             gradient = jax.grad(lambda p: loss_fn(p, variables.state, batch, key)[0])(params)
@@ -70,7 +69,7 @@ def learned(kind):
         of_both = model.model.logits(params, np.tile(TEXT, (2, 1)), {"classes": BOTH}) if kind != "masked" else None
         return model.from_tokens(Variables(params, state), tokens), losses, of_both
 
-    return model, run(KEY)
+    return run(filled(jax.eval_shape(lambda: model.init(KEY, (4,)))), KEY)
 
 
 def test_a_text_is_its_tokens_and_comes_back():
@@ -99,13 +98,13 @@ def test_a_prior_of_bytes_has_a_vocabulary_of_them(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_prior_draws_the_text_of_its_class_that_it_has_learned(kind):
-    _, (texts, _, _) = learned(kind)
+    texts, _, _ = learned(kind)
     np.testing.assert_array_equal(texts, TEXT[DRAWN])
 
 
 def test_the_autoregressive_loss_is_the_code_length_by_numpy():
     """Of the texts under their own classes and under the other ones."""
-    _, (_, (losses, (metrics, _)), logits) = learned("autoregressive")
+    _, (losses, (metrics, _)), logits = learned("autoregressive")
     logits = np.asarray(logits, np.float64)
     log_p = logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True)) - logits.max(
         -1, keepdims=True)
@@ -116,5 +115,5 @@ def test_the_autoregressive_loss_is_the_code_length_by_numpy():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_of_what_was_learned_is_small_and_of_the_other_class_large(kind):
-    right, wrong = learned(kind)[1][1][0]
+    right, wrong = learned(kind)[1][0]
     assert right < 0.3 < 1 < wrong
