@@ -13,7 +13,8 @@ from tests.diffusion.oracle import ALL, DETERMINISTIC, VARIANTS, mixture, wave
 
 STEPS = 5
 NAMES = [name for name in ALL if name not in VARIANTS]
-# Of one order less than another one, or of less noise; their gradients are of the same code.
+# Left out of the dearest test: `dpmpp_2m_sde` without noise, `unipc` of a lower order than "unipc_3", and a wrapper
+# around the change of variable that "kdpm2" makes.
 LESSER = ("dpmpp_2m", "unipc_2", "heun_in_time")
 X = np.float64([[4.0, -7.0]])
 
