@@ -189,7 +189,7 @@ def test_a_discriminator_on_many_devices_is_that_on_one(name, kwargs):
     ("pach", {}, "unknown discriminator 'pach'.*Did you mean 'patch'"),
     ("patch", {"layer": 2}, "unknown argument of PatchDiscriminator 'layer'.*Did you mean 'layers'"),
     ("patch", {"norm": "bach"}, "unknown norm 'bach'.*Did you mean 'batch'"),
-    ("patch", {"layers": 3}, "pictures of 16x16 have no patch for layers=3: they need 24x24"),
+    ("patch", {"layers": 3}, "images of 16x16 have no patch for layers=3: they need 24x24"),
     ("style", {**STYLE, "group_size": 3}, "group_size=3 must be a positive divisor of the global batch of 4 examples"),
     ("style", {**STYLE, "group_size": -1}, "group_size of StyleDiscriminator must be an integer of at least 0, got -1"),
 ])
