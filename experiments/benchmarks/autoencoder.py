@@ -1,4 +1,4 @@
-"""Times whole training steps of the VQ autoencoder compared with diffusers' VQModel with the same layers.
+"""Times whole training steps of the VQ autoencoder against diffusers' VQModel with the same layers.
 
 A step is forward, loss, gradients and an Adam update, float32. Each library runs in a process of its own, one after the
 other in turn, so that neither's threads disturb the other and a machine's moods meet both alike.

@@ -1,4 +1,4 @@
-"""Times MaskGIT's decoding of a few steps compared with autoregressive decoding, by networks of one size.
+"""Times MaskGIT's decoding of a few steps against autoregressive decoding, by networks of one size.
 
 A step of MaskGIT passes all N tokens through the network. Autoregressive decoding does so N times; with a cache it
 passes each token once, one after the other, which is N calls of one token: that loses to MaskGIT where a call's cost

@@ -1,8 +1,8 @@
 """Time and peak memory of quantizers, compared with vector-quantize-pytorch where it is installed.
 
 For each quantizer and codebook size: the training step (forward, gradient in the vectors and the parameters, codebook
-update), only the indices, and the memory that one training step adds at its peak. Every case runs in a process of its
-own; times are medians of runs that alternate between the libraries.
+update), the indices by themselves, and the memory that one training step adds at its peak. Every case runs in a
+process of its own; times are medians of runs that alternate between the libraries.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Times training steps and forward passes of the U-Net compared with diffusers' UNet2DModel with the same layers.
+"""Times training steps and forward passes of the U-Net against diffusers' UNet2DModel with the same layers.
 
 A step is the loss of predicted noise at random times, gradients and an Adam update, float32. Each library runs in a
 process of its own, one after the other in turn, so that neither's threads disturb the other and a machine's moods meet

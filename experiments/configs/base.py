@@ -95,7 +95,7 @@ def diffusing(**changes: Any) -> ConfigDict:
     config.weighting = {"name": "edm", "sigma_data": 0.5}
     config.sampling = {  # these may change on the command line of any run
         "solver": "heun", "steps": 18, "noise_grid": "karras", "sigma_min": 0.002, "sigma_max": 80.0, "guidance": 1.5,
-        "guidance_low": 0.0, "guidance_high": 1e6,  # guided at noise levels only between these two
+        "guidance_low": 0.0, "guidance_high": 1e6,  # guided only at noise levels between these two
     }
     return config
 

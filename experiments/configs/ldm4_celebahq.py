@@ -2,7 +2,7 @@
 
 Paper: Rombach, Blattmann, Lorenz, Esser & Ommer, "High-resolution image synthesis with latent diffusion models", 2022:
 the U-Net (274,056,163 parameters), noise, batch and learning rate of its LDM-4 on CelebA-HQ; `jaxgen.interop.load_unet`
-reads the published weights of that network. Three differences: latents are scaled to the std 1, where the paper
+reads the published weights of that network. Three differences: latents are scaled to a std of 1, where the paper
 leaves those of VQ models as they are; gradients are clipped to the norm 1; and samples take DPM-Solver++ with 50 steps
 in place of DDIM with 200 or 500.
 Data: those of the autoencoder's run, for example TFDS `celeb_a_hq/256` (30,000 faces; its page says how to get them);

@@ -11,7 +11,7 @@ from jaxgen.nn.conv_layer import Conv
 
 
 class ConvClassifier(nn.Module):
-    """Image to logits and features; a size of image is fixed at init by the linear layer.
+    """Image to logits and features; the image size is fixed at init by the linear layer.
 
     Attributes:
         num_classes: of the data.

@@ -130,7 +130,6 @@ def test_pmap_and_sharded_arrays_drop_the_levels_that_one_device_drops():
     mapped = jax.pmap(lambda v, z: quantizer.apply(v, z, train=True, key=KEY), axis_name="data", in_axes=(None, 0))
     parts, states = mapped(variables, Z.reshape(DEVICES, -1, 3, 4))
     parts, states = jax.device_get((parts, states))
-    parts, states = jax.device_get((parts, states))
     assert_same(jax.tree.map(lambda x: x.reshape(8, *x.shape[2:]), parts), output)
     assert_same(jax.tree.map(lambda x: x[0], states), state)
     sharded = jax.device_put(Z, NamedSharding(mesh(), P("data")))

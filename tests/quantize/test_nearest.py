@@ -15,8 +15,9 @@ compiled = jax.jit(nearest, static_argnames="block_size")
 BLOCKS = [None, 1, 7, 64, 1000]
 
 
-@pytest.mark.parametrize(("metric", "block_size"), [*(("euclidean", size) for size in BLOCKS), ("cosine", None),
-                                                    ("cosine", 7)])
+@pytest.mark.parametrize(("metric", "block_size"), [
+    *(("euclidean", size) for size in BLOCKS), *(("cosine", size) for size in BLOCKS if size != 64),
+])
 def test_codes_are_those_of_all_distances(metric, block_size):
     generator = np.random.default_rng(0)
     z, codebook = generator.normal(size=(3, 5, 6)), generator.normal(size=(101, 6)) * 2

@@ -35,7 +35,7 @@ TONES = dict(zip(range(0x1F3FB, 0x1F400), ("light", "medium-light", "medium", "m
 HAIR, REGIONS, TAGS = range(0x1F9B0, 0x1F9B4), range(0x1F1E6, 0x1F200), range(0xE0020, 0xE0080)
 PRIVATE = range(0xE000, 0xF900), range(0xF0000, 0x110000)
 # Images that Unicode writes in one code point or, for people who differ, as several.
-SAME_PICTURE = {
+SAME_IMAGE = {
     (HANDSHAKE,): (0x1FAF1, 0x1FAF2),
     (0x1F46B,): (HANDSHAKE, ADULT, ADULT),
     (0x1F46C,): (HANDSHAKE, ADULT, ADULT),
@@ -87,7 +87,7 @@ def base(codes: Sequence[int]) -> str:
         kept = [code for code in codes if code not in (JOINER, SELECTOR, *TONES)]
         if len(kept) > 1:
             kept = [ADULT if code in (MAN, WOMAN) else code for code in kept if code not in (FEMALE, MALE, ARROW)]
-        kept = sorted(SAME_PICTURE.get(tuple(sorted(kept)), kept))
+        kept = sorted(SAME_IMAGE.get(tuple(sorted(kept)), kept))
     return " ".join(f"{code:X}" for code in kept)
 
 

@@ -138,10 +138,11 @@ def expected_params(model: VQVAE | KLAutoencoder, channels: int) -> PyTree:
     """Shapes and dtypes of the parameters, for images of so many channels; no array is made."""
     encoder, decoder = plain_network(model.encoder), plain_network(model.decoder)
     if not isinstance(model, Tokenizer):
-        return _traced(KLAutoencoder(encoder=encoder, decoder=decoder), channels)
+        return jax.tree.map(lambda shape: shape, _traced(KLAutoencoder(encoder=encoder, decoder=decoder), channels))
     # The model's own quantizer may be anything; what is written and read is a codebook.
     quantizer = published_vq(model.num_codes)
-    return _traced(VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer), channels)
+    kept = _traced(VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer), channels)
+    return jax.tree.map(lambda shape: shape, kept)  # a tree of the caller's own
 
 
 @lru_cache(maxsize=16)

@@ -44,11 +44,12 @@ LAYOUT = Layout("the U-Net", tensor_name, OLD_NAMES)
 def expected_params(model: UNet, inputs: Inputs) -> PyTree:
     """Shapes and dtypes of the model's parameters; no array is made."""
     up = None if model.up is None else tuple(model.up)
-    return _traced(plain_network(model).clone(down=tuple(model.down), up=up), inputs)
+    kept = _traced(plain_network(model).clone(down=tuple(model.down), up=up), inputs)
+    return jax.tree.map(lambda shape: shape, kept)  # a tree of the caller's own
 
 
 def plain_network(network: Any) -> Any:
-    """One with the same parameters that hashes alike if its attributes are: `jnp.float32` and its dtype do not."""
+    """The same parameters, with dtypes that hash alike: `jnp.float32` and its dtype are equal but hash differently."""
     return network.clone(dtype=None, param_dtype=jnp.dtype(network.param_dtype))
 
 
