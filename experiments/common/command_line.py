@@ -228,8 +228,8 @@ def run(main: Callable[..., None], *, actions: Sequence[str] = ()) -> None:
 def _parse(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
-    except SystemExit as end:  # with status 1 after --help, which is no failure
-        sys.exit(0 if end.code == 1 else end.code)
+    except SystemExit:  # after --help: absl exits with status 1, though nothing failed
+        sys.exit(0)
     except (AttributeError, KeyError) as error:
         name = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]).split("\n")[0]
         sys.exit(f"error: unknown configuration value {name}")

@@ -57,11 +57,6 @@ def sum_before(x: Array, axis_name: AxisName) -> Array | int:
     return jnp.sum(jnp.where(devices < number, each, 0))
 
 
-def inside_shard_map() -> bool:
-    """Whether types say over which mesh axes arrays vary; elsewhere nobody needs to trace a function to find out."""
-    return bool(jax.sharding.get_abstract_mesh().manual_axes)
-
-
 def varying_axes(*trees: PyTree) -> frozenset[Hashable]:
     """The mesh axes over which an array of the trees varies inside `shard_map`; none outside of it."""
     # Traced arrays are a jax.Array too; nothing else varies, and not all of it (text, say) has a type of JAX's.
@@ -88,6 +83,14 @@ def vary_like(tree: PyTree, *others: PyTree) -> PyTree:
     return vary(tree, varying_axes(others))
 
 
+def types_after(change: Callable[[Any], Any], tree: PyTree) -> PyTree:
+    """The types of `change(tree)`, for the mesh axes that they name.
+
+    Only types inside `shard_map` (and `pmap`) name any. Elsewhere `tree` itself says as much, and nothing is traced.
+    """
+    return jax.eval_shape(change, tree) if jax.sharding.get_abstract_mesh().manual_axes else tree
+
+
 def agreed(x: Array, axis_name: AxisName) -> Array:
     """`x`, which is the same on every device though it may be marked as varying over `axis_name`, without the mark."""
     names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
@@ -100,7 +103,7 @@ def change_if(condition: Array, change: Callable[[Any], Any], state: Any) -> Any
 
     Under `shard_map` both branches must say over which axes they vary as well.
     """
-    axes = varying_axes(jax.eval_shape(change, state), state) if inside_shard_map() else frozenset()
+    axes = varying_axes(types_after(change, state), state)
 
     def changed(state):
         return vary(jax.tree.map(lambda new, old: new.astype(old.dtype), change(state), state), axes)

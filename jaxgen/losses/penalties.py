@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxgen.core.checks import check_alike, check_count
 from jaxgen.core.keys import sample_keys
-from jaxgen.core.mapped import inside_shard_map, psum, vary_like
+from jaxgen.core.mapped import psum, types_after, vary_like
 from jaxgen.core.types import AxisName, PyTree
 from jaxgen.losses.adversarial import check_same_batch, per_example, wide
 
@@ -24,9 +24,7 @@ def _squared_slope(discriminator: Discriminator, x: Array) -> Array:
         return jnp.sum(per_example(discriminator(x)))
 
     # Under shard_map the gradient in an x that all devices share would be a sum over their discriminators.
-    if inside_shard_map():
-        x = vary_like(x, jax.eval_shape(total, x))
-    gradient = jax.grad(total)(x)
+    gradient = jax.grad(total)(vary_like(x, types_after(total, x)))
     gradient = gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
     return jnp.sum(jnp.square(gradient.reshape(gradient.shape[0], -1)), axis=1)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxgen.core.checks import check_count
-from jaxgen.core.mapped import inside_shard_map, vary_like
+from jaxgen.core.mapped import types_after, vary_like
 from jaxgen.core.types import Variables
 from jaxgen.quantize.types import Quantizer
 
@@ -141,7 +141,5 @@ def _stacked(ys: list[Any]) -> Any:
 
 def _scan(step: Callable, carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
     """`lax.scan`, whose first carry is marked inside `shard_map` as varying over the mesh axes that later ones do."""
-    if inside_shard_map():
-        after, _ = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], xs))
-        carry = jax.tree.map(vary_like, carry, after)
-    return jax.lax.scan(step, carry, xs)
+    after = types_after(lambda carry: step(carry, jax.tree.map(lambda x: x[0], xs))[0], carry)
+    return jax.lax.scan(step, jax.tree.map(vary_like, carry, after), xs)

@@ -9,6 +9,7 @@ from jaxgen.core.types import Variables
 from jaxgen.models import VQVAE, KLAutoencoder
 from jaxgen.nn import Decoder, Encoder
 from jaxgen.quantize import vq
+from tests.helpers import parameters
 
 WIDTHS = {"channels": 4, "multipliers": (1, 2), "norm_groups": 2}
 KEY = jax.random.key(0)
@@ -45,9 +46,7 @@ def kl_model(**options):
 
 
 def filled(model, channels, seed=0):
-    rng = np.random.default_rng(seed)
-    draw = lambda leaf: jax.device_put((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
-    return model, jax.tree.map(draw, shapes(model, channels))
+    return model, parameters.filled(shapes(model, channels), seed)
 
 
 @cache

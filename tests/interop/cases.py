@@ -4,9 +4,9 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxgen.nn.unet import UNet
+from tests.helpers.parameters import filled
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TINY = {"channels": (8, 16), "layers": 1, "norm_groups": 4, "down": ("plain", "attention")}
@@ -18,9 +18,7 @@ KEY = jax.random.key(0)
 def make(options, *, classes=False, seed=0):
     """A U-Net for images of 3 channels with random parameters; its context has 6 features, its classes are numbers."""
     model = UNet(**options)
-    rng = np.random.default_rng(seed)
-    draw = lambda leaf: jax.device_put((0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))  # noqa: E731
-    return model, jax.tree.map(draw, shapes(model, classes))
+    return model, filled(shapes(model, classes), seed)
 
 
 @cache

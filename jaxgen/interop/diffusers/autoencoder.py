@@ -137,12 +137,12 @@ def computing_types(dtype: Any) -> dict[str, Any]:
 def expected_params(model: VQVAE | KLAutoencoder, channels: int) -> PyTree:
     """Shapes and dtypes of the parameters, for images of so many channels; no array is made."""
     encoder, decoder = plain_network(model.encoder), plain_network(model.decoder)
-    if not isinstance(model, Tokenizer):
-        return jax.tree.map(lambda shape: shape, _traced(KLAutoencoder(encoder=encoder, decoder=decoder), channels))
-    # The model's own quantizer may be anything; what is written and read is a codebook.
-    quantizer = published_vq(model.num_codes)
-    kept = _traced(VQVAE(encoder=encoder, decoder=decoder, quantizer=quantizer), channels)
-    return jax.tree.map(lambda shape: shape, kept)  # a tree of the caller's own
+    if isinstance(model, Tokenizer):
+        # The model's own quantizer may be anything; what is written and read is a codebook.
+        plain = VQVAE(encoder=encoder, decoder=decoder, quantizer=published_vq(model.num_codes))
+    else:
+        plain = KLAutoencoder(encoder=encoder, decoder=decoder)
+    return jax.tree.map(lambda shape: shape, _traced(plain, channels))  # a tree of the caller's own
 
 
 @lru_cache(maxsize=16)
