@@ -43,14 +43,14 @@ def test_sigmas_guidance_eta_interval_classes_ids_and_seed_do_not_recompile():
     assert len(traces) == 1
 
 
-def test_a_sample_is_the_same_in_batches_of_1_and_8():
+def test_a_sample_is_the_same_in_batches_of_1_and_64():
     @jax.jit
     def run(ids):
         x = d.prior_sample(KEY, (ids.shape[0], 5), GRID[0], sample_ids=ids)
         return d.sample(wave, d.dpmpp_2m_sde(), GRID, x, KEY, sample_ids=ids)
 
     # The noise is the same to the last bit; XLA may round the arithmetic of another shape otherwise by some.
-    np.testing.assert_allclose(run(np.array([13])), run(np.arange(8, 16))[5:6], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(run(np.array([13])), run(np.arange(64))[13:14], rtol=0, atol=2e-6)
 
 
 def test_noise_is_the_same_to_the_last_bit_in_every_batch():
@@ -61,22 +61,22 @@ def test_noise_is_the_same_to_the_last_bit_in_every_batch():
     assert len(np.unique(whole)) == whole.size
 
 
-def test_a_sample_is_the_same_on_1_and_4_devices():
+def test_a_sample_is_the_same_on_1_and_8_devices():
     @jax.jit
     def run(ids):
         x = d.prior_sample(KEY, (8, 3), GRID[0], sample_ids=ids)
         return d.sample(wave, d.dpmpp_2m_sde(), GRID, x, KEY, sample_ids=ids)
 
-    one, four = (run(jax.device_put(np.arange(8), NamedSharding(Mesh(jax.devices()[:count], "data"),
-                                                                 PartitionSpec("data")))) for count in (1, 4))
-    assert len(four.sharding.device_set) == 4
-    np.testing.assert_allclose(four, one, rtol=0, atol=2e-6)
+    one, eight = (run(jax.device_put(np.arange(8), NamedSharding(Mesh(jax.devices()[:count], "data"),
+                                                                 PartitionSpec("data")))) for count in (1, 8))
+    assert len(eight.sharding.device_set) == 8
+    np.testing.assert_allclose(eight, one, rtol=0, atol=2e-6)
 
 
 def test_trajectories_are_stored_only_when_asked_and_end_in_the_sample():
     x = X[:2]
     plain = jax.jit(lambda x: d.sample(wave, d.dpmpp_2m(), GRID, x, KEY))(x)
-    for every, length in ((1, 6), (4, 2), (9, 1)):
+    for every, length in ((1, 6), (4, 2), (6, 1), (9, 1)):
         end, trajectory = jax.jit(lambda x, n=every: d.sample(wave, d.dpmpp_2m(), GRID, x, KEY, save_every=n))(x)
         assert trajectory.shape == (length, 2, 3)
         np.testing.assert_allclose(end, plain, atol=1e-6)

@@ -13,9 +13,6 @@ from tests.diffusion.oracle import ALL, DETERMINISTIC, VARIANTS, mixture, wave
 
 STEPS = 5
 NAMES = [name for name in ALL if name not in VARIANTS]
-# Left out of the dearest test: `dpmpp_2m_sde` without noise, `unipc` of a lower order than "unipc_3", and a wrapper
-# around the change of variable that "kdpm2" makes.
-LESSER = ("dpmpp_2m", "unipc_2", "heun_in_time")
 X = np.float64([[4.0, -7.0]])
 
 
@@ -45,7 +42,7 @@ def noises_of_one(key, ids, stream):
     return jax.vmap(lambda step: d.sample_noise(key, (2,), ids, step, stream, jnp.float64))(jnp.arange(STEPS))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in LESSER])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_solver_works_sharded_mapped_scanned_and_differentiated_in_float64(name):
     """One compilation of all of them: a gradient through `shard_map` of a scan over grids of a map over keys."""
     solver, traces = ALL[name], []
@@ -144,3 +141,15 @@ def test_one_step_into_zero_is_the_denoiser_itself(name):
         assert evaluations[0] > 10 and np.abs(one - exact).max() < 0.2
     else:
         np.testing.assert_allclose(one, exact, rtol=1e-12)
+
+
+def test_one_jitted_step_into_zero_is_the_denoiser_itself_in_float32():
+    names = [name for name in NAMES if name not in ("consistency", "heun_churn")]  # as above
+
+    @jax.jit
+    def ends(sigmas, x):
+        denoiser = lambda x, sigma, cond: 0.9 * wave(x, sigma)  # noqa: E731
+        return {name: d.sample(denoiser, ALL[name], sigmas, x, jax.random.key(0)) for name in names}
+
+    for name, end in jax.device_get(ends(np.float32([10, 0]), np.float32(X))).items():
+        np.testing.assert_allclose(end, 0.9 * np.sin(X / 11), rtol=1e-6, err_msg=name)
