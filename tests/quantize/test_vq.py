@@ -133,7 +133,9 @@ def test_kmeans_runs_once_and_a_saved_state_remembers_it():
     _, state = step(variables, normal(1, 60, 2), key=KEY)
     saved = jax.tree.map(np.array, state)
     _, continued = jax.device_get(step(Variables({}, state), 100 + normal(2, 60, 2), key=KEY))
-    _, resumed = jax.device_get(step(Variables({}, saved), 100 + normal(2, 60, 2), key=KEY))
+    # As another process does it: by a quantizer and a program of its own.
+    again = jax.jit(functools.partial(vq(5, ema_decay=0.99, kmeans_iterations=100).apply, train=True))
+    _, resumed = jax.device_get(again(Variables({}, saved), 100 + normal(2, 60, 2), key=KEY))
     np.testing.assert_array_equal(resumed["codebook"], continued["codebook"])
     assert (np.abs(resumed["codebook"] - saved["codebook"]).max(axis=1) == 0).sum() >= 3
 
