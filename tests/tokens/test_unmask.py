@@ -29,9 +29,13 @@ def waves(tokens, t, shift):
 
 
 def logits_of(tokens, t, cond):
-    """Waves as high as `cond` says, of what the network sees or, with "seen" 0, of no tokens and time; and "more"."""
+    """Waves as high as `cond` says, of what the network sees or, with "seen" 0, of no tokens and time; and "more".
+
+    The mask has a logit too, far above the others.
+    """
     seen = cond["seen"]
-    return cond["waves"][:, None, None] * waves(seen[:, None] * tokens, seen * t, cond["shift"]) + cond["more"]
+    clean = cond["waves"][:, None, None] * waves(seen[:, None] * tokens, seen * t, cond["shift"]) + cond["more"]
+    return jnp.pad(clean, ((0, 0), (0, 0), (0, 1)), constant_values=50)
 
 
 def decode(name, logits_fn, cond, ids, setting, times, options):
@@ -72,6 +76,13 @@ def test_a_network_in_bfloat16_that_is_sure_of_the_mask_gives_other_tokens_in_a_
     tokens = jax.jit(lambda key: tk.sample_tokens(
         key, sure, tk.UNMASKERS[name](), tk.mask_times(1), (50, 4), mask_id=MASK_ID, top_k=2))(KEY)
     assert tokens.dtype == jnp.int32 and np.min(tokens) >= 0 and np.max(tokens) < MASK_ID
+
+
+@EVERY
+def test_the_mask_is_never_drawn_in_several_steps_of_float32_however_sure_the_network_is_of_it(name):
+    for setting, times in ((0.0, TIMES), (1.0, TIMES), (0.5, [1.0, 0.5, 0.1, 0.0])):
+        tokens, counts = program(name)[0](setting=setting, times=times, temperature=3.0)
+        assert len(counts) == 3 and tokens.min() >= 0 and tokens.max() < 4
 
 
 @EVERY
@@ -170,6 +181,27 @@ def test_the_ancestral_share_of_masks_is_that_of_the_forward_process(schedule):
         jax.effects_barrier()
         np.testing.assert_allclose([np.mean(c) / 6 for c in counts], expected, atol=4 * 0.5 / (3000 * 6) ** 0.5,
                                    err_msg=f"{remask=}")
+
+
+def test_the_chance_that_ancestral_remasks_a_token_and_shows_a_mask_at_a_step_is_the_closed_form():
+    """alpha(t) = 1 - t: r = remask min(1, s / (1 - t)), and a mask stays with probability (s - r (1 - t)) / t."""
+    n = 40_000
+    masked, known = (np.arange(4 * n).reshape(4, n) % 3 == i for i in (0, 1))
+    proposal = lambda decoding, t, keys: (jnp.full((4, n), 2), None)  # noqa: E731
+
+    @jax.jit
+    def after(remask, t, s):
+        start = tk.Decoding(jnp.ones((4, n), jnp.int32), masked, ~known)
+        return tk.ancestral(remask).step(proposal, start, t, s, jax.random.split(KEY, 4))
+
+    for remask, t, s in ((1.0, 0.7, 0.2), (0.7, 0.5, 0.3), (0.2, 0.9, 0.8), (0.0, 0.4, 0.2)):
+        tokens, hidden, _ = jax.device_get(after(remask, t, s))
+        r = remask * min(1, s / (1 - t))
+        stays = (s - r * (1 - t)) / t
+        assert not hidden[known].any()
+        for chance, of in ((r, hidden[~known & ~masked]), (stays, hidden[masked])):
+            assert of.mean() == pytest.approx(chance, abs=4.5 * np.sqrt(chance * (1 - chance) / of.size)), (remask, t)
+        np.testing.assert_array_equal(tokens, np.where(masked & ~hidden, 2, 1))
 
 
 def test_confidence_shows_everything_one_by_one():
