@@ -48,6 +48,14 @@ def test_it_equals_a_loop_over_queries(mask):
     np.testing.assert_allclose(result, loop(*draw(), MASKS[mask]), atol=1e-5)
 
 
+def test_under_the_causal_mask_of_the_docstring_a_query_sees_the_keys_up_to_its_own_place():
+    q, k, v = draw()
+    result = jax.jit(attend)(q[:, :M], k, v, allowed=jnp.tril(jnp.ones((M, M), bool)))
+    for b, i, h in np.ndindex(B, M, H):
+        weights = np.exp(k[b, :i + 1, h] @ q[b, i, h] / np.sqrt(F))
+        np.testing.assert_allclose(result[b, i, h], weights / weights.sum() @ v[b, :i + 1, h], atol=1e-5)
+
+
 @pytest.mark.parametrize("mask", ["all", "keys of each example", "causal"])
 def test_gradients_equal_those_of_the_definition(mask):
     allowed, cotangent = MASKS[mask], np.random.default_rng(2).normal(size=(B, N, H, G)).astype(np.float32)

@@ -139,18 +139,37 @@ def test_text_acts_through_its_encoding_once_or_every_time(kind):
         model.logits(params, tokens, *time, {"classes": np.zeros(3, np.int32)})
 
 
-@pytest.mark.parametrize("levels", [1, 2])
-def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(levels):
-    """With levels, those of one position are given each other: the upper one follows the lower one."""
-    prior, model, params = made("autoregressive", levels)
+@functools.cache
+def changed_logits(levels):
+    """Of an autoregressive prior: `(params, tokens [N + 1, N]) -> logits`, and tokens with one changed in each row."""
+    prior, model, _ = made("autoregressive", levels)
     count = 16 * levels
     tokens = np.random.default_rng(1).integers(0, 7, (1, count)).astype(np.int32)
     changed = (tokens + np.eye(count, dtype=np.int32)) % 7
+    return (jax.jit(lambda params, tokens: model.logits(params, tokens, prior.null(count + 1))),
+            np.concatenate([tokens, changed]))
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_an_autoregressive_priors_logits_know_the_tokens_before_and_no_others(levels):
+    """With levels, those of one position are given each other: the upper one follows the lower one."""
+    run, tokens = changed_logits(levels)
     # In one batch, what does not know the change is the same to the last bit.
-    logits = np.asarray(jax.jit(lambda tokens: model.logits(params, tokens, prior.null(count + 1)))(
-        np.concatenate([tokens, changed])))
+    logits = np.asarray(run(made("autoregressive", levels)[2], tokens))
     differs = (logits[1:] != logits[0]).any(-1)
+    count = 16 * levels
     np.testing.assert_array_equal(differs, np.arange(count) > np.arange(count)[:, None])
+
+
+def test_each_level_has_codes_of_its_own_so_that_one_levels_may_get_other_names():
+    """The upper level's codes are the network's tokens 7 to 13: moved by one there and in the tokens, all is as was."""
+    (run, tokens), params = changed_logits(2), made("autoregressive", 2)[2]
+    table = np.array(params["tokens0"]["embedding"])
+    table[7:] = np.roll(table[7:], 1, axis=0)
+    renamed = params | {"tokens0": {"embedding": table}}
+    moved = np.where(np.arange(32) % 2 == 1, (tokens + 1) % 7, tokens)
+    np.testing.assert_array_equal(run(renamed, moved), run(params, tokens))
+    assert np.any(run(renamed, tokens) != run(params, tokens))
 
 
 def test_a_network_without_context_takes_no_text():
