@@ -53,6 +53,18 @@ def test_guidance_moves_samples_away_from_the_unconditional_mean():
     assert samples(Gaussian(), guidance=2.0).mean() == pytest.approx(0.6, abs=0.05)
 
 
+def test_filling_in_without_guidance_draws_from_the_data_of_each_class():
+    model, count = Gaussian(), 16
+    x, classes = np.full((count, 8, 8, 1), 0.9, np.float32), np.arange(count, dtype=np.int32) % 2
+    keep = np.broadcast_to(np.arange(8)[:, None] < 2, x.shape)
+    result = np.asarray(generate.inpaint(generate.make_sampler(model, {"guidance": 1.0}), NOTHING, jax.random.key(0), x,
+                                         keep, {"classes": classes}, resample=1))
+    np.testing.assert_array_equal(result[keep], x[keep])
+    for i, mean in enumerate(model.means[:2]):
+        drawn = result[classes == i][:, :, 2:]
+        assert drawn.mean() == pytest.approx(mean, abs=0.1) and drawn.std() == pytest.approx(0.5, rel=0.1)
+
+
 def test_guidance_outside_of_its_interval_changes_nothing():
     plain, outside = samples(Gaussian()), samples(Gaussian(), guidance=5.0, guidance_low=90.0)
     np.testing.assert_allclose(plain, outside, atol=1e-5)

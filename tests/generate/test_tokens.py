@@ -86,6 +86,17 @@ def test_where_tokens_are_known_the_network_sees_the_share_of_masks_as_time(solv
         np.testing.assert_allclose(t, np.mean(tokens == 7, axis=1), rtol=1e-6)
 
 
+def test_remasking_in_full_masks_every_token_again_at_the_step_where_it_is_certain():
+    """From t = 0.6 to s = 0.4, where (1 - alpha(s)) / alpha(t) = 1; the program is that of the test above."""
+    WATCHED.model.seen.clear()
+    remasking = generate.make_sampler(WATCHED, {"solver": "ancestral", "steps": 5, "remask": 1.0})
+    generate.sample_token_ids(remasking, NOTHING, KEY, IDS, {}, known=np.zeros((3, 16), np.int32),
+                              keep=np.zeros((3, 16), bool))
+    jax.effects_barrier()
+    before, after = (tokens != 7 for tokens, _ in WATCHED.model.seen[2:4])
+    assert before.sum() > 8 and after.sum() > 8 and not (before & after).any()
+
+
 @pytest.mark.parametrize("solver", ["maskgit", "confidence", "ancestral"])
 def test_every_solver_leaves_no_mask(solver):
     settings = {"steps": 5, "solver": solver, "choice_temperature": 2.0}

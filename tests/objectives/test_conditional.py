@@ -195,9 +195,10 @@ def test_autoregressive_prior_loss_is_the_cross_entropy_of_each_token_per_token(
     assert metrics["bits_per_token"] == pytest.approx(float(loss) / np.log(2), rel=1e-6) and state == STATE
 
 
+@pytest.mark.parametrize("count", [2, 8])
 @pytest.mark.parametrize("name", LOSSES)
-def test_many_devices_compute_the_loss_of_one_and_the_halves_by_noise_of_the_global_batch(name):
-    mesh = Mesh(np.array(jax.devices()[:8]), ("devices",))
+def test_many_devices_compute_the_loss_of_one_and_the_halves_by_noise_of_the_global_batch(name, count):
+    mesh = Mesh(np.array(jax.devices()[:count]), ("devices",))
 
     def mapped(params, batch):
         loss, (metrics, _) = LOSSES[name](params, STATE, batch, KEY, axis_name="devices")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxgen import losses, objectives
@@ -122,8 +122,7 @@ def test_four_devices_train_as_one(mode):
     elif mode == "shard_map":
         mesh = Mesh(np.array(devices), ("devices",))
         step = jax.jit(jax.shard_map(make_step("devices"), mesh=mesh, in_specs=(P(), P("devices")), out_specs=P()))
-        # In place from the start, as the states that the step returns: it compiles once.
-        state, _ = run(step, jax.device_put(make_state(), NamedSharding(mesh, P())), 4)
+        state, _ = run(step, make_state(), 4)  # which lies on one device at first
     else:
         state, _ = run(pmap_step(make_step("devices"), devices=devices), replicate(make_state(), devices), 4)
         state = unreplicate(state)
