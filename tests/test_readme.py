@@ -68,6 +68,9 @@ def test_the_parts_do_what_their_document_says():
     np.testing.assert_array_equal(output.quantized, np.clip(np.round(z), -3, 3))
     np.testing.assert_array_equal(quantizer.lookup(quantizer.init(None, 1), output.indices), output.quantized)
     assert quantizer.num_codes == 7 and state == {}
+    described = {"name": "projected", "quantizer": {"name": "my_module.rounding", "low": -3, "high": 3}, "dim": 1}
+    own = names["own_build"]("vqvae", quantizer=described, latent_channels=4, example_channels=1)
+    assert own.num_codes == 7
 
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from experiments.common.own_quantizers import own_quantizers
 from experiments.common.watching import Watch
 from jaxgen import data, evaluate, models, runs, show, train
 from jaxgen.core.checks import check_count, check_fraction, check_not_negative
@@ -73,14 +74,15 @@ def take_data(config: ConfigDict, first: runs.FirstStage, option: str) -> None:
 
 def build_model(config: ConfigDict, sizes: Mapping[str, Any]) -> models.Model:
     """The model of `config.model` and of what the data add to it."""
-    return models.build(**describe_model(config, sizes), axis_name=axis_name(config))
+    own = own_quantizers(config.get("quantizer"))
+    return models.build(**describe_model(config, sizes), quantizers=own, axis_name=axis_name(config))
 
 
 def describe_model(config: ConfigDict, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """The model's description, as config.json holds it."""
     description = {"dtype": config.dtype, **config.model.to_dict(), **sizes}
     if config.get("quantizer"):
-        description["quantizer"] = parse_quantizer(config.quantizer)
+        description["quantizer"] = parse_quantizer(config.quantizer, own_quantizers(config.quantizer))
     return description
 
 

@@ -53,7 +53,8 @@ def autoencoding(**changes: Any) -> ConfigDict:
     """`training`, and how a reconstruction is compared with its image: "l1", "l2" or "huber"."""
     config = training(**changes)
     config.reconstruction = "l2"
-    config.quantizer = placeholder(str)  # in place of the model's: "residual(vq(512, ema_decay=0.99), depth=2)"
+    # In place of the model's: "residual(vq(512, ema_decay=0.99), depth=2)", or your own, "my_module.ternary(4)".
+    config.quantizer = placeholder(str)
     return config
 
 

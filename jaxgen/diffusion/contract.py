@@ -1,6 +1,5 @@
 """What everything that calls a denoiser or a solver asks of it; the words are those of the package's docstring."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgen.core.callables import check_call
 from jaxgen.core.checks import check_floating, concrete
 
 BoundDenoiser = Callable[[Array, Array], Array]
@@ -20,7 +20,8 @@ def checked(denoiser: Callable) -> Callable:
     """The denoiser, whose arguments are counted now and whose result is checked to be one array where it is called."""
     if not callable(denoiser):
         raise ValueError(f"denoiser must be a function, got {type(denoiser).__name__}: {CONTRACT}")
-    _check_arguments(denoiser)
+    check_call("denoiser", denoiser, f"with three arguments in this order, even where cond is None: {CONTRACT}",
+               "x", "sigma", "cond")
 
     def call(x: Array, sigma: Array, cond: Any = None) -> Array:
         result = denoiser(x, sigma, cond)
@@ -52,18 +53,6 @@ def bind(denoiser: Callable, cond: Any) -> BoundDenoiser:
         return result.astype(x.dtype)
 
     return bound
-
-
-def _check_arguments(denoiser: Callable) -> None:
-    try:
-        signature = inspect.signature(denoiser)
-    except (TypeError, ValueError):  # some callables of C have none
-        return
-    try:
-        signature.bind("x", "sigma", "cond")
-    except TypeError:
-        raise ValueError(f"denoiser takes {signature}, and is called with three arguments in this order, even where "
-                         f"cond is None: {CONTRACT}") from None
 
 
 def _takes_vectors_only(denoiser: Callable, x: Array, sigma: Array, cond: Any) -> bool:

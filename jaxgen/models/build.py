@@ -1,9 +1,10 @@
 """Models from plain values: what a run's config.json holds, turned back into a model.
 
-Names are looked up in the fixed tables of this package and nowhere else, so that a configuration from outside can run
-no code. Each family's file says what its description holds.
+Names are looked up in the fixed tables of this package, and in those that a caller passes, and nowhere else, so that a
+configuration from outside can run no code. Each family's file says what its description holds.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import linen as nn
@@ -17,6 +18,7 @@ from jaxgen.models.description import call, check_description, make_network
 from jaxgen.models.diffusion import DiffusionModel
 from jaxgen.models.kl_autoencoder import KLAutoencoder
 from jaxgen.models.latent_diffusion import LatentDiffusion
+from jaxgen.models.parts import with_own_quantizers
 from jaxgen.models.token_prior import TokenPrior
 from jaxgen.models.vqvae import VQVAE
 from jaxgen.models.vqvae2 import VQVAE2
@@ -31,12 +33,15 @@ FIRST_STAGES = ("autoencoder", "tokenizer")  # arguments of a description that d
 DISCRIMINATORS = {"patch": PatchDiscriminator, "style": StyleDiscriminator}
 
 
-def build(name: str, *, axis_name: AxisName = None, **description: Any) -> Model:
+def build(
+    name: str, *, axis_name: AxisName = None, quantizers: Mapping[str, Callable] | None = None, **description: Any
+) -> Model:
     """A model by name from plain values.
 
     Args:
         name: a key of `MODELS`.
         axis_name: mapped axis of devices, for what reduces over the batch.
+        quantizers: functions of your own that return quantizers, by the names that descriptions have for them.
         **description: the family's own, see its `from_description`; a first stage is a description too.
 
     Raises:
@@ -48,6 +53,8 @@ def build(name: str, *, axis_name: AxisName = None, **description: Any) -> Model
         ('VQVAE', 40)
     """
     make = choose("model", name, MODELS).from_description
+    if quantizers:
+        description = with_own_quantizers(description, quantizers, axis_name)
     stages = {argument: build(**check_description(argument, value))
               for argument, value in description.items() if argument in FIRST_STAGES}
     return call(f"model {name!r}", make, {**description, **stages, "axis_name": axis_name})

@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxgen import diffusion, quantize
@@ -36,19 +36,40 @@ def build_quantizer(name: str, *, axis_name: AxisName = None, **arguments: Any) 
         >>> build_quantizer("residual", quantizer={"name": "vq", "num_codes": 16}, depth=2).num_codes
         16
     """
-    function = choose("quantizer", name, QUANTIZERS)
+    if name not in QUANTIZERS and "." in name:
+        raise ValueError(
+            f"quantizer {name!r} is not of this library, and no configuration that is read back imports a module: if "
+            f"you trust it, import {name.rpartition('.')[0]} and pass the function, as in jaxgen.runs.load(directory, "
+            f"build=functools.partial(jaxgen.models.build, quantizers={{{name!r}: {name}}}))")
+    return _call_maker(name, choose("quantizer", name, QUANTIZERS), arguments, axis_name)
+
+
+def with_own_quantizers(description: Any, quantizers: Mapping[str, Callable], axis_name: AxisName) -> Any:
+    """A description with quantizers in place of what describes one of `quantizers`, functions by name."""
+    if not isinstance(description, Mapping):
+        return description
+    made = {entry: with_own_quantizers(value, quantizers, axis_name) for entry, value in description.items()}
+    function = quantizers.get(str(made.get("name")))
+    return made if function is None else _call_maker(made.pop("name"), function, made, axis_name)
+
+
+def _call_maker(name: str, function: Callable, arguments: dict[str, Any], axis_name: AxisName) -> Quantizer:
     if "quantizer" in arguments:
         arguments["quantizer"] = make_quantizer("quantizer", arguments["quantizer"], axis_name)
     if axis_name is not None and "axis_name" in inspect.signature(function).parameters:
         arguments["axis_name"] = axis_name
-    return call(f"quantizer {name!r}", function, arguments)
+    quantizer = call(f"quantizer {name!r}", function, arguments)
+    if not isinstance(quantizer, Quantizer):
+        raise ValueError(f"quantizer {name!r} returned {type(quantizer).__name__}: it must return a Quantizer")
+    return quantizer
 
 
-def parse_quantizer(text: str) -> dict[str, Any]:
+def parse_quantizer(text: str, own: Mapping[str, Callable] | None = None) -> dict[str, Any]:
     """The description of a quantizer that is written as a call; nothing is run.
 
     Args:
-        text: calls of `QUANTIZERS`, nested, with literal arguments.
+        text: calls of `QUANTIZERS` or `own`, nested, with literal arguments.
+        own: more functions that return quantizers, by names such as "my_module.ternary".
 
     Raises:
         ValueError: it is no such call; says what is wrong.
@@ -62,25 +83,28 @@ def parse_quantizer(text: str) -> dict[str, Any]:
     except SyntaxError as error:
         raise ValueError(f"quantizer {text!r} must be a call such as 'residual(vq(512), depth=2)': "
                          f"{error.msg}") from error
-    return _described(tree, text)
+    return _described(tree, text, {**QUANTIZERS, **(own or {})})
 
 
-def _described(node: ast.expr, text: str) -> Any:
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+def _described(node: ast.expr, text: str, table: Mapping[str, Callable]) -> Any:
+    if not isinstance(node, ast.Call):
         try:
             return ast.literal_eval(node)
         except ValueError as error:
             raise ValueError(f"quantizer {text!r}: {ast.unparse(node)} must be a number, a name in quotes, a list, or "
-                             f"a call of one of {', '.join(QUANTIZERS)}") from error
-    parameters = list(inspect.signature(choose("quantizer", node.func.id, QUANTIZERS)).parameters)
+                             f"a call of one of {', '.join(table)}") from error
+    function = ast.unparse(node.func)
+    parameters = list(inspect.signature(choose("quantizer", function, table)).parameters)
     if len(node.args) > len(parameters) or any(keyword.arg is None for keyword in node.keywords):
-        raise ValueError(f"quantizer {text!r}: {node.func.id} takes {', '.join(parameters)}")
+        raise ValueError(f"quantizer {text!r}: {function} takes {', '.join(parameters)}")
     passed = dict(zip(parameters, node.args)) | {keyword.arg: keyword.value for keyword in node.keywords}
-    return {"name": node.func.id, **{name: _described(value, text) for name, value in passed.items()}}
+    return {"name": function, **{name: _described(value, text, table) for name, value in passed.items()}}
 
 
 def make_quantizer(argument: str, description: Any, axis_name: AxisName) -> Quantizer:
-    """The quantizer of a description that is called `argument`."""
+    """The quantizer of a description that is called `argument`; one that is made already as it is."""
+    if isinstance(description, Quantizer):
+        return description
     return build_quantizer(axis_name=axis_name, **check_description(argument, description))
 
 

@@ -17,7 +17,7 @@ from jaxgen.core.types import AxisName, PyTree, Variables
 from jaxgen.models.description import make_network
 from jaxgen.models.parts import make_quantizer
 from jaxgen.nn.autoencoder import Decoder, Encoder
-from jaxgen.quantize import QuantizeOutput, Quantizer
+from jaxgen.quantize import QuantizeOutput, Quantizer, apply_quantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class VQVAE:
         key: PRNGKeyArray | None = None,
     ) -> tuple[QuantizeOutput, PyTree]:
         """(output, state), see `jaxgen.quantize.Quantizer`."""
-        return self.quantizer.apply(_of_quantizer(variables), z_e, train=train, key=key)
+        return apply_quantizer(self.quantizer, _of_quantizer(variables), z_e, train=train, key=key)
 
     def decode(self, variables: Variables, z_q: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
         """x_r of quantized latents."""

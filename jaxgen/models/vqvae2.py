@@ -26,7 +26,7 @@ from jaxgen.models.vqvae import check_reconstruction
 from jaxgen.nn.autoencoder import Decoder, Encoder
 from jaxgen.nn.blocks import Upsample
 from jaxgen.nn.conv_layer import Conv
-from jaxgen.quantize import QuantizeOutput, Quantizer
+from jaxgen.quantize import QuantizeOutput, Quantizer, apply_quantizer
 
 LEVELS = ("top", "bottom")
 
@@ -166,4 +166,5 @@ class VQVAE2:
         return Variables(variables.params["quantizer"][level], variables.state[level])
 
     def _apply(self, variables, level, z_e, train, key):
-        return self._quantizer(level).apply(self._of_quantizer(variables, level), z_e, train=train, key=key)
+        own = self._of_quantizer(variables, level)
+        return apply_quantizer(self._quantizer(level), own, z_e, train=train, key=key)

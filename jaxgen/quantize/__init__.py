@@ -11,6 +11,7 @@ Quantizers: `vq`, `fsq`, `lfq`, `gumbel`, `simvq`. Combinators: `residual`, `gro
 """
 
 from jaxgen.core.types import Variables
+from jaxgen.quantize.apply import apply_quantizer
 from jaxgen.quantize.estimators import rotation, straight_through
 from jaxgen.quantize.fsq import fsq, fsq_indices
 from jaxgen.quantize.grouped import grouped
@@ -25,6 +26,7 @@ from jaxgen.quantize.usage import CodebookUsage, usage, usage_of
 from jaxgen.quantize.vq import vq
 
 __all__ = [
-    "CodebookUsage", "QuantizeOutput", "Quantizer", "Variables", "fsq", "fsq_indices", "grouped", "gumbel", "lfq",
-    "nearest", "projected", "residual", "rotation", "simvq", "straight_through", "usage", "usage_of", "vq",
+    "CodebookUsage", "QuantizeOutput", "Quantizer", "Variables", "apply_quantizer", "fsq", "fsq_indices", "grouped",
+    "gumbel", "lfq", "nearest", "projected", "residual", "rotation", "simvq", "straight_through", "usage", "usage_of",
+    "vq",
 ]

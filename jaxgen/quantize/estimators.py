@@ -15,11 +15,19 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgen.core.mapped import vary_like
 
 Estimator = Callable[[Float[Array, "... D"], Float[Array, "... D"]], Float[Array, "... D"]]
+
+
+def _forward(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    if np.shape(z) != np.shape(q):
+        raise ValueError(f"q must have z's shape {np.shape(z)}, a code for each vector, got {np.shape(q)}: "
+                         "broadcast it, or quantize in another dimension with projected(quantizer, dim)")
+    return vary_like(q, z)
 
 
 @jax.custom_jvp
@@ -35,6 +43,9 @@ def straight_through(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Floa
     Returns:
         `q` exactly, `[..., D]`.
 
+    Raises:
+        ValueError: q of another shape than z.
+
     Reference: Bengio et al. 2013, arXiv:1308.3432; van den Oord et al. 2017, arXiv:1711.00937.
 
     Example:
@@ -43,14 +54,14 @@ def straight_through(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Floa
         >>> quantized.tolist(), gradient(jnp.array([3.0, 4.0]))[0].round().astype(int).tolist()
         ([0.0, 2.0], [3, 4])
     """
-    return vary_like(q, z)
+    return _forward(z, q)
 
 
 @straight_through.defjvp
 def _straight_through_jvp(primals, tangents):
     z, q = primals
     z_dot, _ = tangents
-    return vary_like(q, z), vary_like(z_dot.astype(q.dtype), q)
+    return _forward(z, q), vary_like(z_dot.astype(q.dtype), q)
 
 
 @jax.custom_jvp
@@ -68,6 +79,9 @@ def rotation(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Float[Array,
     Returns:
         `q` exactly, `[..., D]`.
 
+    Raises:
+        ValueError: q of another shape than z.
+
     Reference: Fifty et al. 2024, "Restructuring Vector Quantization with the Rotation Trick", arXiv:2410.06424.
 
     Example:
@@ -76,7 +90,7 @@ def rotation(z: Float[Array, "... D"], q: Float[Array, "... D"]) -> Float[Array,
         >>> quantized.tolist(), gradient(jnp.array([3.0, 4.0]))[0].round().astype(int).tolist()
         ([0.0, 2.0], [8, -6])
     """
-    return vary_like(q, z)
+    return _forward(z, q)
 
 
 @rotation.defjvp
@@ -94,7 +108,7 @@ def _rotation_jvp(primals, tangents):
     w = jnp.where(turns, (u + v) / jnp.where(turns, middle, 1), 0)
     along_w, along_u = (jnp.sum(x * z_dot, axis=-1, keepdims=True) for x in (w, u))
     turned = q_safe / z_safe * (z_dot - 2 * w * along_w + 2 * v * along_u)
-    return vary_like(q, z), vary_like(jnp.where(defined, turned, z_dot).astype(q.dtype), q)
+    return _forward(z, q), vary_like(jnp.where(defined, turned, z_dot).astype(q.dtype), q)
 
 
 ESTIMATORS: dict[str, Estimator] = {"straight_through": straight_through, "rotation": rotation}

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.core.checks import check_count, check_floating
 from jaxgen.core.types import Variables
+from jaxgen.quantize.apply import apply_quantizer
 from jaxgen.quantize.checks import check_indices
 from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import is_finite
@@ -73,11 +74,10 @@ class _Grouped:
         z = jnp.where(is_finite(z)[..., None], z, jnp.nan)
         slices = jnp.moveaxis(z.reshape(*z.shape[:-1], self.groups, self.part(z.shape[-1])), -2, 0)
         keys = None if key is None else jax.random.split(key, self.groups)
-        mask = {} if valid is None else {"valid": valid}
 
         def quantize(group: tuple) -> tuple[QuantizeOutput, Any]:
             own, z, own_key = group
-            return self.quantizer.apply(own, z, train=train, key=own_key, **mask)
+            return apply_quantizer(self.quantizer, own, z, train=train, key=own_key, valid=valid)
 
         # A loop, not vmap: under vmap a group's lax.cond would compute k-means and revival at every step.
         outputs, state = jax.lax.map(quantize, (variables, slices, keys))

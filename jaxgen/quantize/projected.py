@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgen.core.checks import check_count
 from jaxgen.core.types import Variables
+from jaxgen.quantize.apply import apply_quantizer
 from jaxgen.quantize.types import QuantizeOutput, Quantizer
 from jaxgen.quantize.vectors import prepared
 
@@ -74,8 +75,8 @@ class _Projected:
         z, finite, _ = prepared(z, params["project_in"]["kernel"].shape[0], valid)
         # A NaN goes around the maps, not through: there it would meet all of their gradient, even where it is masked.
         low = _where(finite, _dense(params["project_in"], z), jnp.nan)
-        mask = {} if valid is None else {"valid": valid}
-        output, state = self.quantizer.apply(Variables(params["quantizer"], state), low, train=train, key=key, **mask)
+        inner = Variables(params["quantizer"], state)
+        output, state = apply_quantizer(self.quantizer, inner, low, train=train, key=key, valid=valid)
         quantized = _dense(params["project_out"], _where(finite, output.quantized, 0))
         return output._replace(quantized=_where(finite, quantized, jnp.nan)), state
 

@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgen.core.checks import check_count
 from jaxgen.core.mapped import first_position
 from jaxgen.core.types import AxisName, Variables
+from jaxgen.quantize.apply import apply_quantizer
 from jaxgen.quantize.checks import check_indices, need_key
 from jaxgen.quantize.levels import DifferentLevels, EqualLevels, SharedLevels, levels_of
 from jaxgen.quantize.types import QuantizeOutput, Quantizer
@@ -176,8 +177,7 @@ def _quantize(quantizer: Quantizer, train: bool) -> Callable:
     """
 
     def call(params, state, z, key, valid):
-        options = {} if valid is None else {"valid": valid}
-        return quantizer.apply(Variables(params, state), z, train=train, key=key, **options)
+        return apply_quantizer(quantizer, Variables(params, state), z, train=train, key=key, valid=valid)
 
     @jax.custom_jvp
     def quantize(params, state, z, left, key, valid):

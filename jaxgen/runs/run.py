@@ -145,7 +145,9 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
     Args:
         directory: the run's directory.
         step: of the checkpoint; None for the newest.
-        build: `(**config["model"]) -> model` for a family of your own; None for `jaxgen.models.build`.
+        build: `(**config["model"]) -> model` for a family of your own, or `partial(jaxgen.models.build,
+            quantizers={"my_module.ternary": my_module.ternary})` for your own quantizer; None for
+            `jaxgen.models.build`.
 
     Raises:
         FileNotFoundError: it is no run's directory, or has no checkpoint.

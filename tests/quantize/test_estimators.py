@@ -76,3 +76,10 @@ def test_estimators_take_bfloat16_vectors():
         value, backward = jax.vjp(jax.jit(lambda z, f=estimator: f(z, np.float32(Q))), Z.astype(jnp.bfloat16))
         assert value.dtype == jnp.float32
         assert backward(np.ones(4, np.float32))[0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("estimator", [straight_through, rotation])
+@pytest.mark.parametrize("mode", [lambda f: f, jax.grad])
+def test_codes_of_another_shape_are_refused(estimator, mode):
+    with pytest.raises(ValueError, match=r"q must have z's shape \(4,\), .*, got \(1,\)"):
+        mode(lambda z: jnp.sum(estimator(z, Q[:1])))(Z)

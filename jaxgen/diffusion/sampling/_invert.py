@@ -9,9 +9,10 @@ from jaxtyping import Array, Float
 from jaxgen.core.checks import check_batch, concrete
 from jaxgen.core.mapped import vary_like
 from jaxgen.diffusion._precondition import Denoiser
-from jaxgen.diffusion.contract import check_sigmas, check_solver
+from jaxgen.diffusion.contract import check_sigmas
 from jaxgen.diffusion.sampling.loop import integrate
 from jaxgen.diffusion.sampling.solvers.base import Solver
+from jaxgen.diffusion.sampling.solvers.checked import checked_solver
 
 
 def invert(
@@ -46,7 +47,7 @@ def invert(
     """
     check_batch("x0", x0)
     check_sigmas(sigmas)
-    check_solver(solver)
+    solver = checked_solver(solver)
     values = concrete(sigmas)
     upward = jnp.flip(sigmas if values is None or values[-1] > 0 else sigmas[:-1])
     if upward.shape[0] < 2:

@@ -20,10 +20,11 @@ from jaxgen.core.checks import (
 )
 from jaxgen.core.keys import START_STEP, numbered
 from jaxgen.diffusion._precondition import Denoiser
-from jaxgen.diffusion.contract import check_sigmas, check_solver
+from jaxgen.diffusion.contract import check_sigmas
 from jaxgen.diffusion.sampling.grids import truncate
 from jaxgen.diffusion.sampling.loop import PostStep, sample, sample_noise
 from jaxgen.diffusion.sampling.solvers.base import Solver, safe_sqrt
+from jaxgen.diffusion.sampling.solvers.checked import checked_solver
 
 
 def inpaint(known: Float[Array, "B ..."], keep: Bool[Array, "B ..."]) -> PostStep:
@@ -94,7 +95,7 @@ def repaint(solver: Solver, known: Float[Array, "B ..."], keep: Bool[Array, "B .
         >>> diffusion.repaint(diffusion.heun(), known, keep, resample=4).nfe
         8
     """
-    check_solver(solver)
+    solver = checked_solver(solver)
     check_batch("known", known)
     check_keep_mask(keep, jnp.shape(known))
     resample = check_count("resample", resample)

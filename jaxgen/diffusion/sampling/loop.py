@@ -13,8 +13,9 @@ from jaxgen.core.checks import check_batch, check_count, check_key, check_not_ne
 from jaxgen.core.keys import START_STEP, numbered
 from jaxgen.core.mapped import vary_like
 from jaxgen.diffusion._precondition import Denoiser
-from jaxgen.diffusion.contract import bind, check_sigmas, check_solver, check_start
+from jaxgen.diffusion.contract import bind, check_sigmas, check_start
 from jaxgen.diffusion.sampling.solvers.base import NoiseFn, Solver
+from jaxgen.diffusion.sampling.solvers.checked import checked_solver
 
 PostStep = Callable[[Array, Array, NoiseFn], Array]
 """(x [B, ...], sigma_next [], noise_fn) -> x, applied after every step."""
@@ -102,11 +103,11 @@ def integrate(
         noise: `(step, stream) -> [B, ...]`.
 
     Raises:
-        ValueError: x that is no batch of floating-point numbers, what is no solver, or a denoiser that does not keep to
-            the contract of `jaxgen.diffusion`.
+        ValueError: x that is no batch of floating-point numbers, or a solver or denoiser that does not keep to its
+            contract, `Solver` or `jaxgen.diffusion`.
     """
     check_batch("x", x)
-    check_solver(solver)
+    solver = checked_solver(solver)
     if save_every is not None:
         save_every = check_count("save_every", save_every)
     x, bound = jnp.asarray(x), bind(denoiser, cond)
@@ -175,8 +176,8 @@ def sample(
 
     Raises:
         ValueError: sigmas that do not decrease, sample_ids that do not fit, save_every below 1, x that is no batch of
-            floating-point numbers or (where its values are known) was not scaled by sigmas[0], what is no key or no
-            solver, or a denoiser that does not keep to the contract of `jaxgen.diffusion`.
+            floating-point numbers or (where its values are known) was not scaled by sigmas[0], what is no key, or a
+            solver or denoiser that does not keep to its contract, `Solver` or `jaxgen.diffusion`.
 
     Example:
         >>> import jax
