@@ -80,7 +80,7 @@ def test_pmap_gets_its_blocks_on_the_devices_that_are_asked_for(dataset):
     wanted = {"image": expected["image"] / 127.5 - 1, "id": expected["id"]}
     for name, value in wanted.items():
         shards = {shard.device: np.asarray(shard.data)[0] for shard in batch[name].addressable_shards}
-        assert list(map(shards.get, jax.local_devices()[:3])) == [None] * 3 and len(shards) == 4
+        assert set(shards) == set(devices)
         for place, device in enumerate(devices):
             np.testing.assert_allclose(shards[device], value[2 * place : 2 * place + 2], atol=1e-6)
     sums = jax.pmap(lambda ids: ids.sum(), devices=devices)(batch["id"])
