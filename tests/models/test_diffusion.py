@@ -87,7 +87,7 @@ def test_text_acts_through_its_encoding_once_or_every_time():
     assert max(np.abs(g).max() for g in jax.tree.leaves(gradient["text"])) > 1e-3
 
 
-def test_dropout_acts_with_a_key_alone():
+def test_dropout_acts_with_a_key_only():
     model, params = made(network={**NETWORK, "dropout": 0.5})
     plain, again, dropped = jax.device_get(jax.jit(lambda params, key: [
         model.denoise(params, X, SIGMA, key=k) for k in (None, None, key)])(params, jax.random.key(0)))
