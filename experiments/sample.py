@@ -70,7 +70,8 @@ def main(*, workdir: str, checkpoint_step: int | None, count: int, batch: int, s
         save_gif(gif, generate.blank(trajectory, finite)[:, :SHEET], columns, scale)
         print(f"wrote {gif}")
     left_out = [str(file) for file in (npz, png_folder) if file]
-    generate.check_all(finite, "samples", f"they are blank in {path}"
+    place = "beyond the sheet" if finite[:SHEET].all() else f"blank in {path}"
+    generate.check_all(finite, "samples", f"they are {place}"
                        + (f" and left out of {' and '.join(left_out)}" if left_out else ""))
 
 

@@ -186,6 +186,32 @@ def test_it_edits_images_into_others(sampling):
     assert result.shape == x.shape and np.abs(result - x).max() > 1e-3
 
 
+@pytest.mark.parametrize(("name", "first"), [
+    ("patches", "reconstruct"), ("means", "sample, inpaint, img2img"), ("latent means", "sample, inpaint, img2"),
+])
+def test_it_says_what_it_is_and_what_it_can_do(trained, name, first):
+    run, words = trained[name], repr(trained[name])
+    assert words.startswith(f"Run('{run.path}', step 6): a '{name}', examples of 8x8x1; can {first}")
+    assert words.endswith("evaluate") and "\n" not in words
+    for ability in words.rpartition("can ")[2].split(", "):  # each is a method that runs
+        arguments = {"sample": (4,), "evaluate": (dataset(6),), "inpaint": (images(2), np.ones((2, *SHAPE), bool))}
+        getattr(run, ability)(*arguments.get(ability, (images(2),)))
+
+
+def test_images_of_another_shape_than_its_own_are_refused_with_the_fix(trained):
+    patches, means = trained["patches"], trained["means"]
+    for call, message in (
+        (lambda x: patches.reconstruct(x[0]), r"x must be .*\[B, 8, 8, 1\], got shape \(8, 8, 1\): .*x\[None\]"),
+        (lambda x: patches.reconstruct(x.repeat(3, -1)), r"got shape \(2, 8, 8, 3\): bring them"),
+        (lambda x: patches.reconstruct(x[:, :5]), r"x has shape \(2, 5, 8, 1\), .* \(8, 8, 1\): .* Resize"),
+        (lambda x: means.img2img(x[0]), r"x must be .*x\[None\]"),
+        (lambda x: means.inpaint(x[:, :4], np.ones((2, 4, 8, 1), bool)), r"x has shape \(2, 4, 8, 1\), .* one size"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(images(2))
+    assert patches.reconstruct(np.tile(images(2), (1, 2, 1, 1))).shape == (2, 16, 8, 1)  # which it divides
+
+
 @pytest.mark.parametrize(("name", "method", "message"), [
     ("patches", lambda run: run.sample(2), "trained a 'patches', which has no samples of its own"),
     ("means", lambda run: run.reconstruct(images(1)), "a MeanDiffusion has no reconstructions"),

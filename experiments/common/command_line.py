@@ -2,18 +2,21 @@
 
 import io
 import runpy
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.common.processes import start_processes
 from jaxgen.core.errors import unknown_name
-from jaxgen.runs import DamagedCheckpointError
-from jaxgen.runs.directory import expand
+from jaxgen.models import build as build_model
+from jaxgen.runs import DamagedCheckpointError, abilities
+from jaxgen.runs.directory import expand, read_config
 from jaxgen.train import NonFiniteError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -192,9 +195,19 @@ def train(build: Callable, default: str, *, models: Sequence[str], needs: str | 
     def main():
         start_processes(config.value)
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]).stem
-        run_training(build, config.value, workdir.value, name=name, dry_run=dry_run.value, profile=profile.value)
+        result = run_training(build, config.value, workdir.value, name=name, dry_run=dry_run.value,
+                              profile=profile.value)
+        if result is not None and not result.stopped_by and jax.process_index() == 0:
+            print(next_step(workdir.value), flush=True)
 
     run(main)
+
+
+def next_step(workdir: str) -> str:
+    """The command that shows what the model of a finished training can do."""
+    able = abilities(build_model(**read_config(expand(workdir) / "config.json")["model"]))
+    script = next(name for name in ("sample", "reconstruct", "evaluate") if name in able)
+    return f"next: python -m experiments.{script} --workdir={shlex.quote(workdir)}"
 
 
 def run(main: Callable[..., None], *, actions: Sequence[str] = ()) -> None:

@@ -211,7 +211,7 @@ class Dataset:
     def __getitem__(self, index: int) -> Batch:
         position = operator.index(index)
         if not -len(self) <= position < len(self):
-            raise self._out_of_range(position)
+            raise self._out_of_range("index", position)
         batch = self.take(np.array([position]))
         return {name: str(array[0]) if array.dtype.kind == "U" else array[0] for name, array in batch.items()}
 
@@ -236,13 +236,14 @@ class Dataset:
                              f"{positions.dtype} {list(positions.shape)}")
         outside = positions[(positions < -len(self)) | (positions >= len(self))]
         if outside.size:
-            raise self._out_of_range(outside[0])
+            raise self._out_of_range("indices", outside[0])
         positions = positions.astype(np.int64)
         positions = np.where(positions < 0, positions + len(self), positions)
         return {**self.source.take(positions), "id": positions.astype(np.int32)}
 
-    def _out_of_range(self, index: int) -> IndexError:
-        return IndexError(f"index {index} is out of range for {self.name}/{self.split} with {len(self)} examples")
+    def _out_of_range(self, argument: str, index: int) -> IndexError:
+        return IndexError(f"{argument} must lie within {-len(self)} .. {len(self) - 1} for the {len(self)} examples of "
+                          f"{self.name}/{self.split}, got {index}")
 
     def spread(self, count: int) -> Batch:
         """`count` examples from all over the set, or the whole set if it has fewer."""

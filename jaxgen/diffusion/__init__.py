@@ -21,7 +21,8 @@ The contract, which calls check as far as shapes, dtypes and concrete values tel
   A network of kind "flow" predicts the velocity eps - x0.
 - sigma is a scalar [] in samplers and a vector [B] in training. `jnp.broadcast_to(sigma, x.shape[:1])` is [B] of both.
 - x is floating point (images in [-1, 1], `jaxgen.data.to_float`) and starts at the first noise level: sigmas[0] times
-  standard normal noise, `prior_sample`. Noise of std 1, as other libraries take it, gives wrong samples.
+  standard normal noise, `prior_sample`. Noise of std 1, as other libraries take it, gives wrong samples: `sample`
+  refuses it where its values are known and there are enough numbers to tell, 64.
 - A solver is made by a call, `heun()`, before it is passed; `get_solver("heun")` takes a name.
 - sigmas decrease strictly, usually to 0. key is one `jax.random.key(seed)`; sample_ids are whole numbers [B].
 - Guidance needs `cond`; cond's leaves have the batch as their first axis.

@@ -29,7 +29,13 @@ class DiffusionParts(NamedTuple):
 
 
 def make_sigmas(schedule: Schedule | None, settings: Mapping[str, Any]) -> Float[Array, "n+1"]:
-    """Noise levels: "karras" or "exponential" between sigma_min and sigma_max, else of the model's schedule."""
+    """Noise levels: "karras" or "exponential" between sigma_min and sigma_max, else of the model's schedule.
+
+    Example:
+        >>> settings = {"noise_grid": "karras", "steps": 2, "sigma_min": 0.5, "sigma_max": 80.0}
+        >>> make_sigmas(None, settings).tolist()  # a last step to 0
+        [80.0, 0.5, 0.0]
+    """
     name, steps = settings["noise_grid"], settings["steps"]
     choose("noise_grid", name, GRIDS)
     if name in BOUNDED:
@@ -54,6 +60,15 @@ def guided(
         cond: tells whether there is a condition; the denoiser takes it encoded (`model.encode`).
         count: samples in a batch.
         guidance: (scale, low, high), guided where low < sigma <= high; None for the conditional model by itself.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> model = SimpleNamespace(  # its x0 is the class, and 0 without one
+        ...     denoise=lambda params, x, sigma, cond: 0 * x + cond["classes"][:, None],
+        ...     encode=lambda params, cond: cond, null=lambda count: {"classes": jnp.zeros(count)})
+        >>> cond = {"classes": jnp.array([1, 2])}
+        >>> guided(model, {}, cond, 2, (3.0, 0.1, 80.0))(jnp.zeros((2, 1)), 1.0, cond).tolist()
+        [[3.0], [6.0]]
     """
 
     def denoiser(x, sigma, cond):
@@ -75,6 +90,13 @@ def diffusion_sampler(model: Denoising, settings: Mapping[str, Any], *, save_eve
 
     Raises:
         ValueError: a setting that does not apply, is unknown or out of its bounds.
+
+    Example:
+        >>> from jaxgen.models import build
+        >>> model = build("diffusion", shape=(8, 8, 1), network={"name": "unet", "channels": (8,), "down": ("plain",)})
+        >>> sampler = diffusion_sampler(model, {"solver": "heun", "steps": 4})
+        >>> sampler.evaluations, sampler.settings["guidance"], len(sampler.parts.sigmas)  # one in the step to 0
+        (7, 1.0, 5)
     """
     settings = check_settings(settings, SETTINGS)
     low, high, scale = settings["guidance_low"], settings["guidance_high"], settings["guidance"]

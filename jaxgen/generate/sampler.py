@@ -110,5 +110,15 @@ def sample(
     sampler: Sampler, variables: Variables, key: PRNGKeyArray, cond: Mapping[str, np.ndarray], count: int, *,
     batch: int = BATCH, bar: bool = False,
 ) -> np.ndarray:
-    """Samples [count, ...] of a sampler without a trajectory; see `sample_batches`."""
+    """Samples [count, ...] of a sampler without a trajectory; see `sample_batches`.
+
+    Example:
+        >>> from jaxgen.generate import make_sampler
+        >>> from jaxgen.models import build
+        >>> model = build("diffusion", shape=(4, 4, 1), network={"name": "dit", "features": 8, "depth": 1, "heads": 1})
+        >>> variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (4, 4, 1))
+        >>> sampler = make_sampler(model, {"solver": "euler", "steps": 2})
+        >>> sample(sampler, variables, jax.random.key(1), {}, 3, batch=2).shape
+        (3, 4, 4, 1)
+    """
     return np.concatenate(list(sample_batches(sampler, variables, key, cond, count, batch=batch, bar=bar)))

@@ -38,6 +38,14 @@ def token_sampler(model: TokenGenerating, settings: Mapping[str, Any]) -> Sample
 
     Raises:
         ValueError: a setting that does not apply, is unknown or out of its bounds.
+
+    Example:
+        >>> from jaxgen.models import build
+        >>> description = {"tokenizer": {"name": "bytes"}, "shape": (16,), "network": {"features": 8, "depth": 1}}
+        >>> token_sampler(build("token_prior", **description), {"steps": 4, "top_k": 5}).evaluations
+        4
+        >>> token_sampler(build("token_prior", kind="autoregressive", **description), {"top_k": 5}).evaluations
+        16
     """
     masked = isinstance(model.model, MaskedTokens)
     settings = check_settings(settings, SETTINGS["masked" if masked else "autoregressive"])

@@ -160,8 +160,8 @@ class Classes:
     def _check(self, classes: np.ndarray) -> None:
         outside = classes[(classes < 0) | (classes > self.count)]
         if outside.size:
-            raise ValueError(f"class {outside[0]} is out of range: this model has classes 0 to {self.count - 1}, and "
-                             f"{self.count} for none")
+            raise ValueError(f"classes must lie within 0 .. {self.count - 1}, or be {self.count} for none, got "
+                             f"{outside[0]}")
 
 
 @dataclass(frozen=True)

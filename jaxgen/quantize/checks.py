@@ -26,7 +26,8 @@ def check_indices(indices: Int[Array, "..."], num_codes: int) -> None:
         return
     low, high = int(indices.min()), int(indices.max())
     if low < 0 or high >= num_codes:
-        raise ValueError(f"indices run from {low} to {high}, but the quantizer has the codes 0 to {num_codes - 1}.")
+        raise ValueError(f"indices must lie within 0 .. {num_codes - 1}, the quantizer's codes, got "
+                         f"{low if low < 0 else high}")
 
 
 def need_key(key: Array | None, what: str) -> Array:

@@ -17,7 +17,7 @@ from jaxgen.runs.first_stage import FirstStage, find_first_stage
 from jaxgen.runs.listing import Comparison, RunSummary, best, compare, find_runs, summarize
 from jaxgen.runs.lock import Holder, LockedRunError, holder, lock_run
 from jaxgen.runs.manifest import DamagedCheckpointError
-from jaxgen.runs.run import Run, load, load_split, reconstructor
+from jaxgen.runs.run import Run, abilities, load, load_split, reconstructor
 
 __all__ = [
     "Checkpointer",
@@ -31,6 +31,7 @@ __all__ = [
     "Run",
     "RunDirectory",
     "RunSummary",
+    "abilities",
     "best",
     "check_run",
     "compare",

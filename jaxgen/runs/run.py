@@ -1,6 +1,7 @@
 """A trained run, read back: its configuration, its model and weights, and what can be done with them.
 
     run = jaxgen.runs.load("runs/digits")
+    print(run)                                                   # what it is, and what it can do
     images = run.sample(16, classes=[3, 5])                      # [16, H, W, C] in [-1, 1]
     numbers = run.evaluate()                                     # on its held-out data
 
@@ -20,9 +21,9 @@ from jaxgen import data, generate
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
 from jaxgen.data import Dataset, Spec, spec_from_json
-from jaxgen.evaluate import make_evaluator
-from jaxgen.models import Autoencoder, Reconstructing, Tokenizer
-from jaxgen.models.base import Model
+from jaxgen.evaluate import EVALUATORS, make_evaluator
+from jaxgen.models import Autoencoder, Denoising, Reconstructing, Tokenizer
+from jaxgen.models.base import Model, SecondStage
 from jaxgen.runs.checkpoint import read_run
 from jaxgen.runs.directory import expand
 
@@ -56,6 +57,11 @@ class Run:
         """The names of the classes, where the data have them."""
         return self.spec.class_names
 
+    def __repr__(self) -> str:
+        by = f" by configuration {name!r}" if (name := self.config.get("configuration")) else ""
+        return (f"Run({str(self.path)!r}, step {self.step}): a {self.config['model']['name']!r}{by}, examples of "
+                f"{'x'.join(map(str, self.example_shape))}; can {', '.join(abilities(self.model))}")
+
     def dataset(self, split: str | None = None) -> Dataset:
         """The run's held-out data, or another split of its data."""
         return load_split(self.config["data"], split)
@@ -86,8 +92,22 @@ class Run:
         return generate.sample(self.sampler(**settings), self.variables, jax.random.key(seed), cond, count, batch=batch)
 
     def reconstruct(self, x: Float[Array, "B ..."]) -> np.ndarray:
-        """What the model, or its first stage, makes of examples: images in [-1, 1]."""
-        return np.asarray(self._reconstruct(self.variables, x))
+        """What the model, or its first stage, makes of examples: images in [-1, 1].
+
+        Raises:
+            ValueError: the model has no reconstructions, or x is no batch of examples that it takes and gives back.
+        """
+        reconstruct = self._reconstruct
+        self._check_batch(x)
+        try:
+            x_r = reconstruct(self.variables, x)
+        except (TypeError, ValueError) as error:
+            if np.shape(x)[1:] == self.example_shape:
+                raise
+            raise self._wrong_size(x, str(error)) from error
+        if x_r.shape != np.shape(x):
+            raise self._wrong_size(x, f"it comes back as {x_r.shape}")
+        return np.asarray(x_r)
 
     def inpaint(
         self, x: Float[Array, "B ..."], keep: Bool[Array, "B ..."], *, classes: Sequence[int | str] | None = None,
@@ -111,12 +131,29 @@ class Run:
         return make_evaluator(self.model, **options)(self.variables, dataset)
 
     def _edited(self, edit, arguments, classes, prompts, seed, settings, **own):
-        count, conditions = len(arguments[0]), self.model.conditions
+        x, conditions = arguments[0], self.model.conditions
+        self._check_batch(x)
+        if np.shape(x)[1:] != self.example_shape:
+            raise self._wrong_size(x, "it samples in one size")
+        count = len(x)
         cond = self.model.null(count)
         if classes is not None or prompts is not None:
             cond = conditions.parse(count, classes=classes, prompts=prompts, names=self.class_names)
         key = jax.random.key(seed)
         return np.asarray(edit(self.sampler(**settings), self.variables, key, *arguments, cond, **own))
+
+    def _check_batch(self, x: Array) -> None:
+        """Refuses what has other axes or channels than a batch of the run's examples."""
+        own, shape = self.example_shape, np.shape(x)
+        if len(shape) == len(own) + 1 and (len(own) == 1 or shape[-1] == own[-1]):
+            return
+        fix = "give one example an axis, x[None]" if len(shape) == len(own) else "bring them into this shape"
+        raise ValueError(f"x must be a batch of the run's examples, [B, {', '.join(map(str, own))}], got shape "
+                         f"{shape}: {fix}")
+
+    def _wrong_size(self, x: Array, reason: str) -> ValueError:
+        return ValueError(f"x has shape {np.shape(x)}, and this model was trained on examples of {self.example_shape}: "
+                          f"{reason}. Resize the examples, or crop them")
 
     @cached_property
     def _reconstruct(self) -> Callable:
@@ -137,6 +174,17 @@ def reconstructor(model: Model) -> Callable[[Variables, Array], Array]:
         return lambda variables, x: model.from_tokens(variables, model.to_tokens(variables, x))
     raise ValueError(f"a {type(model).__name__} has no reconstructions: give the run of an autoencoder, or of a model "
                      "that is made over one")
+
+
+def abilities(model: Model) -> tuple[str, ...]:
+    """The names of the methods of `Run` that apply to a model, by what it can do."""
+    samples = any(isinstance(model, able) for able, _ in generate.SAMPLERS)
+    applies = {
+        "sample": samples, "inpaint": samples, "img2img": isinstance(model, Denoising),
+        "reconstruct": isinstance(model, (Reconstructing, Autoencoder, Tokenizer)),
+        "evaluate": isinstance(model, SecondStage) or any(able(model) for able, _ in EVALUATORS),
+    }
+    return tuple(name for name, does in applies.items() if does)
 
 
 def load(directory: str | Path, *, step: int | None = None, build: Callable[..., Model] | None = None) -> Run:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from jaxgen.core.checks import check_finite, check_key
+from jaxgen.core.conditions import null_like
 from jaxgen.core.mapped import vary_like
-from jaxgen.diffusion.sampling.guidance import null_like
 from jaxgen.tokens.contract import known_tokens
 from jaxgen.tokens.draw import draw_tokens
 

@@ -276,7 +276,7 @@ def test_bad_arguments_name_themselves():
 
 @pytest.mark.parametrize("inside", ["loop", "branch"])
 def test_kernel_gradients_in_loops_and_branches_have_the_order_of_axes_that_is_fast(inside):
-    """XLA's convolutions on CPU are fast for NHWC alone, and it reorders others only at the top of a program."""
+    """XLA's convolutions on CPU are fast for NHWC only, and it reorders others only at the top of a program."""
     x, kernel = np.zeros((4, 8, 8, 6), np.float32), np.zeros((4, 4, 6, 8), np.float32)
 
     def gradient(n, x, kernel):

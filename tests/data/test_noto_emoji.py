@@ -18,7 +18,7 @@ def font():
 
 
 @pytest.fixture(scope="module")
-def pictures(font):
+def code_images(font):
     return noto_emoji.emoji(font)
 
 
@@ -31,7 +31,7 @@ def faces(tmp_path_factory):
 
 @pytest.mark.skipif(not features.check("freetype2"), reason="this Pillow draws no text")
 @pytest.mark.parametrize("code", [0x1F600, 0x1F34E, 0x2708, 0x1F680])
-def test_a_picture_equals_what_pillow_draws_at_the_bitmaps_size(pictures, code):
+def test_an_image_equals_what_pillow_draws_at_the_bitmaps_size(code_images, code):
     drawn = ImageFont.truetype(noto_emoji.DEFAULT_FONT, 109)
     mask = Image.new("RGBA", (136, 128), "white")
     from PIL import ImageDraw
@@ -39,12 +39,12 @@ def test_a_picture_equals_what_pillow_draws_at_the_bitmaps_size(pictures, code):
     ImageDraw.Draw(mask).text((0, 0), chr(code), font=drawn, embedded_color=True, anchor="lt")
     box = drawn.getbbox(chr(code), anchor="lt")
     assert box[2:] == (136, 128)
-    ours = np.asarray(noto_emoji.render(pictures[(code,)], 136)).astype(int)[4:132]
+    ours = np.asarray(noto_emoji.render(code_images[(code,)], 136)).astype(int)[4:132]
     difference = np.abs(ours - np.asarray(mask.convert("RGB")).astype(int))
     assert difference.max() <= 3  # both blend with rounding
 
 
-def test_examples_are_colour_pictures_on_white_with_names(faces):
+def test_examples_are_colour_images_on_white_with_names(faces):
     dataset = faces["train"]
     assert dataset.example_shape == (32, 32, 3)
     captions = {dataset[i]["caption"] for i in range(len(dataset))}
@@ -55,9 +55,9 @@ def test_examples_are_colour_pictures_on_white_with_names(faces):
     assert (np.ptp(channels, axis=-1).max((1, 2)) > 50).mean() > 0.8
 
 
-def test_variants_of_skin_tone_stay_on_one_side_and_a_tenth_is_held_out(pictures):
+def test_variants_of_skin_tone_stay_on_one_side_and_a_tenth_is_held_out(code_images):
     sides = {}
-    for codes in pictures:
+    for codes in code_images:
         base = noto_emoji.base(codes)
         number = int.from_bytes(hashlib.sha256(base.encode()).digest()[:8], "big") / 2**64
         # Told apart by the caption's words, independently of the code points.
@@ -65,10 +65,10 @@ def test_variants_of_skin_tone_stay_on_one_side_and_a_tenth_is_held_out(pictures
         sides.setdefault(plain, set()).add(number < 0.1)
     assert all(len(found) == 1 for found in sides.values())
     assert 0.07 < np.mean([found == {True} for found in sides.values()]) < 0.15
-    assert len(pictures) > 3000 and len(sides) < 0.7 * len(pictures)
+    assert len(code_images) > 3000 and len(sides) < 0.7 * len(code_images)
 
 
-def test_the_built_splits_share_no_picture_and_no_caption(faces):
+def test_the_built_splits_share_no_image_and_no_caption(faces):
     sides = [{image.tobytes() for image in faces[split].examples()} for split in ("train", "test")]
     assert not sides[0] & sides[1] and sum(map(len, sides)) > 150
     assert 0 < len(faces["test"]) < 0.25 * len(faces["train"])
@@ -85,9 +85,9 @@ def test_the_built_splits_share_no_picture_and_no_caption(faces):
         ("5\u20e3", "keycap 5", "symbols"),
     ],
 )
-def test_captions_and_categories_of_sequences(pictures, text, caption, category):
+def test_captions_and_categories_of_sequences(code_images, text, caption, category):
     codes = tuple(map(ord, text))
-    assert codes in pictures
+    assert codes in code_images
     assert noto_emoji.caption(codes) == caption
     assert noto_emoji.category(codes) == category
 

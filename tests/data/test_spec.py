@@ -44,7 +44,7 @@ KINDS = {
 
 @pytest.fixture(params=KINDS)
 def case(request):
-    """(name, kind, dataset): an entry of the kind beside an image that is another entry."""
+    """(name, kind, dataset): an entry of the kind next to an image that is another entry."""
     kind = KINDS[request.param]
     entries = {"entry": kind} if kind.is_example else {"x": Image((2, 2, 1)), "entry": kind}
     return kind, Dataset.from_spec(entries, {name: draw(each) for name, each in entries.items()})

@@ -40,7 +40,7 @@ def test_scales_may_differ_from_place_to_place():
         np.testing.assert_allclose(out, without + scale * (with_cond - without), rtol=2e-5, atol=2e-6)
 
 
-def test_text_may_stand_beside_what_is_computed_with():
+def test_text_may_stand_next_to_what_is_computed_with():
     def denoiser(x, sigma, cond):
         assert cond["names"][0] == "one"
         return conditional(x, sigma, cond["mean"])

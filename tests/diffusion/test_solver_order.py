@@ -92,7 +92,7 @@ def test_inversion_returns_the_input_to_the_solvers_order(name):
     solver, counts = DETERMINISTIC[name], (32, 96)
     with jax.enable_x64(True):
         x0 = np.linspace(-1.5, 1.5, 7)[:, None]
-        # A grid that does not end in 0, so that the error is the solver's alone.
+        # A grid that does not end in 0, so that the error is the solver's only.
         round_trip = jax.jit(lambda s: d.sample(mixture, solver, s, d.invert(mixture, solver, s, x0), KEY) - x0)
         errors = [float(jnp.max(jnp.abs(round_trip(log_grid(n, 20.0, 0.05))))) for n in counts]
     # Going up and down, a symmetric rule may lose less than its order says, never more.

@@ -37,9 +37,12 @@ class Scripts:
             env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
 
-    def run(self, name: str, *arguments: str, fails: bool = False, **environment: str) -> str:
+    def run(
+        self, name: str, *arguments: str, fails: bool = False, cwd: Path = forked.ROOT, **environment: str
+    ) -> str:
         """What a run to the end printed, or where it `fails` its message."""
-        status, out, err = forked.run(name, list(arguments), {**self.environment, **environment}, self.directory)
+        environment = {**self.environment, **environment}
+        status, out, err = forked.run(name, list(arguments), environment, self.directory, cwd)
         assert (status != 0) == fails, f"exit status {status}\n{out}\n{err}"
         if fails:
             assert "Traceback" not in err, err

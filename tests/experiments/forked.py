@@ -30,14 +30,18 @@ def start(environment: dict[str, str]) -> None:
         forkserver.ensure_running()
 
 
-def run(name: str, arguments: list[str], environment: dict[str, str], directory: Path) -> tuple[int, str, str]:
-    """(exit status, stdout, stderr) of `python -m experiments.NAME`; `directory` is for its output on the way here.
+def run(
+    name: str, arguments: list[str], environment: dict[str, str], directory: Path, cwd: Path = ROOT
+) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr) of `python -m experiments.NAME`, started in `cwd`.
+
+    `directory` is for its output on the way here.
 
     Raises:
         TimeoutError: it takes longer than a test may.
     """
     files = [directory / "out", directory / "err"]
-    process = context.Process(target=_run, args=(name, arguments, environment, files))
+    process = context.Process(target=_run, args=(name, arguments, environment, files, cwd))
     process.start()
     process.join(280)
     late = process.exitcode is None
@@ -50,10 +54,10 @@ def run(name: str, arguments: list[str], environment: dict[str, str], directory:
     return process.exitcode, out, err
 
 
-def _run(name, arguments, environment, files):
+def _run(name, arguments, environment, files, cwd=ROOT):
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(ROOT)
+    os.chdir(cwd)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = [name, *arguments]

@@ -11,7 +11,7 @@ from PIL import Image
 from jaxgen import runs
 from jaxgen.show import read_records
 
-pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
+pytestmark = pytest.mark.slow  # its parts are tested next to their modules; this is the way through the scripts
 
 PRIOR = "--config=token_prior_autoregressive_mnist:smoke"
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")

@@ -11,7 +11,7 @@ from experiments.train_vqgan import features_of_run
 from jaxgen import data, runs
 from jaxgen.show import read_records
 
-pytestmark = pytest.mark.slow  # its parts are tested beside their modules; this is the way through the scripts
+pytestmark = pytest.mark.slow  # its parts are tested next to their modules; this is the way through the scripts
 
 SMOKE = "--config=classifier_mnist:smoke"
 

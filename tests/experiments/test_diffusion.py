@@ -118,6 +118,14 @@ def test_maskgit_draws(scripts, prior, tmp_path):
     assert Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62)
 
 
+def test_top_k_of_one_takes_the_most_likely_token_whatever_the_temperature(prior):
+    run = runs.load(prior)
+    settings = {"classes": [3], "steps": 3, "guidance": 1.0}
+    for top_k, same in ((1, True), (2, False)):
+        cold, hot = (run.sample(2, top_k=top_k, temperature=temperature, **settings) for temperature in (0.1, 10.0))
+        assert (cold == hot).all() == same
+
+
 def test_a_prior_goes_on_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):
     shutil.copytree(prior, tmp_path / "prior")
     arguments = (f"--workdir={tmp_path / 'prior'}", PRIOR, f"--config.tokenizer={prior.parent / 'codes'}")

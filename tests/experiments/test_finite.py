@@ -31,11 +31,11 @@ def run_of(wrong, directory):
                            dataset=lambda split=None: None)
 
 
-def write_samples(monkeypatch, directory, wrong):
+def write_samples(monkeypatch, directory, wrong, count=4, png_folder="png"):
     monkeypatch.setattr(runs, "load", lambda *arguments, **options: run_of(wrong, directory))
-    sample.main(workdir=str(directory), checkpoint_step=None, count=4, batch=4, seed=0, classes=["7", "3"], prompt=None,
-                output=None, npz=str(directory / "new" / "a.npz"), gif=None, png_folder=str(directory / "png"),
-                columns=4, scale=1, settings={})
+    sample.main(workdir=str(directory), checkpoint_step=None, count=count, batch=count, seed=0, classes=["7", "3"],
+                prompt=None, output=None, npz=str(directory / "new" / "a.npz"), gif=None,
+                png_folder=png_folder and str(directory / png_folder), columns=4, scale=1, settings={})
 
 
 def test_the_finite_samples_are_written_and_the_others_left_blank(monkeypatch, tmp_path, capsys):
@@ -47,6 +47,17 @@ def test_the_finite_samples_are_written_and_the_others_left_blank(monkeypatch, t
     assert written["arr_0"].shape == (2, *SHAPE) and written["classes"].tolist() == [7, 3]
     assert sorted(path.name for path in (tmp_path / "png").iterdir()) == ["000000.png", "000003.png"]
     assert f"wrote {sheet}" in capsys.readouterr().out
+
+
+def test_samples_beyond_one_sheet_are_counted_and_written_to_the_npz_only(monkeypatch, tmp_path, capsys):
+    write_samples(monkeypatch, tmp_path, {}, count=1030, png_folder=None)
+    sheet = tmp_path / "samples-step00000004-seed0.png"
+    assert f"wrote {sheet}: the first 1024 of 1030 samples of step 4" in capsys.readouterr().out
+    assert Image.open(sheet).size == (4 * 10 + 2, 256 * 10 + 2)
+    assert np.load(tmp_path / "new" / "a.npz")["arr_0"].shape == (1030, *SHAPE)
+    with pytest.raises(ValueError, match=r"1 of 1030 .* number 1027: they are beyond the sheet and left out of .*npz"):
+        write_samples(monkeypatch, tmp_path, {1027: np.nan}, count=1030, png_folder=None)
+    assert np.load(tmp_path / "new" / "a.npz")["arr_0"].shape == (1029, *SHAPE)
 
 
 def test_no_file_is_written_where_no_sample_is_finite(monkeypatch, tmp_path):

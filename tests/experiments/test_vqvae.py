@@ -5,6 +5,7 @@ import shutil
 import time
 
 import chex
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,6 +50,7 @@ def test_a_run_stopped_half_way_and_resumed_is_the_run_that_was_not_stopped(scri
         line + "\n" for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() if "eval/" not in line))
     out = scripts.run("train_vqvae", *arguments)
     assert "resuming at step 2 of 4" in out
+    assert out.endswith(f"next: python -m experiments.reconstruct --workdir={tmp_path / 'run'}\n")
     same_run(codes, tmp_path / "run")
 
 
@@ -60,15 +62,31 @@ def test_evaluation_counts_every_image_and_code(scripts, codes, tmp_path):
     assert result["entropy_bits_per_pixel"] == pytest.approx(49 * np.log2(result["perplexity"]) / 784, rel=1e-5)
 
 
-def test_reconstructions_of_held_out_examples_and_of_a_folder(scripts, codes, tmp_path):
+def test_images_under_11_pixels_train_and_are_measured_without_ssim(scripts, tmp_path):
+    """And by a quantizer and in a dtype of the command line."""
+    out = scripts.run("train_vqvae", f"--workdir={tmp_path / 'run'}", *VQVAE, "--config.data.image_size=8",
+                      "--config.num_steps=1", "--config.dtype=bfloat16",
+                      "--config.quantizer=residual(vq(16), depth=2)")
+    assert "SSIM is left out: its window has 11x11 pixels, and images have 8x8" in out
+    scripts.run("evaluate", f"--workdir={tmp_path / 'run'}", "--split=test[:20]", f"--output={tmp_path / 'e.json'}")
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert "ssim" not in result and 0 < result["psnr"] < 100
+    assert result["bits_per_pixel"] == 2 * 2 * 2 * 4 / 64  # 2x2 vectors of two codes out of 16, in 8x8 pixels
+    run = runs.load(tmp_path / "run")
+    assert {leaf.dtype for leaf in jax.tree.leaves(run.variables.params)} == {np.dtype("float32")}
+    encoder = {"params": run.variables.params["encoder"]}
+    assert "bf16" in str(jax.make_jaxpr(run.model.encoder.apply)(encoder, np.zeros((1, 8, 8, 1))))
+
+
+def test_reconstructions_of_held_out_examples_and_of_a_folder_in_another_directory(scripts, codes, tmp_path):
     scripts.run("reconstruct", f"--workdir={codes}", "--count=8", f"--output={tmp_path / 'a.png'}")
     assert Image.open(tmp_path / "a.png").size == (2 * (4 * 30 + 2), 2 * (4 * 30 + 2))
     (tmp_path / "mine").mkdir()
     for i in range(3):
         Image.fromarray(np.full((40, 50, 3), 60 * i, np.uint8)).save(tmp_path / "mine" / f"{i}.png")
-    scripts.run("reconstruct", f"--workdir={codes}", f"--images={tmp_path / 'mine'}",
-                f"--output={tmp_path / 'b.png'}")
-    assert (tmp_path / "b.png").is_file()
+    (tmp_path / "codes").symlink_to(codes)
+    scripts.run("reconstruct", "--workdir=codes", "--images=mine", "--output=new/b.png", cwd=tmp_path)
+    assert (tmp_path / "new" / "b.png").is_file()
 
 
 def test_the_demo_makes_a_page_that_holds_its_examples(scripts, tmp_path):

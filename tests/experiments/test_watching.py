@@ -20,7 +20,7 @@ def test_a_wrong_profile_is_refused_before_anything_is_written(scripts, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_profile_lies_in_the_runs_directory_and_the_table_beside_the_records(scripts, tmp_path):
+def test_a_profile_lies_in_the_runs_directory_and_the_table_next_to_the_records(scripts, tmp_path):
     run = tmp_path / "run"
     scripts.run("train_vqvae", f"--workdir={run}", *VQVAE, "--profile=3:9", "--config.logging.tensorboard=False")
     assert list((run / "profile").rglob("*.trace.json.gz"))

@@ -23,7 +23,7 @@ def test_samples_are_examples_of_the_model(name):
 
 
 @FAMILIES
-def test_a_sample_is_the_same_alone_without_guidance_and_among_others_with_guidance_by_one(name):
+def test_a_sample_is_the_same_by_itself_without_guidance_and_among_others_with_guidance_by_one(name):
     together = draw(name, range(4), MIXED, guidance=1.0 + 1e-7)
     for i in (0, 3):
         alone = draw(name, [i], {"classes": MIXED["classes"][i : i + 1]}, guidance=1.0)

@@ -174,7 +174,7 @@ def test_each_example_has_one_float32_number_and_a_finite_gradient(name):
 
 
 @every_compiled_case
-def test_an_example_alone_decides_its_loss_and_nan_stays_its_own(name):
+def test_only_an_example_itself_decides_its_loss_and_nan_stays_its_own(name):
     values, (_, gradients) = expected(name)
     others = np.arange(B) != 1
     for argument in gradients:

@@ -157,7 +157,7 @@ def test_sums_over_features_of_bfloat16_are_those_of_float32():
 
 
 @pytest.mark.parametrize("net", LAYERS)
-def test_each_example_is_alone_under_jit_and_vmap(net):
+def test_each_example_is_by_itself_under_jit_and_vmap(net):
     params, (x, y) = draw_params(net), draw_images(net)
     wanted = reference(params, x, y, net)
 

@@ -192,7 +192,7 @@ def test_a_changed_field_makes_another_model(model, change):
 
 
 @every_family
-def test_init_gives_variables_of_float32_and_of_the_key_alone(make):
+def test_init_gives_variables_of_float32_and_of_the_key_only(make):
     model = make()
     init = jax.jit(model.init, static_argnums=1)
     keys = (jax.random.key(seed, impl="unsafe_rbg") for seed in (0, 0, 1))  # whose draws compile in a third of the time

@@ -35,7 +35,7 @@ def draw(count, seed=0):
 
 
 def reference(params, image):
-    """(maps, logits) of one picture, in float64."""
+    """(maps, logits) of one image, in float64."""
     h, maps = image.astype(np.float64), []
     for level in range(len(CHANNELS)):
         if level:
@@ -74,20 +74,20 @@ def test_the_distance_of_its_features(model, variables):
 
 
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
-def test_gradients_are_finite_at_equal_and_constant_pictures(dtype):
+def test_gradients_are_finite_at_equal_and_constant_images(dtype):
     model = models.build("classifier", num_classes=6, channels=CHANNELS, dtype=dtype)
     variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), SHAPE)
     assert jax.eval_shape(model.features, variables, draw(1))[0].dtype == jnp.dtype(dtype or "float32")
     assert jax.eval_shape(model.logits, variables, draw(1)).dtype == jnp.float32
     distance = partial(losses.feature_distance, partial(model.features, variables))
     gradient = jax.jit(jax.grad(lambda x, y: distance(x, y).sum(), argnums=(0, 1)))
-    pictures = [draw(1), np.zeros((1, *SHAPE), np.float32), -np.ones((1, *SHAPE), np.float32)]
-    for x in pictures:
-        for y in pictures:
+    examples = [draw(1), np.zeros((1, *SHAPE), np.float32), -np.ones((1, *SHAPE), np.float32)]
+    for x in examples:
+        for y in examples:
             assert all(np.isfinite(g).all() for g in gradient(x, y))
 
 
-def test_each_picture_is_alone_under_jit_and_vmap(model, variables):
+def test_each_image_is_by_itself_under_jit_and_vmap(model, variables):
     images = draw(3)
     wanted = model.logits(variables, images)
     for image, logits in zip(images, wanted, strict=True):

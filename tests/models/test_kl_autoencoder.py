@@ -28,11 +28,11 @@ class Found(NamedTuple):
 
     variables: Variables
     x: np.ndarray
-    output: np.ndarray  # of the encoder alone
-    decoded: np.ndarray  # by the decoder alone, of the means
+    output: np.ndarray  # of the encoder only
+    decoded: np.ndarray  # by the decoder only, of the means
     gaussian: Gaussian
     mode: np.ndarray
-    samples: tuple  # of three places in a batch, and of the second one alone
+    samples: tuple  # of three places in a batch, and of the second one by itself
     ways: dict  # to the same images, without a draw
     forward: tuple
     forwards: dict  # where nothing is drawn
@@ -111,7 +111,7 @@ def test_samples_have_the_gaussians_moments_scaled_and_shifted():
     assert np.abs(np.corrcoef(z[0, ..., 0].ravel(), z[1, ..., 0].ravel())[0, 1]) < 0.1
 
 
-def test_a_sample_is_the_same_alone_and_in_a_batch(found):
+def test_a_sample_is_the_same_by_itself_and_in_a_batch(found):
     batch, alone = found.samples
     chex.assert_trees_all_close(alone, batch[1:2], atol=1e-6)
     assert np.abs(batch - found.mode).max() > 0.05

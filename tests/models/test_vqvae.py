@@ -116,7 +116,7 @@ def test_an_unknown_model_is_refused_with_the_nearest_name():
         build("vqvea")
 
 
-def test_pictures_that_the_network_cannot_give_back_are_refused_with_the_reason():
+def test_images_that_the_network_cannot_give_back_are_refused_with_the_reason():
     with pytest.raises(ValueError, match=r"\(9, 9, 1\) comes back from the decoder as \(10, 10, 1\).*divides"):
         jax.eval_shape(lambda: build("vqvae", **VQVAE).init(KEY, (9, 9, 1)))
 

@@ -85,7 +85,7 @@ def test_bfloat16_computes_in_half_keeps_float32_parameters_and_agrees_with_floa
     assert np.abs(np.float32(z) - reference).max() < 0.05 * np.abs(reference).max()
 
 
-def test_a_picture_is_encoded_the_same_alone_and_in_a_batch():
+def test_an_image_is_encoded_the_same_by_itself_and_in_a_batch():
     x = images(3, 8, 8, 1)
     module = Encoder(latent_channels=4, **{**SMALL, "num_res_blocks": 0, "multipliers": (1, 2)})
     batch, alone = jax.jit(lambda v, x: (module.apply(v, x)[1:2], module.apply(v, x[1:2])))(initialise(module, x), x)

@@ -46,7 +46,7 @@ def test_a_logit_sees_its_patch_and_no_more(layers, field):
     module = PatchDiscriminator(channels=2, layers=layers, norm="none")
     x = images(1, field + 20, field + 20, 1)
     variables = initialise(module, x)
-    # Logit (3, 3) is the first whose patch, from pixel 1 on, lies inside the picture.
+    # Logit (3, 3) is the first whose patch, from pixel 1 on, lies inside the image.
     gradient = np.asarray(jax.jit(jax.grad(lambda x: module.apply(variables, x)[0, 3, 3, 0]))(x))
     for axis in (0, 1):
         seen = np.flatnonzero(np.any(gradient[0, ..., 0] != 0, axis=axis))
@@ -128,7 +128,7 @@ def test_gradients_of_groups_across_devices_are_those_of_one_device():
     chex.assert_trees_all_close(several, one, atol=1e-6)
 
 
-def test_equal_pictures_are_found_out_without_nan():
+def test_equal_images_are_found_out_without_nan():
     x = np.ones((4, 2, 2, 3), np.float32)
     result, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(minibatch_std(x)[..., -1])))(x)
     assert float(result) == pytest.approx(16 * 1e-4, rel=1e-3) and np.isfinite(gradient).all()

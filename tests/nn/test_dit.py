@@ -67,7 +67,7 @@ def test_with_a_block_that_is_the_identity_each_patch_is_a_linear_map_of_itself(
     chex.assert_trees_all_close(jax.jit(module.apply)({"params": p}, X, time), expected, atol=2e-5)
 
 
-def test_conditions_reach_their_own_picture_only_and_hidden_context_reaches_none():
+def test_conditions_reach_their_own_image_only_and_hidden_context_reaches_none():
     variables, apply = network()
     y = apply(variables, X, **INPUTS)
     other = {"time": [0.2, 0.85], "classes": [1, 0], "context": INPUTS["context"] + np.array([0, 1])[:, None, None],
@@ -87,7 +87,7 @@ def test_conditions_reach_their_own_picture_only_and_hidden_context_reaches_none
     chex.assert_trees_all_close(jax.jit(jax.vmap(without_class))(X, INPUTS), no_class, atol=1e-4)
 
 
-def test_rematerialised_blocks_give_the_same_picture():
+def test_rematerialised_blocks_give_the_same_image():
     variables, apply = network()
     remat = functools.partial(tiny(remat=True).apply, variables, X, **INPUTS)
     chex.assert_trees_all_close(jax.jit(remat)(), apply(variables, X, **INPUTS), atol=1e-4)

@@ -28,7 +28,7 @@ def apply(model, variables, *args, **kwargs):
     return model.apply(variables, *args, **kwargs)
 
 
-def picture(*shape):
+def image(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
@@ -40,7 +40,7 @@ def picture(*shape):
     ((12, 20), {"channels": (4, 8), "down": ("plain", "plain"), "patch_size": 4, "middle": "plain"}),
     ((4, 4), {"channels": (4,), "down": ("plain",), "patch_size": 2, "out_channels": 5, "layers": 2}),
 ])
-def test_the_result_has_the_size_of_the_picture(size, options):
+def test_the_result_has_the_size_of_the_image(size, options):
     model = UNet(**{"norm_groups": 4, "layers": 1, **options})
     context = np.ones((2, 5, 3), np.float32) if "cross_attention" in model.down else None
     x = np.ones((2, *size, 3), np.float32)
@@ -49,8 +49,8 @@ def test_the_result_has_the_size_of_the_picture(size, options):
 
 
 def test_odd_sizes_are_halved_to_means_and_doubled_to_repetitions():
-    """What the norms and convolutions of the residual blocks resample, seen on the path beside them."""
-    x = picture(1, 5, 3, 4)
+    """What the norms and convolutions of the residual blocks resample, seen on the path next to them."""
+    x = image(1, 5, 3, 4)
     emb = np.ones((1, 8), np.float32)
     variables = jax.tree.map(np.zeros_like, initialise(TimeResBlock(4, 2), x, emb))
     half = np.array([[x[0, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean((0, 1)) for j in range(2)] for i in range(3)])
@@ -62,7 +62,7 @@ def test_odd_sizes_are_halved_to_means_and_doubled_to_repetitions():
 
 def test_a_new_network_predicts_zero():
     model = UNet(**{**SINGLE, "down": ("attention",), "layers": 0})
-    x = picture(2, 4, 4, 3)
+    x = image(2, 4, 4, 3)
     result, kernel = jax.jit(lambda key: (  # the draws of all other kernels need no program
         (made := model.init_with_output(key, x, TIME))[0], made[1]["params"]["conv_in"]["kernel"]))(KEY)
     chex.assert_trees_all_equal(result, np.zeros((2, 4, 4, 3)))
@@ -70,7 +70,7 @@ def test_a_new_network_predicts_zero():
 
 
 def test_recomputing_gives_the_same_values_and_gradients():
-    x, context = picture(2, 4, 4, 3), picture(2, 5, 6)
+    x, context = image(2, 4, 4, 3), image(2, 5, 6)
     options = {**CROSSED, "layers": 0, "down": ("plain",), "up": ("cross_attention",), "middle": "attention"}
     plain, remat = (UNet(**options, dropout=0.5, remat=remat) for remat in (False, True))
     variables = initialise(plain, x, TIME, context=context)
@@ -88,7 +88,7 @@ def test_recomputing_gives_the_same_values_and_gradients():
 
 
 def test_bfloat16_is_near_float32_and_keeps_float32_parameters():
-    x, context = picture(2, 4, 4, 3), picture(2, 5, 6)
+    x, context = image(2, 4, 4, 3), image(2, 5, 6)
     options = {**SINGLE, "down": ("cross_attention",), "up": ("attention",), "heads": 2, "scale_shift": True}
     model, half = UNet(**options), UNet(**options, dtype=jnp.bfloat16)
     variables = initialise(model, x, TIME, context=context)
@@ -101,7 +101,7 @@ def test_bfloat16_is_near_float32_and_keeps_float32_parameters():
 
 
 def test_no_class_is_the_last_row_of_the_table():
-    x = picture(2, 4, 4, 3)
+    x = image(2, 4, 4, 3)
     model = UNet(**SINGLE, num_classes=3)
     variables = initialise(model, x, TIME)
     assert variables["params"]["class_embedding"]["embedding"].shape == (4, 32)
@@ -114,7 +114,7 @@ def test_no_class_is_the_last_row_of_the_table():
 
 
 def test_features_drop_out_in_training_only():
-    x = picture(2, 4, 4, 3)
+    x = image(2, 4, 4, 3)
     model = UNet(**SINGLE, dropout=0.5)
     variables = initialise(model, x, TIME)
     wanted, same = jax.device_get([apply(m, variables, x, TIME) for m in (UNet(**SINGLE), model)])
@@ -126,7 +126,7 @@ def test_features_drop_out_in_training_only():
 
 
 def test_masked_positions_of_the_context_do_not_matter():
-    x, context = picture(2, 4, 4, 3), picture(2, 5, 6)
+    x, context = image(2, 4, 4, 3), image(2, 5, 6)
     mask = np.array([[True, True, True, False, False], [True, False, True, True, True]])
     model = UNet(**CROSSED)
     variables = initialise(model, x, TIME, context=context)
@@ -170,13 +170,13 @@ def swish(x):
     (6, False, None), (6, True, "down"), (4, True, None), (4, False, "up"),
 ])
 def test_the_residual_block_equals_numpy(features, scale_shift, resample):
-    x, emb = picture(2, 4, 2, 4), picture(2, 5)
+    x, emb = image(2, 4, 2, 4), image(2, 5)
     block = TimeResBlock(features, 2, 1e-2, scale_shift, resample, output_scale=1.5)
     variables = initialise(block, x, emb)
     weights = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
     expected = []
-    for picture_, vector in zip(np.asarray(x, np.float64), np.asarray(emb, np.float64)):
-        skip, h = picture_, swish(numpy_norm(picture_, weights["norm1"], 2, 1e-2))
+    for one, vector in zip(np.asarray(x, np.float64), np.asarray(emb, np.float64)):
+        skip, h = one, swish(numpy_norm(one, weights["norm1"], 2, 1e-2))
         if resample == "down":
             skip, h = (a.reshape(2, 2, 1, 2, 4).mean((1, 3)) for a in (skip, h))
         if resample == "up":
@@ -196,13 +196,13 @@ def test_the_residual_block_equals_numpy(features, scale_shift, resample):
 
 @pytest.mark.parametrize(("heads", "norm"), [(2, True), (1, False)])
 def test_attention_among_pixels_equals_a_numpy_loop(heads, norm):
-    x = picture(2, 3, 2, 8)
+    x = image(2, 3, 2, 8)
     block = PixelBlock(heads, norm, 4, 1e-2, output_scale=1.5)
     variables = initialise(block, x)
     weights = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
     expected = []
-    for picture_ in np.asarray(x, np.float64):
-        h = numpy_norm(picture_, weights["group_norm"], 4, 1e-2) if norm else picture_
+    for one in np.asarray(x, np.float64):
+        h = numpy_norm(one, weights["group_norm"], 4, 1e-2) if norm else one
         query, key, value = (
             h.reshape(6, 8) @ weights[name]["kernel"] + weights[name]["bias"] for name in ("to_q", "to_k", "to_v")
         )
@@ -212,7 +212,7 @@ def test_attention_among_pixels_equals_a_numpy_loop(heads, norm):
                 p = np.exp([query[i, head] @ key[j, head] / np.sqrt(8 / heads) for j in range(6)])
                 mixed[i, head] = sum(p[j] / p.sum() * value[j, head] for j in range(6))
         out = mixed @ weights["to_out_0"]["kernel"] + weights["to_out_0"]["bias"]
-        expected.append((picture_ + out.reshape(3, 2, 8)) / 1.5)
+        expected.append((one + out.reshape(3, 2, 8)) / 1.5)
     chex.assert_trees_all_close(apply(block, variables, x), np.array(expected), atol=2e-5)
 
 

@@ -131,7 +131,7 @@ def test_four_devices_take_the_weight_and_the_gradients_of_one():
             p, jnp.int32(0), {"image": images}, KEY)
         return jax.lax.pmean(grads, "devices"), metrics["gan_weight"]
 
-    # The second half of the pictures is fainter, so that each device would weigh for itself differently.
+    # The second half of the images is fainter, so that each device would weigh for itself differently.
     images = np.asarray(batch["image"]) * np.float32([1] * 4 + [0.1] * 4)[:, None, None, None]
     grads, (metrics, *_) = jax.jit(jax.grad(loss_fn, has_aux=True))(p, jnp.int32(0), {"image": images}, KEY)
     split, weights = jax.pmap(local, axis_name="devices", devices=jax.devices()[:4])(
@@ -140,7 +140,7 @@ def test_four_devices_take_the_weight_and_the_gradients_of_one():
     chex.assert_trees_all_close(jax.tree.map(lambda g: np.asarray(g)[0], split), grads, rtol=2e-5, atol=1e-6)
 
 
-def test_the_discriminator_sees_augmented_pictures_through_which_the_gradient_flows():
+def test_the_discriminator_sees_augmented_images_through_which_the_gradient_flows():
     x, p = gan.batch()["image"], gan.params()
     loss_fn = partial(vqgan_generator_loss, **FIXED, augment=lambda key, images: 3 * images, last_layer=None,
                       reconstruction=lambda x, y: jnp.zeros(x.shape[0]))
@@ -175,7 +175,7 @@ def test_discriminator_loss_with_r1_and_lecam_is_its_definition():
     assert run(8)[1][0]["r1"] == 0
 
 
-def test_the_gradient_penalty_between_real_and_fake_pictures_is_the_one_for_the_whole_batch_on_every_device():
+def test_the_gradient_penalty_between_real_and_fake_images_is_the_one_for_the_whole_batch_on_every_device():
     """With D(x) = sum(w x²) / 2 the gradient at u real + (1 - u) fake is w times it; u is drawn for each example."""
     rng = np.random.default_rng(6)
     real, fake = (rng.uniform(-1, 1, size=(4, *gan.SHAPE)).astype(np.float32) for _ in range(2))

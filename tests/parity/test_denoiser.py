@@ -16,7 +16,7 @@ from tests.parity.unets import TINY, blocks, conditional, context, unconditional
 
 
 @pytest.mark.parametrize(("prediction", "kind"), [("epsilon", "eps"), ("v_prediction", "v"), ("sample", "x0")])
-def test_a_pipeline_draws_the_same_pictures(prediction, kind, tmp_path):
+def test_a_pipeline_draws_the_same_images(prediction, kind, tmp_path):
     # Few betas, so that the images of a network that knows nothing stay in the range to which theirs clips.
     scheduler = diffusers.DDIMScheduler(
         beta_end=0.001, prediction_type=prediction, clip_sample=False, timestep_spacing="trailing"

@@ -38,7 +38,7 @@ def converted(module, path, net):
 
 
 def photographs():
-    """[4, 2, 64, 96, 3] two photographs, each beside a noisy and a blurred version, a shifted one, and each other."""
+    """[4, 2, 64, 96, 3] two photographs, each next to a noisy and a blurred version, a shifted one, and each other."""
     china, flower = (image[150:214, 200:296] / 127.5 - 1 for image in load_sample_images().images)
     noisy = np.clip(china + np.random.default_rng(0).normal(0, 0.1, china.shape), -1, 1)
     blurred = ndimage.gaussian_filter(china, (1.5, 1.5, 0))

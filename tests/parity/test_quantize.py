@@ -1,4 +1,4 @@
-"""Quantizers beside vector-quantize-pytorch and dm-haiku; where definitions differ on purpose, the test says why."""
+"""Quantizers compared with vector-quantize-pytorch and dm-haiku; where definitions differ on purpose, tests say why."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Attention, transformers and DiT beside torch.nn and diffusers, with the same weights."""
+"""Attention, transformers and DiT compared with torch.nn and diffusers, with the same weights."""
 
 import functools
 

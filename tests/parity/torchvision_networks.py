@@ -1,7 +1,7 @@
 """The two networks that the lpips package takes from torchvision, for where torchvision is not installed.
 
 Its wheels hold operators compiled for one build of PyTorch each; where they do not fit, the transformers package fails
-too. lpips asks for the layers of `features` alone.
+too. lpips asks for the layers of `features` only.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """U-Nets of diffusers with random weights, and what they and ours give for the same inputs.
 
-Every tensor is drawn anew, norms too, since what starts at 1 or 0 hides a wrong place.
+Every tensor is drawn again, norms too, since what starts at 1 or 0 hides a wrong place.
 """
 
 import diffusers

@@ -1,4 +1,4 @@
-"""Counts may be NumPy integers everywhere; the functions beside the quantizers work in the same modes as these do."""
+"""Counts may be NumPy integers everywhere; the functions next to the quantizers work in the same modes as these do."""
 
 import jax
 import jax.numpy as jnp

@@ -180,7 +180,8 @@ def test_indices_out_of_range_raise_or_give_nan_under_jit(name):
     for wrong in (-1, quantizer.num_codes):
         bad = good.copy()
         bad[0, 0] = wrong
-        with pytest.raises(ValueError, match=f"codes 0 to {quantizer.num_codes - 1}"):
+        message = rf"indices must lie within 0 \.\. {quantizer.num_codes - 1}, the quantizer's codes, got {wrong}"
+        with pytest.raises(ValueError, match=message):
             quantizer.lookup(variables, bad)
         codes = np.asarray(jitted_lookup(name)(variables, bad))
         assert np.isnan(codes[0, 0]).all()

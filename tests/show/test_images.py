@@ -17,8 +17,8 @@ def test_each_image_stands_in_its_place(channels, tmp_path):
         np.testing.assert_array_equal(sheet[top : top + 4, left : left + 6], image)
     assert np.all(sheet[6:10, 15:21] == 255) and np.all(sheet[0] == 255)
     path = save_grid(tmp_path / "new" / "grid.png", images, columns=3, padding=1, scale=2)
-    picture = np.asarray(Image.open(path))
-    np.testing.assert_array_equal(picture.reshape(*picture.shape[:2], channels), sheet.repeat(2, 0).repeat(2, 1))
+    sheet_read = np.asarray(Image.open(path))
+    np.testing.assert_array_equal(sheet_read.reshape(*sheet_read.shape[:2], channels), sheet.repeat(2, 0).repeat(2, 1))
 
 
 def test_floats_in_minus_one_to_one_become_bytes():

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgen.core.checks import (
@@ -22,32 +21,10 @@ from jaxgen.core.checks import (
     expand_to,
     is_zero,
 )
+from jaxgen.core.conditions import null_like
 from jaxgen.diffusion._precondition import Denoiser
 from jaxgen.diffusion.contract import checked
 from jaxgen.diffusion.sampling.limits import Transform, check_bounds
-
-
-def null_like(cond: Any, null_cond: Any, batch: int | None = None) -> Any:
-    """`null_cond` in the shapes and dtypes of cond, whose leaves are [batch, ...] where it is given.
-
-    Raises:
-        ValueError: there is no condition to guide by, its leaves have another batch, or the two do not fit.
-    """
-    leaves = jax.tree.leaves(cond)
-    if not leaves:
-        raise ValueError("guidance goes from the prediction without a condition to the one with it, and there is no "
-                         f"condition: give cond=, for example to sample; got {cond!r}")
-    if batch is not None and any(jnp.shape(leaf)[:1] != (batch,) for leaf in leaves):
-        raise ValueError(f"every leaf of cond must hold one condition per sample, [{batch}, ...]; got {_shapes(cond)}")
-    try:
-        return jax.tree.map(lambda c, n: jnp.broadcast_to(jnp.asarray(n, c.dtype), c.shape), cond, null_cond)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"null_cond must be a pytree like cond whose leaves broadcast to cond's leaves: {error}; got "
-                         f"{_shapes(null_cond)} for {_shapes(cond)}") from None
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(np.shape(leaf))}", tree)
 
 
 def _pairs(cond: Array, null: Array) -> Array:

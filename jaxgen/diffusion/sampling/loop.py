@@ -176,8 +176,9 @@ def sample(
 
     Raises:
         ValueError: sigmas that do not decrease, sample_ids that do not fit, save_every below 1, x that is no batch of
-            floating-point numbers or (where its values are known) was not scaled by sigmas[0], what is no key, or a
-            solver or denoiser that does not keep to its contract, `Solver` or `jaxgen.diffusion`.
+            floating-point numbers or (where its values are known and there are enough numbers to tell, 64) was not
+            scaled by sigmas[0], what is no key, or a solver or denoiser that does not keep to its contract, `Solver`
+            or `jaxgen.diffusion`.
 
     Example:
         >>> import jax
