@@ -1,12 +1,21 @@
 """Scaled dot products: each query takes a mean of the values, weighted by how well it fits the keys."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxgen.attention.blocks import blocked, mix
 from jaxgen.core.checks import check_floating
+
+# Up to so many bytes of scores all are computed at once and kept for gradients: blocks take the same time there.
+WHOLE_BYTES = 8 << 20
+# Scores of a block: on CPU they stay in the cache (with twice as many, 256 tokens take a fifth longer and 4,096 a tenth
+# less), elsewhere they fill the device.
+CPU_BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 256 << 20
 
 
 def attend(
@@ -15,20 +24,25 @@ def attend(
     v: Float[Array, "... M H G"],
     *,
     allowed: Bool[Array, "... #H #N #M"] | None = None,
+    causal: bool = False,
+    index: int | Int[Array, ""] = 0,
 ) -> Float[Array, "... N H G"]:
     """Attention of N queries to M keys, by each of H heads.
 
         y_i = sum_j w_ij v_j,   w_ij = exp(q_i . k_j / sqrt(F)) / sum over the allowed j of the same
 
     Dot products and softmax are float32 (wider if q is); the weights are rounded to the dtype of v. A query that may
-    attend to nothing gives 0, with a gradient of 0.
+    attend to nothing gives 0, with a gradient of 0. Memory is linear in N and in M: long sequences are computed in
+    blocks, and gradients compute the scores again. Forward and reverse mode of any order.
 
     Args:
         q: queries `[..., N, H, F]`.
         k: keys `[..., M, H, F]`.
         v: values `[..., M, H, G]`.
         allowed: True where a query may attend to a key; broadcasts to `[..., H, N, M]`. A mask of keys `[B, M]` is
-            `mask[:, None, None]`; the causal one is `jnp.tril(jnp.ones((N, N), bool))`. None allows all.
+            `mask[:, None, None]`. None allows all.
+        causal: query i attends to the keys 0 .. index + i only, of those that `allowed` allows.
+        index: the position of the first query among the keys; traced.
 
     Returns:
         `[..., N, H, G]` in the dtype of v.
@@ -48,21 +62,34 @@ def attend(
         >>> attend(q, k, v, allowed=mask[:, None, None])[:, 0, 0, 0].round().astype(int).tolist()
         [1, 0]
     """
-    _check(q, k, v, allowed)
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
-    if allowed is None:
-        weights = jax.nn.softmax(logits, axis=-1)
+    _check(q, k, v, allowed, causal, index)
+    *leading, length, heads, features = q.shape
+    latest = index + jnp.arange(length) if causal else None
+    if allowed is not None:
+        allowed = _merged(allowed, (*leading, heads))
+    q = jnp.swapaxes(q, -3, -2).reshape(-1, length, features)
+    k, v = (jnp.moveaxis(x, -3, -1).reshape(-1, x.shape[-1], x.shape[-3]) for x in (k, v))
+    if 4 * q.shape[0] * length * k.shape[2] <= WHOLE_BYTES:
+        y = mix(q, k, v, allowed, latest)
     else:
-        # Not -inf, which makes a row without any allowed key NaN: so it is uniform, and the second select empties it.
-        weights = jax.nn.softmax(jnp.where(allowed, logits, jnp.finfo(wide).min), axis=-1)
-        weights = jnp.where(allowed, weights, 0)
-    # Heads first, then moved: asked for [..., N, H, G] at once, XLA on CPU multiplies transposed matrices, and 256
-    # tokens of 8 heads of 8 features take five times as long forward.
-    return jnp.swapaxes(jnp.einsum("...hqk,...khd->...hqd", weights.astype(v.dtype), v), -3, -2)
+        y = jax.lax.platform_dependent(
+            q, k, v, allowed, latest,
+            cpu=partial(blocked, block_bytes=CPU_BLOCK_BYTES, least=math.gcd(q.shape[0], 2)),
+            # A batch that lies on up to eight devices stays where it is.
+            default=partial(blocked, block_bytes=BLOCK_BYTES, least=math.gcd(q.shape[0] // heads, 8)),
+        )
+    return jnp.swapaxes(y.reshape(*leading, heads, length, -1), -3, -2)
 
 
-def _check(q: Array, k: Array, v: Array, allowed: Array | None) -> None:
+def _merged(allowed: Array, leading: tuple[int, ...]) -> Array:
+    """`[..., #H, #N, #M]` as `[h or 1, N or 1, M]`."""
+    allowed = jnp.expand_dims(allowed, tuple(range(len(leading) + 2 - allowed.ndim)))
+    if any(size > 1 for size in allowed.shape[:-2]):
+        allowed = jnp.broadcast_to(allowed, (*leading, *allowed.shape[-2:]))
+    return allowed.reshape(-1, *allowed.shape[-2:])
+
+
+def _check(q: Array, k: Array, v: Array, allowed: Array | None, causal: bool, index: int | Array) -> None:
     shapes = f"q {jnp.shape(q)}, k {jnp.shape(k)} and v {jnp.shape(v)}"
     for name, x in (("q", q), ("k", k), ("v", v)):
         check_floating(name, x)
@@ -70,6 +97,8 @@ def _check(q: Array, k: Array, v: Array, allowed: Array | None) -> None:
             raise ValueError(f"{name} must be [..., length, heads, features], got shape {jnp.shape(x)}")
     if q.shape[:-3] != k.shape[:-3] or q.shape[-2:] != k.shape[-2:] or k.shape[:-1] != v.shape[:-1]:
         raise ValueError(f"q [..., N, H, F], k [..., M, H, F] and v [..., M, H, G] do not fit each other: got {shapes}")
+    if not causal and isinstance(index, int) and index:
+        raise ValueError(f"index={index} places the first query among the keys, which matters with causal=True only")
     if allowed is None:
         return
     if jnp.result_type(allowed) != jnp.bool_:

@@ -144,21 +144,12 @@ class Attention(nn.Module):
             cache = KVCache(jax.lax.dynamic_update_slice(cache.key, key.astype(cache.key.dtype), start),
                             jax.lax.dynamic_update_slice(cache.value, value.astype(cache.value.dtype), start))
             key, value = cache.key.astype(query.dtype), cache.value.astype(query.dtype)
-        allowed = self._allowed(mask, batch, length, key.shape[1], 0 if index is None else index)
-        y = attend(query, key, value, allowed=allowed)
+        if mask is not None and jnp.shape(mask) != key.shape[:2]:
+            raise ValueError(f"mask must have one entry per key, shape {key.shape[:2]}; got {jnp.shape(mask)}")
+        y = attend(query, key, value, allowed=None if mask is None else jnp.asarray(mask, bool)[:, None, None],
+                   causal=self.causal, index=0 if index is None else index)
         y = nn.Dense(features, kernel_init=self.out_init, name="out", **types)(y.reshape(batch, length, features))
         return y if cache is None else (y, cache)
-
-    def _allowed(self, mask, batch, queries, keys, index) -> Array | None:
-        allowed = None
-        if mask is not None:
-            if jnp.shape(mask) != (batch, keys):
-                raise ValueError(f"mask must have one entry per key, shape {(batch, keys)}; got {jnp.shape(mask)}")
-            allowed = jnp.asarray(mask, bool)[:, None, None]
-        if self.causal:
-            past = (jnp.arange(keys) <= index + jnp.arange(queries)[:, None])[None, None]
-            allowed = past if allowed is None else allowed & past
-        return allowed
 
 
 def _within(cache: KVCache, key: Array, index: Array | int) -> Array:

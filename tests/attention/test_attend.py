@@ -1,54 +1,21 @@
-"""`attend` against a loop in NumPy, and under every transformation."""
+"""`attend` against a loop in NumPy and under every transformation, all scores at once and in blocks of either kind."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.attention import attend
-
-B, N, M, H, F, G = 2, 5, 4, 3, 6, 7
-MASKS = {
-    "none": None,
-    "all": np.ones((N, M), bool),
-    "per query and key": np.random.default_rng(1).random((B, H, N, M)) < 0.7,
-    "keys of each example": np.array([[True, False, True, True], [True, True, False, False]])[:, None, None],
-    "causal": np.tril(np.ones((N, M), bool)),
-}
-
-
-def draw(dtype=np.float32):
-    rng = np.random.default_rng(0)
-    return tuple(rng.normal(size=shape).astype(dtype) for shape in ((B, N, H, F), (B, M, H, F), (B, M, H, G)))
-
-
-def loop(q, k, v, allowed=None):
-    """Query by query in float64, over the keys that it may attend to only."""
-    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
-    allowed = np.broadcast_to(True if allowed is None else allowed, (B, H, N, M))
-    result = np.zeros((B, N, H, G))
-    for b, h, i in np.ndindex(B, H, N):
-        keys = np.flatnonzero(allowed[b, h, i])
-        if keys.size:
-            weights = np.exp([q[b, i, h] @ k[b, j, h] / np.sqrt(F) for j in keys])
-            result[b, i, h] = weights / weights.sum() @ v[b, keys, h]
-    return result
-
-
-def naive(q, k, v, allowed):
-    """The definition with infinite logits, differentiated by JAX; every query must have a key."""
-    logits = jnp.where(allowed, jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(F), -jnp.inf)
-    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
-    return jnp.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), v)
+import jaxgen.attention
+from tests.attention.oracle import MASKS, B, F, G, H, M, N, draw, loop, naive
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_it_equals_a_loop_over_queries(mask):
+def test_it_equals_a_loop_over_queries(attend, mask):
     result = jax.jit(attend)(*draw(), allowed=MASKS[mask])
     np.testing.assert_allclose(result, loop(*draw(), MASKS[mask]), atol=1e-5)
 
 
-def test_under_the_causal_mask_of_the_docstring_a_query_sees_the_keys_up_to_its_own_place():
+def test_under_the_causal_mask_of_the_docstring_a_query_sees_the_keys_up_to_its_own_place(attend):
     q, k, v = draw()
     result = jax.jit(attend)(q[:, :M], k, v, allowed=jnp.tril(jnp.ones((M, M), bool)))
     for b, i, h in np.ndindex(B, M, H):
@@ -57,7 +24,7 @@ def test_under_the_causal_mask_of_the_docstring_a_query_sees_the_keys_up_to_its_
 
 
 @pytest.mark.parametrize("mask", ["all", "keys of each example", "causal"])
-def test_gradients_equal_those_of_the_definition(mask):
+def test_gradients_equal_those_of_the_definition(attend, mask):
     allowed, cotangent = MASKS[mask], np.random.default_rng(2).normal(size=(B, N, H, G)).astype(np.float32)
 
     def gradients(function):
@@ -74,7 +41,7 @@ def nothing_for_one_query():
     return allowed
 
 
-def squared_with_gradient(argnums, allowed):
+def squared_with_gradient(attend, argnums, allowed):
     """What `attend` gives, and the gradient of the sum of its squares."""
 
     def total(*qkv):
@@ -85,19 +52,19 @@ def squared_with_gradient(argnums, allowed):
     return result, gradient
 
 
-def test_a_query_that_may_attend_to_nothing_gives_zero_and_has_no_gradient():
-    result, gradient = squared_with_gradient(0, nothing_for_one_query())
+def test_a_query_that_may_attend_to_nothing_gives_zero_and_has_no_gradient(attend):
+    result, gradient = squared_with_gradient(attend, 0, nothing_for_one_query())
     assert np.all(result[:, 2] == 0) and np.all(result[:, [0, 1, 3, 4]] != 0)
     assert np.isfinite(gradient).all() and np.all(gradient[:, 2] == 0) and np.any(gradient[:, 1] != 0)
 
 
-def test_values_that_no_query_may_see_get_no_gradient():
-    _, gradients = squared_with_gradient((1, 2), np.arange(M) < 2)
+def test_values_that_no_query_may_see_get_no_gradient(attend):
+    _, gradients = squared_with_gradient(attend, (1, 2), np.arange(M) < 2)
     for gradient in gradients:
         assert np.all(gradient[:, 2:] == 0) and np.all(np.any(gradient[:, :2], axis=(2, 3)))
 
 
-def test_large_dot_products_do_not_overflow():
+def test_large_dot_products_do_not_overflow(attend):
     q, k, v = draw()
     result = attend(1e4 * q, 1e4 * k, v, allowed=MASKS["causal"])
     best = np.where(MASKS["causal"], np.einsum("bqhd,bkhd->bhqk", q, k), -np.inf).argmax(-1)
@@ -105,14 +72,14 @@ def test_large_dot_products_do_not_overflow():
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
-def test_bfloat16_is_near_float32_and_stays_bfloat16():
+def test_bfloat16_is_near_float32_and_stays_bfloat16(attend):
     arrays = draw(jnp.bfloat16)
     result = np.asarray(jax.jit(attend)(*arrays, allowed=MASKS["causal"]))
     assert result.dtype == jnp.bfloat16
     np.testing.assert_allclose(result.astype(np.float32), loop(*arrays, MASKS["causal"]), atol=2e-2)
 
 
-def test_the_softmax_of_bfloat16_is_float32():
+def test_the_softmax_of_bfloat16_is_float32(attend):
     q, k = np.array([4, 0.25], jnp.bfloat16).reshape(1, 1, 2), np.array([[4, 0], [4, 0.25]], jnp.bfloat16)
     result = np.asarray(jax.jit(attend)(q, k.reshape(2, 1, 2), np.float32([0, 1]).reshape(2, 1, 1)))
     # 16 and 16.0625 are one number in bfloat16.
@@ -120,14 +87,14 @@ def test_the_softmax_of_bfloat16_is_float32():
 
 
 @pytest.mark.parametrize("leading", [(), (2,), (2, 3)])
-def test_leading_axes_are_examples(leading):
+def test_leading_axes_are_examples(attend, leading):
     q, k, v = (np.broadcast_to(x[0], (*leading, *x.shape[1:])) for x in draw())
     expected = loop(*draw())[0]
     result = jax.jit(attend)(q, k, v)
     np.testing.assert_allclose(result, np.broadcast_to(expected, (*leading, *expected.shape)), atol=1e-5)
 
 
-def test_vmap_gives_what_the_batch_gives():
+def test_vmap_gives_what_the_batch_gives(attend):
     allowed = MASKS["per query and key"]
     mapped = jax.jit(jax.vmap(lambda q, k, v, allowed: attend(q, k, v, allowed=allowed)))(*draw(), allowed)
     np.testing.assert_allclose(mapped, attend(*draw(), allowed=allowed), atol=1e-6)  # which needs no jit
@@ -145,4 +112,4 @@ def test_vmap_gives_what_the_batch_gives():
 def test_bad_arguments_are_named(change, message):
     arguments = dict(zip("qkv", (jnp.asarray(x) for x in draw()), strict=True), allowed=None)
     with pytest.raises(ValueError, match=message):
-        attend(**(arguments | {name: jnp.asarray(value) for name, value in change.items()}))
+        jaxgen.attention.attend(**(arguments | {name: jnp.asarray(value) for name, value in change.items()}))
