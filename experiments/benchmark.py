@@ -10,6 +10,7 @@ import argparse
 import importlib
 
 COMMANDS = {
+    "attention": "attention forward and with gradients, compared with PyTorch's and with jax.nn's",
     "autoencoder": "training step of the VQ autoencoder, compared with diffusers' VQModel",
     "conv": "one convolution, forward and both gradients, compared with native JAX and PyTorch",
     "demo": "compilation and training step of the demo, compared with native convolutions",

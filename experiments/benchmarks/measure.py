@@ -50,6 +50,10 @@ class Worker:
         """The wall time of one run, in seconds."""
         return self._ask("time", operation)
 
+    def usage(self, operation: str) -> dict[str, float]:
+        """Of one run: "seconds" of wall time, "system" seconds of CPU time in the kernel, and page "faults"."""
+        return self._ask("usage", operation)
+
     def close(self) -> None:
         """Ends the process."""
         self._process.kill()
@@ -117,10 +121,19 @@ def _peak(operation) -> int:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) * unit
 
 
-def _seconds(operation) -> float:
-    start = time.perf_counter()
+def _usage(operation) -> dict[str, float]:
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     operation()
-    return time.perf_counter() - start
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    return {"seconds": seconds, "system": after.ru_stime - before.ru_stime,
+            "faults": after.ru_minflt - before.ru_minflt}
+
+
+def _seconds(operation) -> float:
+    return _usage(operation)["seconds"]
+
+
+QUESTIONS = {"peak": _peak, "time": _seconds, "usage": _usage}
 
 
 def _serve(module: str, case: str, memory_limit: str, time_limit: str) -> None:
@@ -132,7 +145,7 @@ def _serve(module: str, case: str, memory_limit: str, time_limit: str) -> None:
         print(json.dumps({"value": list(operations)}), flush=True)
         for line in sys.stdin:
             question, name = json.loads(line)
-            value = (_peak if question == "peak" else _seconds)(operations[name])
+            value = QUESTIONS[question](operations[name])
             print(json.dumps({"value": value}), flush=True)
     except Exception as error:
         print(json.dumps({"error": f"{type(error).__name__}: {str(error)[:200]}"}), flush=True)

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.benchmarks.machine import describe
 from experiments.benchmarks.measure import Worker, WorkerError
 
 
@@ -21,7 +22,7 @@ def compare(
     module: str, cases: Mapping[str, Mapping], operations: Sequence[str], *, rounds: int, title: str,
     json_file: Path | None = None, column: str = "library",
 ) -> list[dict]:
-    """Prints a table of medians and of the least times, and returns its rows.
+    """Prints a table, by medians and by least times, and returns its rows.
 
     Args:
         module: whose `prepare(case)` gives the operations, and "compile".
@@ -38,29 +39,37 @@ def compare(
             workers[name] = Worker(module, dict(case))
         except WorkerError as error:
             print(f"left out {name}: {error}")
-    compile_seconds = {name: worker.seconds("compile") for name, worker in workers.items()}
-    times = {(name, operation): [] for operation in operations for name in workers}
-    for worker in workers.values():
-        for operation in operations:
-            worker.seconds(operation)
-    for _ in range(rounds):
-        for name, operation in times:
-            times[name, operation].append(workers[name].seconds(operation))
-    rows, first = [], {}
-    print(title)
+    print(f"{title}; {describe()}")
     over = "ours" if column == "library" else "the first"
-    print(f"| operation | {column} | median ms | least ms | median over {over} | least over {over} | compilation s |")
-    print("|---|---|---|---|---|---|---|")
-    for (name, operation), values in times.items():
-        row = {"operation": operation, "library": name, "median": statistics.median(values), "least": min(values),
-               "compile": compile_seconds[name]}
+    print(f"| operation | {column} | median ms | least ms | median over {over} | least over {over} | system ms | "
+          "page faults | peak MB | compilation s |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    compile_seconds = {name: worker.seconds("compile") for name, worker in workers.items()}
+    peaks, runs = {}, {(name, operation): [] for operation in operations for name in workers}
+    for name, operation in runs:
+        peaks[name, operation] = workers[name].peak_bytes(operation)
+        workers[name].seconds(operation)
+    for _ in range(rounds):
+        for name, operation in runs:
+            runs[name, operation].append(workers[name].usage(operation))
+    rows, first = [], {}
+    for (name, operation), usages in runs.items():
+        seconds, system, faults = ([usage[key] for usage in usages] for key in ("seconds", "system", "faults"))
+        row = {"operation": operation, "library": name, "median": statistics.median(seconds), "least": min(seconds),
+               "system": statistics.median(system), "faults": statistics.median(faults),
+               "peak": peaks[name, operation], "compile": compile_seconds[name]}
         ours = first.setdefault(operation, row)
         row |= {f"{key}_over_ours": row[key] / ours[key] for key in ("median", "least")}
         rows.append(row)
-        print(f"| {operation} | {name} | {1e3 * row['median']:.0f} | {1e3 * row['least']:.0f} | "
-              f"{row['median_over_ours']:.2f} | {row['least_over_ours']:.2f} | {row['compile']:.1f} |", flush=True)
+        print(f"| {operation} | {name} | {_milliseconds(row['median'])} | {_milliseconds(row['least'])} | "
+              f"{row['median_over_ours']:.2f} | {row['least_over_ours']:.2f} | {1e3 * row['system']:.0f} | "
+              f"{row['faults']:,.0f} | {row['peak'] / 1e6:,.0f} | {row['compile']:.1f} |", flush=True)
     for worker in workers.values():
         worker.close()
     if json_file:
         json_file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return rows
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.{0 if seconds > 0.02 else 1}f}"
