@@ -61,7 +61,7 @@ def test_a_prior_of_text_goes_on_samples_by_name_is_measured_and_fills_in(script
     for i, name in enumerate(("red heart", "cat face")):
         scripts.run("sample", run, "--count=4", f"--prompt={name}", "--guidance=9", f"--output={tmp_path / 'a.png'}",
                     f"--npz={tmp_path / f'{i}.npz'}")
-        examples.append(np.load(tmp_path / f"{i}.npz")["images"])
+        examples.append(np.load(tmp_path / f"{i}.npz")["arr_0"])
     assert (examples[0] != examples[1]).any()
     long = scripts.run("sample", run, f"--prompt={'a' * 81}", fails=True)
     assert "has 81 bytes, and this model reads 80" in long

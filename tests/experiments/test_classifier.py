@@ -44,8 +44,8 @@ def test_a_run_stopped_half_way_and_resumed_is_the_run_that_was_not_stopped(scri
 
 
 def test_other_scripts_say_what_the_run_cannot_do(scripts, trained):
-    for script in ("reconstruct", "sample"):
-        assert "'classifier'" in scripts.run(script, f"--workdir={trained}", fails=True)
+    for script, missing in (("reconstruct", "reconstructions"), ("sample", "samples")):
+        assert f"a Classifier has no {missing}" in scripts.run(script, f"--workdir={trained}", fails=True)
 
 
 def test_the_feature_distance_of_a_run_sees_what_the_labels_are_about(trained):
@@ -54,7 +54,7 @@ def test_the_feature_distance_of_a_run_sees_what_the_labels_are_about(trained):
     np.testing.assert_array_equal(distance(images, images), np.zeros(4))
     found = jax.jit(distance)(images, images[::-1])
     assert found.shape == (4,) and np.all(found > 0)
-    with pytest.raises(ValueError, match=r"trained on examples of \(28, 28, 1\), but these are \(32, 32, 3\)"):
+    with pytest.raises(ValueError, match=r"trained on images of \(28, 28, 1\), but these are \(32, 32, 3\)"):
         features_of_run(trained, (32, 32, 3))
 
 
