@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.common.processes import start_processes
+from experiments.common.startup import keep_programs
 from jaxgen.core.errors import unknown_name
 from jaxgen.models import build as build_model
 from jaxgen.runs import DamagedCheckpointError, abilities
@@ -228,6 +229,7 @@ def run(main: Callable[..., None], *, actions: Sequence[str] = ()) -> None:
             raise app.UsageError(f"the first word must be one of {', '.join(actions)}")
         if len(words) > bool(actions):
             raise app.UsageError(f"unexpected argument {words[-1]!r}: options are written --name=value")
+        keep_programs()
         try:
             main(*words)
         except EXPECTED_ERRORS as error:

@@ -1,0 +1,93 @@
+"""How a script's process starts: again with huge pages, once, and with the programs of earlier starts."""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import jax
+import pytest
+
+from experiments.common import startup
+
+
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """The calls that start a script again, on a Linux that has what is needed."""
+    calls, pages = [], tmp_path / "enabled"
+    pages.write_text("always [madvise] never\n")
+    script = types.SimpleNamespace(__spec__=types.SimpleNamespace(name="experiments.sample"))
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    monkeypatch.setattr(startup, "HUGE_PAGES", pages)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "utf8", "-m", "experiments.sample", "--seed=1"])
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def test_a_script_starts_again_with_its_arguments_and_huge_pages(started):
+    startup.keep_memory()
+    ((program, words, environment),) = started
+    assert program == sys.executable and words[1:] == ["-X", "utf8", "-m", "experiments.sample", "--seed=1"]
+    assert environment == {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+
+def test_tunables_of_the_users_stay(started, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    startup.keep_memory()
+    assert started[0][2]["GLIBC_TUNABLES"] == "glibc.malloc.check=1:glibc.malloc.hugetlb=1"
+
+
+@pytest.mark.parametrize("reason", ["started again", "refused by the user", "no glibc", "old glibc", "no Linux",
+                                    "no huge pages", "pages never huge", "a test", "a notebook"])
+def test_nothing_happens_where_it_would_not_help_or_no_script_runs(started, monkeypatch, reason):
+    change = {
+        "started again": lambda: monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
+        "refused by the user": lambda: monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0"),
+        "no glibc": lambda: monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("", "")),
+        "old glibc": lambda: monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("glibc", "2.31")),
+        "no Linux": lambda: monkeypatch.setattr(sys, "platform", "darwin"),
+        "no huge pages": startup.HUGE_PAGES.unlink,
+        "pages never huge": lambda: startup.HUGE_PAGES.write_text("always madvise [never]\n"),
+        "a test": lambda: setattr(sys.modules["__main__"], "__spec__", types.SimpleNamespace(name="pytest.__main__")),
+        "a notebook": lambda: setattr(sys.modules["__main__"], "__spec__", None),
+    }
+    change[reason]()
+    startup.keep_memory()
+    assert not started
+
+
+def test_programs_are_kept_for_this_kind_of_processor_in_a_place_that_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path))
+    here = startup.program_cache()
+    assert here.parent == tmp_path / "programs"
+    monkeypatch.setattr(startup, "_processor", lambda: "another")
+    assert startup.program_cache().parent == here.parent and startup.program_cache() != here
+    monkeypatch.delenv("JAXGEN_CACHE")
+    assert startup.program_cache().parent == Path.home() / ".cache" / "jaxgen" / "programs"
+
+
+def test_a_test_or_the_users_own_place_sets_nothing(started, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    startup.keep_programs()
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    sys.modules["__main__"].__spec__ = types.SimpleNamespace(name="pytest.__main__")
+    startup.keep_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.slow
+def test_the_second_start_of_a_training_takes_its_programs_from_the_first(tmp_path):
+    def start(name):
+        words = ["-m", "experiments.train_vqvae", f"--workdir={tmp_path / name}", "--config=vqvae_mnist:smoke"]
+        environment = {**os.environ, "JAXGEN_CACHE": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}
+        done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr
+        records = (tmp_path / name / "metrics.csv").read_text().splitlines()[1].split(",")[2:]
+        return done.stderr.count("Persistent compilation cache hit"), records[:-1]
+
+    (first, losses), (second, again) = start("first"), start("second")
+    assert first < 5 <= second and losses == again
