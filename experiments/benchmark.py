@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "compilation and training step of the demo, compared with native convolutions",
     "prior": "MaskGIT's decoding of a few steps compared with autoregressive decoding, with a cache and without",
     "quantize": "training step, indices and peak memory of the quantizers",
+    "roofline": "where a configuration's training step spends its time, and the least that the machine would need",
     "sampler": "the sampling loop compared with its network's evaluations and with diffusers' loop",
     "unet": "training step and forward pass of the U-Net, compared with diffusers' UNet2DModel",
 }
