@@ -45,7 +45,7 @@ def test_a_run_stopped_half_way_and_resumed_is_the_run_that_was_not_stopped(scri
 
 def test_other_scripts_say_what_the_run_cannot_do(scripts, trained):
     for script, missing in (("reconstruct", "reconstructions"), ("sample", "samples")):
-        assert f"a Classifier has no {missing}" in scripts.run(script, f"--workdir={trained}", fails=True)
+        assert f"has no {missing}" in scripts.run(script, f"--workdir={trained}", fails=True)
 
 
 def test_the_feature_distance_of_a_run_sees_what_the_labels_are_about(trained):
