@@ -18,6 +18,7 @@ COMMANDS = {
     "quantize": "training step, indices and peak memory of the quantizers",
     "roofline": "where a configuration's training step spends its time, and the least that the machine would need",
     "sampler": "the sampling loop compared with its network's evaluations and with diffusers' loop",
+    "transformer": "training steps and forward passes of a DiT and of a causal transformer, compared with PyTorch's",
     "unet": "training step and forward pass of the U-Net, compared with diffusers' UNet2DModel",
 }
 
