@@ -2,12 +2,16 @@
 
     python -m experiments.benchmark quantize --codes 512 16384 --json quantize.json
 
+All libraries run with the memory that the scripts have (`experiments/common/startup.py`), which gains for all.
+
 A sub-command is one entry of COMMANDS and one module `experiments/benchmarks/<name>.py` with a docstring,
 `add_arguments(parser)` and `run(args)`.
 """
 
 import argparse
 import importlib
+
+from experiments.common.startup import keep_memory
 
 COMMANDS = {
     "attention": "attention forward and with gradients, compared with PyTorch's and with jax.nn's",
@@ -38,4 +42,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()

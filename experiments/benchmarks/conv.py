@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from experiments.benchmarks.machine import describe
 from jaxgen.conv import conv
 from jaxgen.core.cpu import compiler_options
 
@@ -171,7 +172,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     """Prints the table and returns what `--json` writes."""
     torch, rate = _torch(args.threads), ceiling()
-    print(f"float32, forward + both gradients; matrix-product ceiling {rate / 1e9:.0f} GFLOP/s; milliseconds, medians")
+    print(f"float32, forward + both gradients; matrix-product ceiling {rate / 1e9:.0f} GFLOP/s; milliseconds, medians; "
+          f"{describe()}")
     print("| shape, kernel/stride | floor | ours | native JAX | torch | native/ours | ours/torch | by minima | share |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows = []

@@ -8,6 +8,7 @@ import json
 import statistics
 from pathlib import Path
 
+from experiments.benchmarks.machine import describe
 from experiments.benchmarks.measure import Worker
 
 MODULE = "experiments.benchmarks.demo"
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> list[dict]:
                 seconds[name].append(worker.seconds("compile"))
                 worker.seconds("step")
                 times[name] += [worker.seconds("step") for _ in range(args.steps)]
-    print("the demo's training step\n| convolutions | compilation s, median | least | step ms, median | least |")
+    print(f"the demo's training step; {describe()}")
+    print("| convolutions | compilation s, median | least | step ms, median | least |")
     print("|---|---|---|---|---|")
     rows = []
     for name in CONVOLUTIONS:

@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from experiments.benchmarks.machine import describe
 from experiments.benchmarks.measure import Worker, WorkerError, available_memory
 
 PEER = "vector-quantize-pytorch"
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     peer = importlib.util.find_spec("vector_quantize_pytorch") is not None
     if not peer:
         print(f"{PEER} is not installed: measuring jaxgen only.")
-    print(f"{args.vectors} vectors of {args.dim} components; medians of {args.repeats} alternating runs\n")
+    print(f"{args.vectors} vectors of {args.dim} components; medians of {args.repeats} alternating runs")
+    print(f"{describe()}\n")
     print(f"{'quantizer':<10}{'codes':>9}  {'library':<25}{'step ms':>10}{'indices ms':>12}{'peak MB':>10}", flush=True)
     rows = []
     for quantizer in args.quantizers:

@@ -23,68 +23,79 @@ def _ours(case: dict) -> dict:
     from functools import partial
 
     import jax
-    import jax.numpy as jnp
 
-    from jaxgen import diffusion, models, nn, objectives, train
+    from jaxgen import train
     from jaxgen.core.cpu import compiler_options
 
-    sizes = {name: case[name] for name in ("features", "depth", "heads")}
-    batch, shape, key = case["batch"], (case["size"], case["size"], case["channels"]), jax.random.key(0)
+    key, jit = jax.random.key(0), partial(jax.jit, compiler_options=compiler_options())
     optimizer = train.make_optimizer("adam", learning_rate=1e-4)
-    jit = partial(jax.jit, compiler_options=compiler_options())
-    classes = jnp.arange(batch) % CLASSES
+    compiled, states, inputs = {}, {}, {}
+    parts = {"DiT": _dit(case, key), "causal": _causal(case, key)}
 
-    network = nn.DiT(patch_size=2, num_classes=CLASSES, **sizes)
+    def compile_all():
+        for name, (loss_fn, variables, batch, apply, arguments) in parts.items():
+            inputs[name] = batch, jax.tree.map(lambda x: x.copy(), (variables.params, *arguments))
+            states[name] = train.init_state(*variables, optimizer)
+            step = jit(train.make_train_step(loss_fn, optimizer, run_key=key), donate_argnums=0)
+            compiled[f"{name} step"] = step.lower(states[name], batch).compile()
+            compiled[f"{name} forward"] = jit(apply).lower(*inputs[name][1]).compile()
+
+    def step(name):
+        states[name], metrics = compiled[f"{name} step"](states[name], inputs[name][0])
+        jax.block_until_ready((states[name], metrics))
+
+    def forward(name):
+        jax.block_until_ready(compiled[f"{name} forward"](*inputs[name][1]))
+
+    return {"compile": compile_all, **{f"{name} step": partial(step, name) for name in parts},
+            **{f"{name} forward": partial(forward, name) for name in parts}}
+
+
+def _dit(case: dict, key) -> tuple:
+    """(objective, variables, batch, forward pass, its arguments but the parameters)."""
+    from functools import partial
+
+    import jax
+    import jax.numpy as jnp
+
+    from jaxgen import diffusion, models, nn, objectives
+
+    batch, shape = case["batch"], (case["size"], case["size"], case["channels"])
+    network = nn.DiT(patch_size=2, num_classes=CLASSES, **_sizes(case))
     model = models.DiffusionModel(network=network, sample_shape=shape, kind="eps", schedule=diffusion.linear(),
                                   conditions=models.Classes(CLASSES))
-    denoising = partial(
+    loss_fn = partial(
         objectives.diffusion_loss, denoise=model.denoise, weighting=diffusion.uniform_weighting("eps"),
         draw_sigmas=lambda key, count: model.schedule.ratio(diffusion.uniform_times(key, count, end=999.0)),
         conditions=objectives.Conditions(model.conditions.entries, model.null, 0.1),
     )
-    images = {"image": jax.random.uniform(key, (batch, *shape), minval=-1), "label": classes}
-    causal = nn.Transformer(num_tokens=case["vocabulary"], causal=True, max_length=case["length"], **sizes)
-    tokens = jax.random.randint(key, (batch, case["length"]), 0, case["vocabulary"])
-
-    def predict(params, state, batch, key):
-        logits = causal.apply(params, batch["tokens"])
-        nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["tokens"][..., None], -1)
-        return nats.mean(), ({}, state)
-
-    def training(loss_fn, variables, batch):
-        state = train.init_state(*variables, optimizer)
-        step = jit(train.make_train_step(loss_fn, optimizer, run_key=key), donate_argnums=0)
-        return {"program": step, "state": state, "batch": batch}
-
+    images, classes = jax.random.uniform(key, (batch, *shape), minval=-1), jnp.arange(batch) % CLASSES
     variables = jax.jit(model.init, static_argnums=1)(key, shape)
-    params = jax.tree.map(jnp.copy, variables.params["network"])
-    causal_params = jax.jit(causal.init)(key, tokens)
-    trainings = {"DiT step": training(denoising, variables, images),
-                 "causal step": training(predict, (jax.tree.map(jnp.copy, causal_params), {}), {"tokens": tokens})}
-    time = jnp.full(batch, 500.0)
-    forwards = {
-        "DiT forward": (jit(lambda p, x, t, c: network.apply({"params": p}, x, t, classes=c)),
-                        (params, images["image"], time, classes)),
-        "causal forward": (jit(causal.apply), (causal_params, tokens)),
-    }
-    compiled = {}
+    return (loss_fn, variables, {"image": images, "label": classes},
+            lambda params, x, t, c: network.apply({"params": params["network"]}, x, t, classes=c),
+            (images, jnp.full(batch, 500.0), classes))
 
-    def compile_all():
-        for name, each in trainings.items():
-            compiled[name] = each["program"].lower(each["state"], each["batch"]).compile()
-        for name, (program, inputs) in forwards.items():
-            compiled[name] = program.lower(*inputs).compile()
 
-    def step(name):
-        each = trainings[name]
-        each["state"], metrics = compiled[name](each["state"], each["batch"])
-        jax.block_until_ready((each["state"], metrics))
+def _causal(case: dict, key) -> tuple:
+    """As `_dit`, of a transformer that predicts each token from those before it."""
+    import jax
+    import jax.numpy as jnp
 
-    def forward(name):
-        jax.block_until_ready(compiled[name](*forwards[name][1]))
+    from jaxgen import nn
+    from jaxgen.core.types import Variables
 
-    return {"compile": compile_all, **{name: partial(step, name) for name in trainings},
-            **{name: partial(forward, name) for name in forwards}}
+    network = nn.Transformer(num_tokens=case["vocabulary"], causal=True, max_length=case["length"], **_sizes(case))
+    tokens = jax.random.randint(key, (case["batch"], case["length"]), 0, case["vocabulary"])
+
+    def loss_fn(params, state, batch, key):
+        logits = jax.nn.log_softmax(network.apply(params, batch["tokens"]))
+        return -jnp.take_along_axis(logits, batch["tokens"][..., None], -1).mean(), ({}, state)
+
+    return loss_fn, Variables(jax.jit(network.init)(key, tokens), {}), {"tokens": tokens}, network.apply, (tokens,)
+
+
+def _sizes(case: dict) -> dict:
+    return {name: case[name] for name in ("features", "depth", "heads")}
 
 
 def _peer(case: dict) -> dict:

@@ -1,4 +1,4 @@
-"""What the scripts share. The first of it that a script imports has the process started again with huge pages."""
+"""What the scripts share. The first of it that a script imports starts the process again with huge pages."""
 
 from experiments.common.startup import keep_memory
 
