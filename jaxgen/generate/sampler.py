@@ -25,7 +25,7 @@ class Sampler:
     Attributes:
         model: the model.
         settings: solver, steps, guidance, as `config.sampling` has them.
-        draw: `(variables, key, ids [B], cond) -> x [B, ...]`, compiled: examples, images in [-1, 1]. One program serves
+        draw: `(variables, key, ids [B], cond) -> x [B, ...]`, compiled: images about in [-1, 1]. One program serves
             all seeds, conditions, guidance scales and grids of one length. Sample i depends on the key and on ids[i].
             With a trajectory it returns (x, [steps, B, ...]).
         evaluations: network evaluations of one sample without guidance; with it, up to twice as many.

@@ -2,7 +2,7 @@
 
     run = jaxgen.runs.load("runs/digits")
     print(run)                                                   # what it is, and what it can do
-    images = run.sample(16, classes=[3, 5])                      # [16, H, W, C] in [-1, 1]
+    images = run.sample(16, classes=[3, 5])                      # [16, H, W, C], -1 is black and 1 white
     numbers = run.evaluate()                                     # on its held-out data
 
 Each method is one call of a part of the library that works without a run too: `jaxgen.generate`, `jaxgen.evaluate`.
@@ -77,7 +77,9 @@ class Run:
         self, count: int = 16, *, classes: Sequence[int | str] | None = None, prompts: Sequence[str] | None = None,
         seed: int = 0, batch: int = 64, **settings: Any,
     ) -> np.ndarray:
-        """Samples [count, ...], images in [-1, 1]; sample i depends on the seed and on i only.
+        """Samples [count, ...]; sample i depends on the seed and on i only.
+
+        Of images -1 is black and 1 is white, and a network may go a little beyond.
 
         Args:
             count: how many.
@@ -92,7 +94,7 @@ class Run:
         return generate.sample(self.sampler(**settings), self.variables, jax.random.key(seed), cond, count, batch=batch)
 
     def reconstruct(self, x: Float[Array, "B ..."]) -> np.ndarray:
-        """What the model, or its first stage, makes of examples: images in [-1, 1].
+        """What the model, or its first stage, makes of examples: of images -1 is black and 1 white.
 
         Raises:
             ValueError: the model has no reconstructions, or x is no batch of examples that it takes and gives back.
