@@ -74,9 +74,15 @@ def _has_huge_pages() -> bool:
 
 
 def _is_script() -> bool:
-    """The process runs a script of `experiments`, by `-m` or by its file; not a test, nor a notebook."""
+    """The interpreter was started with a script of `experiments`, by `-m` or by its file.
+
+    Not so for tests, nor where another program runs the script in its own process, as notebooks and debuggers do: what
+    they hold would be lost.
+    """
     main = sys.modules["__main__"]
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    words = sys.orig_argv[1:len(sys.orig_argv) - len(sys.argv) + 1]  # without the script's own
     if spec is not None:
-        return spec.name.startswith("experiments.")
-    return file is not None and Path(file).resolve().parent == Path(__file__).resolve().parents[1]
+        return spec.name.startswith("experiments.") and words[-2:] == ["-m", spec.name] and words.count("-m") == 1
+    return (file is not None and words[-1:] == sys.argv[:1] and "-m" not in words
+            and Path(file).resolve().parent == Path(__file__).resolve().parents[1])
