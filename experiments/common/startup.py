@@ -36,9 +36,13 @@ def keep_programs() -> None:
     """Has JAX keep compiled programs in `program_cache()` and take them from there, unless it is told another place."""
     if not _is_script() or os.environ.get("JAX_COMPILATION_CACHE_DIR") is not None:
         return
+    try:
+        directory = program_cache()
+    except RuntimeError:  # the user has no home directory: programs are compiled again
+        return
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(program_cache()))
+    jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
 

@@ -1,6 +1,7 @@
 """How a script's process starts: again with huge pages, once, and with the programs of earlier starts."""
 
 import os
+import pwd
 import subprocess
 import sys
 import types
@@ -93,6 +94,17 @@ def test_a_test_or_the_users_own_place_sets_nothing(started, monkeypatch):
     startup.keep_programs()
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     sys.modules["__main__"].__spec__ = types.SimpleNamespace(name="pytest.__main__")
+    startup.keep_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_without_a_home_directory_no_programs_are_kept(started, monkeypatch):
+    def unknown(user):
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAXGEN_CACHE", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # as in a container whose user has no entry
     startup.keep_programs()
     assert jax.config.jax_compilation_cache_dir is None
 
