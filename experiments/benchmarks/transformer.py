@@ -23,6 +23,33 @@ def _ours(case: dict) -> dict:
     from functools import partial
 
     import jax
+
+    trainings, forwards = _our_programs(case)
+    compiled = {}
+
+    def compile_all():
+        for name, each in trainings.items():
+            compiled[name] = each["program"].lower(each["state"], each["batch"]).compile()
+        for name, (program, inputs) in forwards.items():
+            compiled[name] = program.lower(*inputs).compile()
+
+    def step(name):
+        each = trainings[name]
+        each["state"], metrics = compiled[name](each["state"], each["batch"])
+        jax.block_until_ready((each["state"], metrics))
+
+    def forward(name):
+        jax.block_until_ready(compiled[name](*forwards[name][1]))
+
+    return {"compile": compile_all, **{name: partial(step, name) for name in trainings},
+            **{name: partial(forward, name) for name in forwards}}
+
+
+def _our_programs(case: dict) -> tuple[dict, dict]:
+    """({step: its program, state and batch}, {forward pass: (program, inputs)})."""
+    from functools import partial
+
+    import jax
     import jax.numpy as jnp
 
     from jaxgen import diffusion, models, nn, objectives, train
@@ -67,24 +94,7 @@ def _ours(case: dict) -> dict:
                         (params, images["image"], time, classes)),
         "causal forward": (jit(causal.apply), (causal_params, tokens)),
     }
-    compiled = {}
-
-    def compile_all():
-        for name, each in trainings.items():
-            compiled[name] = each["program"].lower(each["state"], each["batch"]).compile()
-        for name, (program, inputs) in forwards.items():
-            compiled[name] = program.lower(*inputs).compile()
-
-    def step(name):
-        each = trainings[name]
-        each["state"], metrics = compiled[name](each["state"], each["batch"])
-        jax.block_until_ready((each["state"], metrics))
-
-    def forward(name):
-        jax.block_until_ready(compiled[name](*forwards[name][1]))
-
-    return {"compile": compile_all, **{name: partial(step, name) for name in trainings},
-            **{name: partial(forward, name) for name in forwards}}
+    return trainings, forwards
 
 
 def _peer(case: dict) -> dict:
