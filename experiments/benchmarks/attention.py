@@ -1,4 +1,4 @@
-"""Times attention alone, forward and with gradients, against PyTorch's and `jax.nn.dot_product_attention`, float32.
+"""Times attention by itself, forward and with gradients, against PyTorch's and `jax.nn.dot_product_attention`, float32.
 
 A shape is batch x tokens x heads x features of a head. Each library runs in a process of its own, one after the other
 in turn, and JAX's programs are compiled with the options that training has on CPU (`jaxgen.core.cpu`).

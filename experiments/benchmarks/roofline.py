@@ -27,6 +27,7 @@ SCRIPTS = {"vqvae": "train_vqvae", "vqvae2": "train_vqvae", "diffusion": "train_
            "latent_diffusion": "train_latent_diffusion", "token_prior": "train_token_prior",
            "classifier": "train_classifier"}
 
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark roofline`."""
     parser.add_argument("--config", default="vqvae_mnist", help="a configuration's name, and after a colon its variant")

@@ -205,8 +205,11 @@ def train(build: Callable, default: str, *, models: Sequence[str], needs: str | 
 
 
 def next_step(workdir: str) -> str:
-    """The command that shows what the model of a finished training can do."""
-    able = abilities(build_model(**read_config(expand(workdir) / "config.json")["model"]))
+    """The command that shows what the model of a finished training can do, or why no script reads it back."""
+    try:
+        able = abilities(build_model(**read_config(expand(workdir) / "config.json")["model"]))
+    except ValueError as error:  # a quantizer of one's own
+        return f"next: read the run back in Python. {error}"
     script = next(name for name in ("sample", "reconstruct", "evaluate") if name in able)
     return f"next: python -m experiments.{script} --workdir={shlex.quote(workdir)}"
 

@@ -36,9 +36,13 @@ def keep_programs() -> None:
     """Has JAX keep compiled programs in `program_cache()` and take them from there, unless it is told another place."""
     if not _is_script() or os.environ.get("JAX_COMPILATION_CACHE_DIR") is not None:
         return
+    try:
+        directory = program_cache()
+    except RuntimeError:  # the user has no home directory: programs are compiled again
+        return
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(program_cache()))
+    jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
 
@@ -74,9 +78,15 @@ def _has_huge_pages() -> bool:
 
 
 def _is_script() -> bool:
-    """The process runs a script of `experiments`, by `-m` or by its file; not a test, nor a notebook."""
+    """The interpreter was started with a script of `experiments`, by `-m` or by its file.
+
+    Not so for tests, nor where another program runs the script in its own process, as notebooks and debuggers do: what
+    they hold would be lost.
+    """
     main = sys.modules["__main__"]
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    words = sys.orig_argv[1:len(sys.orig_argv) - len(sys.argv) + 1]  # without the script's own
     if spec is not None:
-        return spec.name.startswith("experiments.")
-    return file is not None and Path(file).resolve().parent == Path(__file__).resolve().parents[1]
+        return spec.name.startswith("experiments.") and words[-2:] == ["-m", spec.name] and words.count("-m") == 1
+    return (file is not None and words[-1:] == sys.argv[:1] and "-m" not in words
+            and Path(file).resolve().parent == Path(__file__).resolve().parents[1])

@@ -5,8 +5,6 @@ which XLA on CPU computes two to three times as fast as the transposed one. A lo
 there are two: for one, XLA turns these products round.
 """
 
-
-
 import math
 
 import jax

@@ -64,6 +64,8 @@ def attend(
     """
     _check(q, k, v, allowed, causal, index)
     *leading, length, heads, features = q.shape
+    if not (length and v.size):  # of no keys there is no largest score
+        return jnp.zeros((*leading, length, heads, v.shape[-1]), v.dtype)
     latest = index + jnp.arange(length) if causal else None
     if allowed is not None:
         allowed = _merged(allowed, (*leading, heads))

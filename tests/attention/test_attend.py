@@ -100,6 +100,15 @@ def test_vmap_gives_what_the_batch_gives(attend):
     np.testing.assert_allclose(mapped, attend(*draw(), allowed=allowed), atol=1e-6)  # which needs no jit
 
 
+@pytest.mark.parametrize("empty", ["B", "N", "M", "H", "G"])
+def test_of_no_examples_queries_keys_heads_or_features_the_result_is_empty_or_zero(empty):
+    size = {**dict(B=B, N=N, M=M, H=H, F=F, G=G), empty: 0}
+    q, k, v = (jnp.ones([size[axis] for axis in axes]) for axes in ("BNHF", "BMHF", "BMHG"))
+    result, backward = jax.vjp(lambda *x: jaxgen.attention.attend(*x, causal=True), q, k, v)
+    assert result.shape == tuple(size[axis] for axis in "BNHG") and not np.any(result)
+    assert [gradient.shape for gradient in backward(result)] == [q.shape, k.shape, v.shape]
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"q": np.ones((B, N, H, F), int)}, "q must hold floating-point numbers.*got dtype int32"),
     ({"q": np.ones((H, F), np.float32)}, r"q must be \[..., length, heads, features\], got shape \(3, 6\)"),

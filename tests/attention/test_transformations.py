@@ -1,4 +1,4 @@
-"""What `attend` promises beside its values: order in time, wide numbers, every transformation, memory, platforms."""
+"""What `attend` promises on top of values: order in time, wide numbers, every transformation, memory, platforms."""
 
 import jax
 import jax.numpy as jnp

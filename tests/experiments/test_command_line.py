@@ -1,5 +1,7 @@
 """What users type: options of a configuration, files of their own, other directories, and what is said at the end."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,6 +24,13 @@ def test_the_next_step_is_a_command_for_what_the_model_can_do(tmp_path, descript
     runs.open_run(tmp_path / "my run", {"model": description, "example_shape": (8, 8, 1)})
     assert command_line.next_step(f"{tmp_path}/my run") == (
         f"next: python -m experiments.{script} --workdir='{tmp_path}/my run'")
+
+
+def test_the_next_step_of_a_training_by_ones_own_quantizer_is_in_python(tmp_path):
+    description = {**CODES, "quantizer": {"name": "mine.signs"}}
+    runs.open_run(tmp_path / "run", {"model": description, "example_shape": (8, 8, 1)})
+    step = command_line.next_step(tmp_path / "run")
+    assert re.fullmatch(r"next: read the run back in Python\. .* import mine and pass the function.*", step)
 
 
 def test_an_option_of_another_weighting_is_refused_and_what_the_configuration_keeps_of_one_is_left_out():

@@ -1,6 +1,7 @@
 """How a script's process starts: again with huge pages, once, and with the programs of earlier starts."""
 
 import os
+import pwd
 import subprocess
 import sys
 import types
@@ -23,6 +24,7 @@ def started(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "utf8", "-m", "experiments.sample", "--seed=1"])
+    monkeypatch.setattr(sys, "argv", ["sample.py", "--seed=1"])
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
     return calls
@@ -35,6 +37,18 @@ def test_a_script_starts_again_with_its_arguments_and_huge_pages(started):
     assert environment == {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
+def run_by_its_file(word):
+    file = Path(startup.__file__).parents[1] / word
+    sys.modules["__main__"] = types.SimpleNamespace(__spec__=None, __file__=str(file))
+
+
+def test_a_script_that_is_run_by_its_file_starts_again_too(started, monkeypatch):
+    run_by_its_file("sample.py")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "sample.py", "--seed=1"])
+    startup.keep_memory()
+    assert started[0][1][1:] == ["sample.py", "--seed=1"]
+
+
 def test_tunables_of_the_users_stay(started, monkeypatch):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
     startup.keep_memory()
@@ -42,7 +56,8 @@ def test_tunables_of_the_users_stay(started, monkeypatch):
 
 
 @pytest.mark.parametrize("reason", ["started again", "refused by the user", "no glibc", "old glibc", "no Linux",
-                                    "no huge pages", "pages never huge", "a test", "a notebook"])
+                                    "no huge pages", "pages never huge", "a test", "a notebook", "run by a notebook",
+                                    "run by a debugger", "a file run by a debugger"])
 def test_nothing_happens_where_it_would_not_help_or_no_script_runs(started, monkeypatch, reason):
     change = {
         "started again": lambda: monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
@@ -54,6 +69,10 @@ def test_nothing_happens_where_it_would_not_help_or_no_script_runs(started, monk
         "pages never huge": lambda: startup.HUGE_PAGES.write_text("always madvise [never]\n"),
         "a test": lambda: setattr(sys.modules["__main__"], "__spec__", types.SimpleNamespace(name="pytest.__main__")),
         "a notebook": lambda: setattr(sys.modules["__main__"], "__spec__", None),
+        "run by a notebook": lambda: sys.orig_argv.__setitem__(slice(1, None), ["-m", "ipykernel", "-f", "k.json"]),
+        "run by a debugger": lambda: sys.orig_argv.__setitem__(slice(1, 3), ["-m", "pdb"]),
+        "a file run by a debugger": lambda: (sys.orig_argv.__setitem__(slice(1, 5), ["-m", "pdb", "sample.py"]),
+                                             run_by_its_file("sample.py")),
     }
     change[reason]()
     startup.keep_memory()
@@ -75,6 +94,17 @@ def test_a_test_or_the_users_own_place_sets_nothing(started, monkeypatch):
     startup.keep_programs()
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     sys.modules["__main__"].__spec__ = types.SimpleNamespace(name="pytest.__main__")
+    startup.keep_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_without_a_home_directory_no_programs_are_kept(started, monkeypatch):
+    def unknown(user):
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAXGEN_CACHE", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # as in a container whose user has no entry
     startup.keep_programs()
     assert jax.config.jax_compilation_cache_dir is None
 
