@@ -77,8 +77,8 @@ def attend(
         y = jax.lax.platform_dependent(
             q, k, v, allowed, latest,
             cpu=partial(blocked, block_bytes=CPU_BLOCK_BYTES, least=math.gcd(q.shape[0], 2)),
-            # A batch that lies on up to eight devices stays where it is.
-            default=partial(blocked, block_bytes=BLOCK_BYTES, least=math.gcd(q.shape[0] // heads, 8)),
+            # A batch that lies on up to 256 devices stays where it is.
+            default=partial(blocked, block_bytes=BLOCK_BYTES, least=math.gcd(q.shape[0] // heads, 256)),
         )
     return jnp.swapaxes(y.reshape(*leading, heads, length, -1), -3, -2)
 
