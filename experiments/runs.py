@@ -15,7 +15,7 @@ from typing import Any
 from jaxgen import runs
 from jaxgen.runs import RunSummary
 
-SHOWN = ("loss", "eval/loss")  # metrics of a list where none are asked for
+SHOWN = ("loss", "eval/loss", "eval/psnr")  # metrics of a list where none are asked for
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -56,9 +56,10 @@ def _list(found: Sequence[RunSummary], options: argparse.Namespace) -> None:
         return
     metrics = [options.metric] if options.action == "best" else options.metric or [
         name for name in SHOWN if any(name in run.metrics for run in found)]
-    rows = [["run", "model", "data", "step", "of", "state", *metrics]]
+    rows = [["run", "configuration", "data", "step", "of", "state", *metrics]]
     for run in found:
-        values = [run.path, run.model, run.data, run.steps, run.num_steps, _state(run)]
+        name = run.config.get("configuration") or run.model
+        values = [run.path, name, run.data, run.steps, run.num_steps, _state(run)]
         rows.append([*map(_text, values), *(_text(run.metrics.get(name)) for name in metrics)])
     _print_table(rows)
     for run in found:

@@ -75,7 +75,8 @@ def build(config: ConfigDict, workdir: str | None = None) -> Recipe:
     # 4. Training; what is measured and shown along the way are the reconstructions.
     return Recipe(model=model, sizes=sizes, train_set=train_set, test_set=test_set, loss_fn=generator_loss,
                   adversary=AdversaryRecipe(init_adversary, discriminator_loss),
-                  watch=watch_reconstructions(model, test_set), saved={"perceptual_sha256": digest(perceptual)})
+                  watch=watch_reconstructions(model, test_set), saved={"perceptual_sha256": digest(perceptual)},
+                  notes=(f"the discriminator starts at step {adversarial.start}",) if adversarial.start else ())
 
 
 def augment_globally(key: jax.Array, images: jax.Array, *, policy: tuple[str, ...], axis: str | None) -> jax.Array:

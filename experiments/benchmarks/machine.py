@@ -4,14 +4,12 @@ import os
 import platform
 from pathlib import Path
 
-from experiments.common.startup import TUNABLE
-
 # Of the instruction sets, those that change which of two programs is faster.
 SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 
 def describe() -> str:
-    """One line: the processor, its cores and vector instructions, huge pages, and the load of the last minute."""
+    """One line: the processor, its cores and vector instructions, the allocator, and the load of the last minute."""
     fields = {}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -20,7 +18,7 @@ def describe() -> str:
     flags = fields.get("flags", fields.get("Features", "")).split()
     name = fields.get("model name") or platform.processor() or platform.machine()
     sets = [s for s in SETS if s in flags]
-    if f"{TUNABLE}=1" in os.environ.get("GLIBC_TUNABLES", ""):
-        sets.append("huge pages")
+    if preloaded := os.environ.get("LD_PRELOAD"):
+        sets.append(Path(preloaded).name)
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{name}, {os.cpu_count()} cores{''.join(f', {s}' for s in sets)}{load}"

@@ -1,4 +1,7 @@
-"""What the scripts share. The first of it that a script imports starts the process again with huge pages."""
+"""What the scripts share.
+
+The first of it that a script imports starts the process again with an allocator that keeps its pages.
+"""
 
 from experiments.common.startup import keep_memory
 

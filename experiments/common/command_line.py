@@ -3,6 +3,7 @@
 import io
 import runpy
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -198,7 +199,9 @@ def train(build: Callable, default: str, *, models: Sequence[str], needs: str | 
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]).stem
         result = run_training(build, config.value, workdir.value, name=name, dry_run=dry_run.value,
                               profile=profile.value)
-        if result is not None and not result.stopped_by and jax.process_index() == 0:
+        if result is not None and result.stopped_by:
+            sys.exit(128 + signal.Signals[result.stopped_by])  # as a shell has it: what follows `&&` is not run
+        if result is not None and jax.process_index() == 0:
             print(next_step(workdir.value), flush=True)
 
     run(main)

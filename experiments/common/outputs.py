@@ -10,7 +10,7 @@ SHEET = 1024  # images of one sheet at most
 
 
 def check_output(option: str, path: str | Path | None, default: Path, *, kinds: tuple[str, ...] | None = None) -> Path:
-    """Where an output goes; its folder is made.
+    """Where an output goes; its folder is made, and a file that will be replaced is named.
 
     Args:
         option: for messages, such as "--output".
@@ -32,6 +32,8 @@ def check_output(option: str, path: str | Path | None, default: Path, *, kinds: 
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{option}={file}: its folder cannot be made: {error.strerror}") from error
+    if file.exists():
+        print(f"{file} is there and will be replaced: {option} names another file", flush=True)
     return file
 
 

@@ -288,4 +288,4 @@ def first_lines(recipe: Recipe, config: ConfigDict, params: Any, start: int) -> 
     of_data = f"{train_set.name}: {len(train_set)} training and {len(test_set)} held-out examples of {size}"
     first = "; ".join([of_data, *recipe.notes, f"{count / 1e6:.2f} M parameters", devices, begin])
     left_out = evaluate.left_out(train_set.example_shape) if isinstance(recipe.model, models.Reconstructing) else []
-    return "\n".join([first, train.largest_parts(params), *left_out])
+    return "\n".join([first, f"largest parts by parameters: {train.largest_parts(params)}", *left_out])

@@ -77,11 +77,11 @@ def find_lpips(path: str | Path | None, net: str, example_shape: tuple[int, ...]
     """
     height, width, channels = example_shape
     if min(height, width) < SMALLEST_LPIPS or channels not in (1, 3):
-        reason = (f"LPIPS needs grey or colour images of {SMALLEST_LPIPS}x{SMALLEST_LPIPS} at least, and these are "
-                  f"{height}x{width}x{channels}")
+        reason = (f"LPIPS is left out: it needs grey or colour images of {SMALLEST_LPIPS}x{SMALLEST_LPIPS} at least, "
+                  f"and these are {height}x{width}x{channels}")
         if path is None:
             return None, reason
-        raise ValueError(f"lpips={path}: {reason}: leave it out")
+        raise ValueError(f"lpips={path}: leave it out. {reason}")
     try:
         return load_lpips(path, net=net), ""
     except FileNotFoundError as error:

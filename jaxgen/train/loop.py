@@ -15,7 +15,7 @@ from jaxgen.train.contracts import Batches, Checkpoints, ScalarLogger
 from jaxgen.train.finite import NonFiniteError, all_finite, batch_ids
 from jaxgen.train.pace import Pace, times_due
 from jaxgen.train.profile import Profile
-from jaxgen.train.progress import Progress
+from jaxgen.train.progress import Progress, duration
 from jaxgen.train.signals import StopRequest
 from jaxgen.train.state import TrainState
 
@@ -137,7 +137,7 @@ class _Loop:
 
     def run(self, state: TrainState, step_fn: Callable, batches: Any) -> FitResult:
         """All steps, or those until a signal."""
-        stopped_by = None
+        stopped_by, start, begin = None, self.step, time.monotonic()
         with StopRequest() as stop:
             while self.step < self.num_steps and not stopped_by:
                 state = self.advance(state, step_fn, batches)
@@ -152,6 +152,8 @@ class _Loop:
         if stopped_by:
             kept = "saved; the same command resumes here" if self.checkpointer is not None else "nothing was saved"
             self.progress.note(f"{stopped_by} at step {self.step} of {self.num_steps}: {kept}")
+        elif self.step > start:
+            self.progress.note(f"finished: {self.step - start} steps in {duration(time.monotonic() - begin)}")
         return FitResult(state, self.step, stopped_by)
 
     def advance(self, state: TrainState, step_fn: Callable, batches: Any) -> TrainState:
@@ -214,8 +216,10 @@ class _Loop:
     def evaluate(self, state: TrainState) -> None:
         self.read_pending()
         with self.pace.aside("evaluation"):
-            metrics = self.evaluator(self.view(state), self.step)
-            self.log(self.step, {f"eval/{name}": float(value) for name, value in metrics.items()})
+            metrics = {name: float(value) for name, value in self.evaluator(self.view(state), self.step).items()}
+            self.log(self.step, {f"eval/{name}": value for name, value in metrics.items()})
+            values = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            self.progress.note(f"step {self.step}/{self.num_steps}  held out: {values}")
 
     def save(self, state: TrainState, batches: Any) -> None:
         batch = self.pending[1] if self.pending else None

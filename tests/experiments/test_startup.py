@@ -1,4 +1,4 @@
-"""How a script's process starts: again with huge pages, once, and with the programs of earlier starts."""
+"""How a script starts: again, once, with an allocator that keeps its pages, and with programs of earlier starts."""
 
 import os
 import pwd
@@ -16,25 +16,34 @@ from experiments.common import startup
 @pytest.fixture
 def started(monkeypatch, tmp_path):
     """The calls that start a script again, on a Linux that has what is needed."""
-    calls, pages = [], tmp_path / "enabled"
-    pages.write_text("always [madvise] never\n")
+    calls = []
+    (tmp_path / "libjemalloc.so.2").touch()
     script = types.SimpleNamespace(__spec__=types.SimpleNamespace(name="experiments.sample"))
     monkeypatch.setitem(sys.modules, "__main__", script)
-    monkeypatch.setattr(startup, "HUGE_PAGES", pages)
+    monkeypatch.setattr(startup, "LIBRARIES", (str(tmp_path),))
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "utf8", "-m", "experiments.sample", "--seed=1"])
     monkeypatch.setattr(sys, "argv", ["sample.py", "--seed=1"])
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
     monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
     return calls
 
 
-def test_a_script_starts_again_with_its_arguments_and_huge_pages(started):
+def test_a_script_starts_again_with_its_arguments_and_the_allocator(started, tmp_path):
     startup.keep_memory()
     ((program, words, environment),) = started
     assert program == sys.executable and words[1:] == ["-X", "utf8", "-m", "experiments.sample", "--seed=1"]
-    assert environment == {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert environment == {**os.environ, "LD_PRELOAD": str(tmp_path / "libjemalloc.so.2"),
+                           "MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
+
+
+def test_the_best_allocator_is_taken_and_the_users_settings_stay(started, monkeypatch, tmp_path):
+    monkeypatch.setenv("TCMALLOC_LARGE_ALLOC_REPORT_THRESHOLD", "5")
+    (tmp_path / "libtcmalloc.so.4").touch()
+    startup.keep_memory()
+    assert started[0][2]["LD_PRELOAD"] == str(tmp_path / "libtcmalloc.so.4")
+    assert started[0][2]["TCMALLOC_LARGE_ALLOC_REPORT_THRESHOLD"] == "5" and "MALLOC_CONF" not in started[0][2]
 
 
 def run_by_its_file(word):
@@ -49,24 +58,16 @@ def test_a_script_that_is_run_by_its_file_starts_again_too(started, monkeypatch)
     assert started[0][1][1:] == ["sample.py", "--seed=1"]
 
 
-def test_tunables_of_the_users_stay(started, monkeypatch):
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
-    startup.keep_memory()
-    assert started[0][2]["GLIBC_TUNABLES"] == "glibc.malloc.check=1:glibc.malloc.hugetlb=1"
-
-
-@pytest.mark.parametrize("reason", ["started again", "refused by the user", "no glibc", "old glibc", "no Linux",
-                                    "no huge pages", "pages never huge", "a test", "a notebook", "run by a notebook",
-                                    "run by a debugger", "a file run by a debugger"])
+@pytest.mark.parametrize("reason", ["started again", "refused by the user", "no glibc", "no Linux", "no allocator",
+                                    "a test", "a notebook", "run by a notebook", "run by a debugger",
+                                    "a file run by a debugger"])
 def test_nothing_happens_where_it_would_not_help_or_no_script_runs(started, monkeypatch, reason):
     change = {
-        "started again": lambda: monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
-        "refused by the user": lambda: monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0"),
+        "started again": lambda: monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2"),
+        "refused by the user": lambda: monkeypatch.setenv("LD_PRELOAD", ""),
         "no glibc": lambda: monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("", "")),
-        "old glibc": lambda: monkeypatch.setattr(startup.platform, "libc_ver", lambda: ("glibc", "2.31")),
         "no Linux": lambda: monkeypatch.setattr(sys, "platform", "darwin"),
-        "no huge pages": startup.HUGE_PAGES.unlink,
-        "pages never huge": lambda: startup.HUGE_PAGES.write_text("always madvise [never]\n"),
+        "no allocator": lambda: monkeypatch.setattr(startup, "LIBRARIES", ("/nowhere",)),
         "a test": lambda: setattr(sys.modules["__main__"], "__spec__", types.SimpleNamespace(name="pytest.__main__")),
         "a notebook": lambda: setattr(sys.modules["__main__"], "__spec__", None),
         "run by a notebook": lambda: sys.orig_argv.__setitem__(slice(1, None), ["-m", "ipykernel", "-f", "k.json"]),
