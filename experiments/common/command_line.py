@@ -199,12 +199,18 @@ def train(build: Callable, default: str, *, models: Sequence[str], needs: str | 
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]).stem
         result = run_training(build, config.value, workdir.value, name=name, dry_run=dry_run.value,
                               profile=profile.value)
-        if result is not None and result.stopped_by:
-            sys.exit(128 + signal.Signals[result.stopped_by])  # as a shell has it: what follows `&&` is not run
-        if result is not None and jax.process_index() == 0:
-            print(next_step(workdir.value), flush=True)
+        if result is not None:
+            end(result.stopped_by, workdir.value)
 
     run(main)
+
+
+def end(stopped_by: str | None, workdir: str) -> None:
+    """Says what comes next after a training, or exits as a shell has it after a signal: `&&` does not go on."""
+    if stopped_by:
+        sys.exit(128 + signal.Signals[stopped_by])
+    if jax.process_index() == 0:
+        print(next_step(workdir), flush=True)
 
 
 def next_step(workdir: str) -> str:

@@ -26,10 +26,12 @@ import platform
 import sys
 from pathlib import Path
 
+TCMALLOC = {"TCMALLOC_RELEASE_RATE": "0",
+            "TCMALLOC_LARGE_ALLOC_REPORT_THRESHOLD": str(1 << 60)}  # which would print a line for a large array
 # Allocators that keep their pages, the best one first, and what they need for it.
 ALLOCATORS = {
-    "tcmalloc_minimal": {"TCMALLOC_LARGE_ALLOC_REPORT_THRESHOLD": str(1 << 60)},  # which would note large arrays
-    "tcmalloc": {"TCMALLOC_LARGE_ALLOC_REPORT_THRESHOLD": str(1 << 60)},
+    "tcmalloc_minimal": TCMALLOC,
+    "tcmalloc": TCMALLOC,
     "jemalloc": {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"},
 }
 LIBRARIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib", f"{sys.prefix}/lib")

@@ -33,15 +33,20 @@ from jax import Array, lax
 
 from jaxgen.conv import narrow, small, winograd
 
-# Bytes of transformed inputs and outputs in one product: with twice as many they leave a cache of 32 MB, with a third
-# the loop's steps are too short to divide over cores. The same for all passes, which then share compiled transforms.
-PRODUCT_BYTES = 16 << 20
+# Bytes of transformed inputs and outputs in one product: with twice as many they leave a cache of 32 MB, with half
+# the loop's steps are too short to divide over cores ([64,32,32,32]: 10.4 ms, and 13.8 with 16 MB). The same for all
+# passes, which then share compiled transforms.
+PRODUCT_BYTES = 24 << 20
 # Each pass of a new shape costs a third of a second of compiling, and saves about a third of the native time: at this
 # size one or two milliseconds a step.
 LEAST_OPERATIONS = 500e6
 # With fewer tiles than this the kernel's own transform costs more than the products save.
 LEAST_TILES = 16
 LEAST_CHANNELS = 16
+# Tiles that reach beyond the image by more than this cost a kernel's gradient more than they save, below so many
+# channels: [64,14,14,64] 3.3 ms and 2.6 by the compiler's own, [64,7,7,128] 1.8 and 2.2.
+KERNEL_GRADIENT_EXCESS = 1.25
+KERNEL_GRADIENT_CHANNELS = 128
 # From or to so few channels a product of windows beats the compiler's convolution: see the table.
 FEW_CHANNELS = 4
 # Products gain less, and compile as fast as a convolution: a millisecond or two of work is enough.
@@ -132,6 +137,12 @@ def _takes_winograd(x: Array, features: int, geometry) -> bool:
     )
 
 
+def _gradient_gains(x: Array, features: int, geometry) -> bool:
+    size = geometry.output()
+    covered = prod(winograd.tile_counts(size)) * winograd.TILE**2
+    return covered <= KERNEL_GRADIENT_EXCESS * prod(size) or min(x.shape[3], features) >= KERNEL_GRADIENT_CHANNELS
+
+
 def _is_narrow(x: Array, features: int, geometry) -> bool:
     return (
         geometry.plain
@@ -179,7 +190,7 @@ def kernel_gradient(native: Callable, x: Array, dy: Array, *, geometry) -> Array
     """`kernel_gradient_p` on CPU: `[B, H, W, Cin]` and `[B, h, w, Cout]` to `[kh, kw, Cin, Cout]`."""
     if _is_dot(x, dy.shape[3], geometry):
         return lax.dot_general(x, dy, (((0, 1, 2), (0, 1, 2)), ((), ())))[None, None]
-    if _takes_winograd(x, dy.shape[3], geometry):
+    if _takes_winograd(x, dy.shape[3], geometry) and _gradient_gains(x, dy.shape[3], geometry):
         return _in_float32(_winograd_kernel_gradient, x, dy, geometry)
     if geometry.plain and dy.shape[3] < x.shape[3]:
         # Both the product of windows and the compiler's own form gather the windows of the first argument: three

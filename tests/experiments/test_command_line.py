@@ -26,6 +26,13 @@ def test_the_next_step_is_a_command_for_what_the_model_can_do(tmp_path, descript
         f"next: python -m experiments.{script} --workdir='{tmp_path}/my run'")
 
 
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_training_that_was_stopped_ends_with_the_status_that_a_shell_has(name, status, capsys):
+    with pytest.raises(SystemExit) as exit:
+        command_line.end(name, "runs/a")
+    assert exit.value.code == status and capsys.readouterr().out == ""
+
+
 def test_the_next_step_of_a_training_by_ones_own_quantizer_is_in_python(tmp_path):
     description = {**CODES, "quantizer": {"name": "mine.signs"}}
     runs.open_run(tmp_path / "run", {"model": description, "example_shape": (8, 8, 1)})

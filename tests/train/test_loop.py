@@ -171,11 +171,13 @@ def test_resuming_at_an_earlier_step_drops_the_later_checkpoints(tmp_path, step)
     toy.assert_same_bits(again.state, straight.state)
 
 
-def test_plain_lines_have_loss_speed_and_time_left(step, capsys):
-    fit(toy.make_state(OPTIMIZER), step, toy.Batches(), num_steps=4, log_every=2, bar=False)
+def test_plain_lines_have_loss_speed_time_left_held_out_numbers_and_the_end(step, capsys):
+    fit(toy.make_state(OPTIMIZER), step, toy.Batches(), num_steps=4, log_every=2, bar=False,
+        evaluate=lambda state, at: {"psnr": 20.5 + at, "used": 1})
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 4
     assert lines[0].startswith("step 2/4  loss ") and "examples/s" in lines[0] and lines[0].endswith(" left")
+    assert "step 4/4  held out: psnr 24.5  used 1" in lines and lines[-1] == "finished: 4 steps in 0:00"
 
 
 def test_the_bar_shows_loss_and_speed(step, capsys):
