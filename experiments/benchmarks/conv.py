@@ -1,29 +1,22 @@
 """Times one convolution, forward and both gradients: ours, native JAX and PyTorch, alternated in one run.
 
-Both JAX programs are compiled with the options that training has on CPU (`jaxgen.core.cpu`).
-
-The floor counts the operations of the direct sum over the matrix-product ceiling; tiles need up to four times fewer,
-so the share can pass 100%. PyTorch's threads wait for each other: on a busy machine its time grows more than ours, and
-one core each (`taskset -c 0 ... --threads 1`) is the fairer comparison.
+Each library runs in a process of its own, and both JAX programs are compiled with the options that training has on CPU
+(`jaxgen.core.cpu`). The floor counts the operations of the direct sum over the matrix-product ceiling; tiles need up to
+four times fewer, so the share can pass 100%.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import statistics
-import time
 from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import lax
-
 from experiments.benchmarks.machine import describe
-from jaxgen.conv import conv
-from jaxgen.core.cpu import compiler_options
+from experiments.benchmarks.measure import Worker
 
+MODULE = "experiments.benchmarks.conv"
 # (batch, height, width, channels in, channels out, kernel, stride)
 SHAPES = (
     (32, 32, 32, 64, 64, 3, 1),
@@ -48,40 +41,67 @@ MORE_SHAPES = (
     (1, 32, 32, 64, 64, 3, 1),
     (4, 8, 8, 256, 256, 3, 1),
 )
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+TORCH = ("torch_nchw", "torch_nhwc")
 
 
-def native(x, kernel, stride):
-    """The compiler's own convolution."""
-    return lax.conv_general_dilated(x, kernel, (stride, stride), _pads(kernel.shape[0]), dimension_numbers=LAYOUT)
+def prepare(case: dict) -> dict:
+    """{"compile", and each of the case's shapes by its label} of the case's library."""
+    import numpy as np
+
+    steps = {}
+    for shape in map(tuple, case["shapes"]):
+        generator = np.random.default_rng(0)
+        batch, height, width, cin, cout, size, stride = shape
+        x = generator.standard_normal((batch, height, width, cin), np.float32)
+        kernel = generator.standard_normal((size, size, cin, cout), np.float32) / math.sqrt(size * size * cin)
+        arrays = x, kernel, generator.standard_normal(output_shape(shape), np.float32)
+        make = partial(_torch_step, case["threads"]) if case["library"] in TORCH else _jax_step
+        steps[label(shape)] = make(case["library"], stride, arrays)
+
+    def compile_all():
+        for step in steps.values():
+            step()
+
+    return {"compile": compile_all, **steps}
 
 
-def ours(x, kernel, stride):
-    """The convolution of `jaxgen.models`."""
-    return conv(x, kernel, strides=stride, padding=_pads(kernel.shape[0]))
+def output_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Of the convolution with (size - 1) // 2 zeros on each side."""
+    batch, height, width, _, cout, size, stride = shape
+    padding = 2 * ((size - 1) // 2)
+    return (batch, *((n + padding - size) // stride + 1 for n in (height, width)), cout)
 
 
-def _pads(size):
-    return ((size - 1) // 2, (size - 1) // 2), ((size - 1) // 2, (size - 1) // 2)
+def _jax_step(library, stride, arrays):
+    import jax
+    import jax.numpy as jnp
 
+    from jaxgen.conv import conv
+    from jaxgen.core.cpu import compiler_options
 
-def _jax_step(function, stride, arrays):
     x, kernel, dy = (jnp.asarray(a) for a in arrays)
+    pads = ((kernel.shape[0] - 1) // 2,) * 2, ((kernel.shape[0] - 1) // 2,) * 2
+
+    def native(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), pads,
+                                            dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    function = partial(conv, strides=stride, padding=pads) if library == "ours" else native
 
     @partial(jax.jit, compiler_options=compiler_options())
     def step(x, kernel, dy):
-        y, backward = jax.vjp(partial(function, stride=stride), x, kernel)
+        y, backward = jax.vjp(function, x, kernel)
         return y, backward(dy)
 
-    def run():
-        jax.block_until_ready(step(x, kernel, dy))
-
-    return run
+    return lambda: jax.block_until_ready(step(x, kernel, dy))
 
 
-def _torch_step(torch, layout, stride, arrays):
+def _torch_step(threads, library, stride, arrays):
+    import torch
+
+    torch.set_num_threads(threads)
     x, kernel, dy = arrays
-    memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+    memory = torch.channels_last if library == "torch_nhwc" else torch.contiguous_format
     x = torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=memory).requires_grad_()
     weight = torch.tensor(kernel).permute(3, 2, 0, 1).contiguous(memory_format=memory).requires_grad_()
     dy = torch.tensor(dy).permute(0, 3, 1, 2).contiguous(memory_format=memory)
@@ -94,70 +114,62 @@ def _torch_step(torch, layout, stride, arrays):
     return run
 
 
-def _torch(threads):
-    try:
-        import torch
-    except ImportError:
-        return None
-    torch.set_num_threads(threads)
-    return torch
+def alternate(workers: dict[str, Worker], operation: str, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each library in `rounds` rounds; each round runs them all in turn, and times the second of two.
 
-
-def alternate(steps, rounds):
-    """Milliseconds of each of `steps` in `rounds` rounds; each round runs them all in turn.
-
-    The second of two runs is timed: after one of another library the first one finds that library's threads spinning
-    in wait for more work, and its memory taken.
+    The first one may find another library's threads spinning in wait for more work.
     """
-    times = {name: [] for name in steps}
+    times = {name: [] for name in workers}
     for _ in range(rounds):
-        for name, step in steps.items():
-            step()
-            start = time.perf_counter()
-            step()
-            times[name].append(1e3 * (time.perf_counter() - start))
+        for name, worker in workers.items():
+            worker.seconds(operation)
+            times[name].append(1e3 * worker.seconds(operation))
     return times
 
 
-def ceiling(rounds=9, size=2048):
+def ceiling(rounds: int = 9, size: int = 2048) -> float:
     """The best measured rate of a float32 matrix product, in operations per second."""
-    a = jnp.ones((size, size))
+    import time
+
+    import jax
+    import jax.numpy as jnp
+
+    from jaxgen.core.cpu import compiler_options
+
+    a, times = jnp.ones((size, size)), []
     product = jax.jit(jnp.dot, compiler_options=compiler_options())
-    times = alternate({"product": lambda: product(a, a).block_until_ready()}, rounds)["product"]
-    return 2 * size**3 / (1e-3 * min(times))
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
 
 
-def measure(shape, rate, *, torch, rounds):
-    """One row: medians in milliseconds, ratios, and the share of the matrix-product ceiling."""
-    batch, height, width, cin, cout, size, stride = shape
-    generator = np.random.default_rng(0)
-    x = generator.standard_normal((batch, height, width, cin), np.float32)
-    kernel = generator.standard_normal((size, size, cin, cout), np.float32) / math.sqrt(size * size * cin)
-    out = jax.eval_shape(partial(native, stride=stride), x, kernel).shape
-    arrays = (x, kernel, generator.standard_normal(out, np.float32))
-    steps = {"ours": _jax_step(ours, stride, arrays), "native": _jax_step(native, stride, arrays)}
-    if torch is not None:
-        steps |= {f"torch_{layout}": _torch_step(torch, layout, stride, arrays) for layout in ("nchw", "nhwc")}
-    times = alternate(steps, rounds)
+def row_of(shape: tuple[int, ...], rate: float, times: dict[str, list[float]]) -> dict:
+    """Medians and least times in milliseconds, ratios, and the share of the matrix-product ceiling."""
     row = {"shape": list(shape)} | {name: statistics.median(values) for name, values in times.items()}
     row |= {f"{name}_min": min(values) for name, values in times.items()}
     row["native_over_ours"] = row["native"] / row["ours"]
-    if torch is not None:
-        best = min("torch_nchw", "torch_nhwc", key=row.get)
+    if TORCH[0] in times:
+        best = min(TORCH, key=row.get)
         row |= {"torch": row[best], "torch_min": row[f"{best}_min"], "ours_over_torch": row["ours"] / row[best],
                 "ours_over_torch_min": row["ours_min"] / row[f"{best}_min"]}
-    operations = 3 * 2 * math.prod(out) * size * size * cin
-    row["floor"] = 1e3 * operations / rate
+    _, _, _, cin, _, size, _ = shape
+    row["floor"] = 1e3 * 3 * 2 * math.prod(output_shape(shape)) * size * size * cin / rate
     row["share"] = row["floor"] / row["ours"]
     return row
 
 
+def label(shape: tuple[int, ...]) -> str:
+    """[batch,height,width,channels]->channels, kernel/stride."""
+    batch, height, width, cin, cout, size, stride = shape
+    return f"[{batch},{height},{width},{cin}]->{cout}, {size}" + (f"/{stride}" if stride > 1 else "")
+
+
 def _line(row):
-    batch, height, width, cin, cout, size, stride = row["shape"]
-    name = f"[{batch},{height},{width},{cin}]->{cout}, {size}" + (f"/{stride}" if stride > 1 else "")
     numbers = [row["floor"], row["ours"], row["native"], row.get("torch", math.nan)]
     ratios = [row["native_over_ours"], row.get("ours_over_torch", math.nan), row.get("ours_over_torch_min", math.nan)]
-    return "| " + " | ".join([name, *(f"{n:.1f}" for n in numbers), *(f"{r:.2f}" for r in ratios),
+    return "| " + " | ".join([label(row["shape"]), *(f"{n:.1f}" for n in numbers), *(f"{r:.2f}" for r in ratios),
                               f"{row['share']:.0%}"]) + " |"
 
 
@@ -171,15 +183,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Prints the table and returns what `--json` writes."""
-    torch, rate = _torch(args.threads), ceiling()
+    rate, shapes = ceiling(), SHAPES + (MORE_SHAPES if args.more else ())
     print(f"float32, forward + both gradients; matrix-product ceiling {rate / 1e9:.0f} GFLOP/s; milliseconds, medians; "
           f"{describe()}")
     print("| shape, kernel/stride | floor | ours | native JAX | torch | native/ours | ours/torch | by minima | share |")
     print("|---|---|---|---|---|---|---|---|---|")
+    libraries = ("ours", "native", *(TORCH if importlib.util.find_spec("torch") else ()))
+    workers = {name: Worker(MODULE, {"library": name, "shapes": shapes, "threads": args.threads}) for name in libraries}
     rows = []
-    for shape in SHAPES + (MORE_SHAPES if args.more else ()):
-        rows.append(measure(shape, rate, torch=torch, rounds=args.rounds))
+    for worker in workers.values():
+        worker.seconds("compile")
+    for shape in shapes:
+        rows.append(row_of(shape, rate, alternate(workers, label(shape), args.rounds)))
         print(_line(rows[-1]), flush=True)
+    for worker in workers.values():
+        worker.close()
     result = {"ceiling": rate, "rows": rows}
     for key in ("ours_over_torch", "ours_over_torch_min", "native_over_ours"):
         if all(key in row for row in rows):

@@ -133,7 +133,7 @@ def test_best_of_runs_without_metrics_says_so(written):
 def test_the_command_lists_runs_in_aligned_columns(written, capsys):
     main(["list", str(written)])
     header, *lines = capsys.readouterr().out.splitlines()
-    for column, cells in {"model": ("vqvae", "vqvae", "diffusion edm"), "step": ("4", "2", "3"),
+    for column, cells in {"configuration": ("vqvae", "vqvae", "diffusion edm"), "step": ("4", "2", "3"),
                           "state": ("finished", "stopped", "stopped"), "eval/loss": ("0.375", "-", "1")}.items():
         at = header.index(f"  {column}") + 2
         assert [line[at:].split("  ")[0] for line in lines] == list(cells)

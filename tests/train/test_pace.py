@@ -88,7 +88,7 @@ def test_the_first_step_which_compiles_has_no_speed(capsys):
 
 def test_the_time_left_is_what_the_rest_takes(capsys):
     simulation = simulate()
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "  loss " in line]
     for (step, now, _), line in zip(simulation.records, lines, strict=True):
         if step > 8:  # one evaluation without its compilation is known from then on, and one checkpoint
             minutes, seconds = line.split()[-2].split(":")

@@ -24,8 +24,6 @@ MAX_RATIO = 1e6
 MIN_RATIO = 1e-6
 """Stands for a ratio of zero wherever its logarithm is needed."""
 
-pytree = jax.tree_util.register_dataclass
-
 
 def _bounded(ratio: Array) -> Array:
     return jnp.clip(ratio, MIN_RATIO, MAX_RATIO)
@@ -38,10 +36,9 @@ class Schedule(abc.ABC):
 
     Example:
         >>> from dataclasses import dataclass
-        >>> import jax
         >>> import jax.numpy as jnp
         >>> from jaxgen import diffusion
-        >>> @jax.tree_util.register_dataclass
+        >>> @diffusion.register_dataclass
         ... @dataclass(frozen=True)
         ... class Exponential(diffusion.Schedule):
         ...     end: float = 4.0

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.checks import check_finite, check_positive, concrete
-from jaxgen.diffusion.schedules.base import Schedule, VariancePreserving, pytree
+from jaxgen.core.dataclass import register_dataclass
+from jaxgen.diffusion.schedules.base import Schedule, VariancePreserving
 
 
-@pytree
+@register_dataclass
 @dataclass(frozen=True)
 class Trigonometric(VariancePreserving):
     """alpha = cos(pi t / 2), sigma = sin(pi t / 2); t in [0, 1]. The continuous cosine schedule without offset."""
@@ -32,7 +33,7 @@ class Trigonometric(VariancePreserving):
         return True
 
 
-@pytree
+@register_dataclass
 @dataclass(frozen=True)
 class Sigmoid(VariancePreserving):
     """alpha² falls from 1 to 0 along a piece of a sigmoid; t in [0, 1].
@@ -68,7 +69,7 @@ class Sigmoid(VariancePreserving):
         return True
 
 
-@pytree
+@register_dataclass
 @dataclass(frozen=True)
 class EDM(Schedule):
     """alpha = 1, sigma = t: time is the noise level, from 0 to `end` (80).
@@ -93,7 +94,7 @@ class EDM(Schedule):
         return jnp.ones_like(jnp.asarray(ratio)), jnp.asarray(ratio)
 
 
-@pytree
+@register_dataclass
 @dataclass(frozen=True)
 class Flow(Schedule):
     """Rectified flow: alpha = 1 - u, sigma = u, with u = shift t / (1 + (shift - 1) t); t in [0, 1].

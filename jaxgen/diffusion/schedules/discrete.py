@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgen.core.checks import check_count, check_fraction, check_not_negative, check_positive, concrete
-from jaxgen.diffusion.schedules.base import MAX_RATIO, Schedule, VariancePreserving, check_schedule, pytree
+from jaxgen.core.dataclass import register_dataclass
+from jaxgen.diffusion.schedules.base import MAX_RATIO, Schedule, VariancePreserving, check_schedule
 
 
-@pytree
+@register_dataclass
 @dataclass(frozen=True)
 class Discrete(VariancePreserving):
     """A schedule of T steps: a table of alpha-bar [T], with the logarithms of its noise-to-signal ratios [T]."""
