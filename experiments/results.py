@@ -29,6 +29,8 @@ SAMPLES = (
     ("of held-out images", "held_out_distance_to_training"), ("within a class", "distance_within_class"),
     ("bits per number or token", "bits"), ("training", "training"),
 )
+# A second stage's record holds what its first stage's reconstructions measure too.
+SECOND_STAGE, RECONSTRUCTION = ("bits_per_token", "latent_error_1.0"), ("mse", "psnr", "ssim", "used", "perplexity")
 FORMATS = {"psnr": "{:.1f}", "ssim": "{:.3f}", "used": "{:.0%}", "perplexity": "{:.0f}", "agreement": "{:.1%}",
            "classifier_accuracy": "{:.1%}", "distance_within_class": "{:.1f}", "bits_per_dim": "{:.2f}",
            "bits_per_token": "{:.2f}"}
@@ -70,10 +72,13 @@ def documents() -> dict[Path, str]:
 
 
 def merged() -> dict[str, dict[str, Any]]:
-    """{configuration: all values that were recorded of it}."""
+    """{configuration: all values that were recorded of it, but those of its first stage}."""
     values: dict[str, dict[str, Any]] = {}
     for record in results.read():
-        values.setdefault(record["configuration"], {}).update(record["values"])
+        own = record["values"]
+        if any(name in own for name in SECOND_STAGE):
+            own = {name: value for name, value in own.items() if name not in RECONSTRUCTION}
+        values.setdefault(record["configuration"], {}).update(own)
     return values
 
 
