@@ -26,7 +26,7 @@ def mix(q: Array, k: Array, v: Array, allowed: Array | None, latest: Array | Non
         allowed: [h or 1, N or 1, M or 1] True where a query may attend to a key.
         latest: [N] the last key's position that a query may attend to.
     """
-    wide = jnp.promote_types(q.dtype, jnp.float32)
+    wide = jnp.promote_types(jnp.result_type(q, k, v), jnp.float32)
     scores = jnp.einsum("hnf,hfm->hnm", q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
     if latest is not None:
         past = jnp.arange(k.shape[2]) <= latest[:, None]

@@ -40,6 +40,14 @@ def test_in_float64_values_and_gradients_are_the_definitions_to_the_last_digits(
     np.testing.assert_allclose(values, loop(*draw(np.float64), allowed), rtol=1e-12)
 
 
+def test_values_in_float64_are_summed_in_float64(attend):
+    with jax.enable_x64(True):
+        q, k, v = draw()
+        result = jax.jit(attend)(q, k, v.astype(np.float64) + 1e9)
+    assert result.dtype == np.float64
+    np.testing.assert_allclose(result, loop(q, k, v.astype(np.float64) + 1e9), rtol=1e-6 / 1e3)
+
+
 def test_tangents_and_second_gradients_are_finite_differences(attend):
     direction = tuple(np.random.default_rng(3).normal(size=x.shape) for x in draw())
 
