@@ -11,8 +11,6 @@ A sub-command is one entry of COMMANDS and one module `experiments/benchmarks/<n
 import argparse
 import importlib
 
-from experiments.common.startup import keep_memory
-
 COMMANDS = {
     "attention": "attention forward and with gradients, compared with PyTorch's and with jax.nn's",
     "autoencoder": "training step of the VQ autoencoder, compared with diffusers' VQModel",
@@ -42,5 +40,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    keep_memory()
     main()

@@ -58,8 +58,8 @@ def _list(found: Sequence[RunSummary], options: argparse.Namespace) -> None:
         name for name in SHOWN if any(name in run.metrics for run in found)]
     rows = [["run", "configuration", "data", "step", "of", "state", *metrics]]
     for run in found:
-        name = run.config.get("configuration") or run.model
-        values = [run.path, name, run.data, run.steps, run.num_steps, _state(run)]
+        trained = run.config.get("configuration") or run.model
+        values = [run.path, trained, run.data, run.steps, run.num_steps, _state(run)]
         rows.append([*map(_text, values), *(_text(run.metrics.get(name)) for name in metrics)])
     _print_table(rows)
     for run in found:

@@ -5,7 +5,6 @@ in turn, and JAX's programs are compiled with the options that training has on C
 """
 
 import argparse
-from pathlib import Path
 
 from experiments.benchmarks import steps
 
@@ -81,9 +80,7 @@ def _torch(case: dict, arrays: dict) -> dict:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark attention`."""
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="batch x tokens x heads x features each")
-    parser.add_argument("--rounds", type=int, default=9, help="alternated rounds")
-    parser.add_argument("--threads", type=int, default=2, help="PyTorch's threads; JAX takes the machine's cores")
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    steps.add_timing(parser, rounds=9)
 
 
 def run(args: argparse.Namespace) -> list[dict]:

@@ -11,10 +11,10 @@ import json
 import math
 import statistics
 from functools import partial
-from pathlib import Path
 
-from experiments.benchmarks.machine import describe
+from experiments.benchmarks import steps
 from experiments.benchmarks.measure import Worker
+from experiments.common.machine import describe
 
 MODULE = "experiments.benchmarks.conv"
 # (batch, height, width, channels in, channels out, kernel, stride)
@@ -175,10 +175,8 @@ def _line(row):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark conv`."""
-    parser.add_argument("--rounds", type=int, default=15, help="alternated rounds per shape")
-    parser.add_argument("--threads", type=int, default=2, help="PyTorch's threads; JAX takes the machine's cores")
+    steps.add_timing(parser, rounds=15)
     parser.add_argument("--more", action="store_true", help="strided, large and small shapes as well")
-    parser.add_argument("--json", type=Path, help="write the rows here")
 
 
 def run(args: argparse.Namespace) -> dict:

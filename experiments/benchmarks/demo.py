@@ -8,8 +8,8 @@ import json
 import statistics
 from pathlib import Path
 
-from experiments.benchmarks.machine import describe
 from experiments.benchmarks.measure import Worker
+from experiments.common.machine import describe
 
 MODULE = "experiments.benchmarks.demo"
 CONVOLUTIONS = ("jaxgen", "native")

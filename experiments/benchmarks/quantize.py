@@ -13,8 +13,8 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.benchmarks.machine import describe
 from experiments.benchmarks.measure import Worker, WorkerError, available_memory
+from experiments.common.machine import describe
 
 PEER = "vector-quantize-pytorch"
 LEVELS = {512: [8, 8, 8], 16_384: [16, 8, 8, 16], 262_144: [8, 8, 8, 8, 8, 8]}

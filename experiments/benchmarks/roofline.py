@@ -16,12 +16,13 @@ import resource
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.benchmarks import hlo
 from experiments.benchmarks.conv import ceiling
-from experiments.benchmarks.machine import describe
+from experiments.common.machine import describe
 
 SCRIPTS = {"vqvae": "train_vqvae", "vqvae2": "train_vqvae", "diffusion": "train_diffusion",
            "latent_diffusion": "train_latent_diffusion", "token_prior": "train_token_prior",
@@ -84,11 +85,10 @@ def prepare(asked: str, first_stage: str | None = None) -> tuple[Callable, str]:
     from experiments.common import command_line, training
 
     _, config = command_line.find_config("config", asked, asked)
-    script = "train_vqgan" if "adversarial" in config else SCRIPTS[config.model.name]
     for option in ("tokenizer", "autoencoder"):
         if first_stage and option in config:
             config[option] = first_stage
-    recipe = importlib.import_module(f"experiments.{script}").build(config, None)
+    recipe = importlib.import_module(f"experiments.{script_of(config)}").build(config, None)
     step, state, batches = training.make_step(recipe, config)
     batch = next(batches)
     compiled = training.compile_for(config, step).lower(state, batch).compile()
@@ -99,6 +99,11 @@ def prepare(asked: str, first_stage: str | None = None) -> tuple[Callable, str]:
         jax.block_until_ready((holder["state"], metrics))
 
     return once, compiled.as_text()
+
+
+def script_of(config: Mapping[str, Any]) -> str:
+    """The script that trains what a configuration describes."""
+    return "train_vqgan" if "adversarial" in config else SCRIPTS[config.model.name]
 
 
 def profile(step: Callable, steps: int, directory: str) -> tuple[Counter, Counter]:

@@ -6,14 +6,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.benchmarks.machine import describe
 from experiments.benchmarks.measure import Worker, WorkerError
+from experiments.common.machine import describe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that comparisons of steps share."""
-    parser.add_argument("--size", type=int, default=32, help="height and width of the images")
-    parser.add_argument("--rounds", type=int, default=7, help="alternated rounds")
+    parser.add_argument("--size", type=int, default=32, help="height and width of the images or latents")
+    add_timing(parser)
+
+
+def add_timing(parser: argparse.ArgumentParser, rounds: int = 7) -> None:
+    """The options of every comparison with PyTorch."""
+    parser.add_argument("--rounds", type=int, default=rounds, help="alternated rounds")
     parser.add_argument("--threads", type=int, default=2, help="PyTorch's threads; JAX takes the machine's cores")
     parser.add_argument("--json", type=Path, help="write the rows here")
 

@@ -6,7 +6,6 @@ after the other in turn.
 """
 
 import argparse
-from pathlib import Path
 
 from experiments.benchmarks import steps
 
@@ -145,17 +144,14 @@ def _peer(case: dict) -> dict:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark transformer`."""
+    steps.add_arguments(parser)
     parser.add_argument("--batch", type=int, default=16, help="examples per step")
     parser.add_argument("--features", type=int, default=256, help="of the residual stream")
     parser.add_argument("--depth", type=int, default=6, help="blocks")
     parser.add_argument("--heads", type=int, default=8, help="attention heads")
-    parser.add_argument("--size", type=int, default=32, help="height and width of the DiT's latents")
     parser.add_argument("--channels", type=int, default=4, help="of the DiT's latents")
     parser.add_argument("--length", type=int, default=256, help="tokens of the causal one's sequences")
     parser.add_argument("--vocabulary", type=int, default=512, help="tokens to choose from")
-    parser.add_argument("--rounds", type=int, default=7, help="alternated rounds")
-    parser.add_argument("--threads", type=int, default=2, help="PyTorch's threads; JAX takes the machine's cores")
-    parser.add_argument("--json", type=Path, help="write the rows here")
 
 
 def run(args: argparse.Namespace) -> list[dict]:

@@ -8,7 +8,6 @@ command again replaces it, but for values that are words, such as how long the t
 
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 import jax
 
+from experiments.common import machine as processor
 from jaxgen.runs import Run
 from jaxgen.runs.directory import environment
 
@@ -56,11 +56,5 @@ def command() -> str:
 
 def machine() -> str:
     """The processor, its cores, and the accelerators."""
-    name = platform.processor() or platform.machine()
-    details = Path("/proc/cpuinfo")  # of Linux
-    for line in details.read_text(encoding="utf-8").splitlines() if details.is_file() else ():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
     devices = {device.device_kind for device in jax.devices() if device.platform != "cpu"}
-    return "; ".join([f"{name}, {len(os.sched_getaffinity(0))} cores", *sorted(devices)])
+    return "; ".join([f"{processor.name()}, {len(os.sched_getaffinity(0))} cores", *sorted(devices)])

@@ -26,6 +26,8 @@ import platform
 import sys
 from pathlib import Path
 
+from experiments.common import machine
+
 TCMALLOC = {"TCMALLOC_RELEASE_RATE": "0",
             "TCMALLOC_LARGE_ALLOC_REPORT_THRESHOLD": str(1 << 60)}  # which would print a line for a large array
 # Allocators that keep their pages, the best one first, and what they need for it.
@@ -91,13 +93,8 @@ def program_cache() -> Path:
 
 
 def _processor() -> str:
-    """What programs for the CPU depend on: its instruction sets."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                return line
-    return f"{platform.machine()} {platform.processor()}"
+    """What programs for the CPU depend on: its instruction sets, or its name where the system does not tell them."""
+    return " ".join(machine.instruction_sets()) or machine.name()
 
 
 def _is_script() -> bool:

@@ -31,8 +31,8 @@ def attend(
 
         y_i = sum_j w_ij v_j,   w_ij = exp(q_i . k_j / sqrt(F)) / sum over the allowed j of the same
 
-    Dot products and softmax are float32 (wider if q is); the weights are rounded to the dtype of v. A query that may
-    attend to nothing gives 0, with a gradient of 0. Memory is linear in N and in M: long sequences are computed in
+    Dot products and softmax are float32, wider if an array is; the weights are rounded to the dtype of v. A query that
+    may attend to nothing gives 0, with a gradient of 0. Memory is linear in N and in M: long sequences are computed in
     blocks, and gradients compute the scores again. Forward and reverse mode of any order.
 
     Args:

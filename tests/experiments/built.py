@@ -6,13 +6,8 @@ from unittest import mock
 import jax
 import numpy as np
 
+from experiments.benchmarks.roofline import script_of
 from jaxgen import data, models, runs
-
-SCRIPTS = {
-    "vqvae": "train_vqvae", "vqvae2": "train_vqvae", "vqgan": "train_vqgan", "kl": "train_vqgan",
-    "diffusion": "train_diffusion", "dit": "train_diffusion", "latent": "train_latent_diffusion",
-    "ldm4": "train_latent_diffusion", "token": "train_token_prior", "classifier": "train_classifier",
-}
 
 
 def get(name, variant=None):
@@ -39,7 +34,8 @@ def build(name, variant, example_shape, classes=0, first=None):
         classes: of the images.
         first: description of the first stage, where the script needs one.
     """
-    config, script = get(name, variant), importlib.import_module(f"experiments.{SCRIPTS[name.split('_')[0]]}")
+    config = get(name, variant)
+    script = importlib.import_module(f"experiments.{script_of(config)}")
     if "perceptual" in config:
         config.perceptual.name = "none"  # its weights are not at hand
     dataset = images(example_shape, classes)

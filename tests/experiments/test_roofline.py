@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import hlo, machine, roofline
+from experiments.benchmarks import hlo, roofline
+from experiments.common import machine
 from jaxgen.core.cpu import compiler_options
 
 
