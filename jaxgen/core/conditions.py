@@ -4,7 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from jaxgen.core.callables import shapes_of
 
 
 def null_like(cond: Any, null_cond: Any, batch: int | None = None) -> Any:
@@ -22,13 +23,10 @@ def null_like(cond: Any, null_cond: Any, batch: int | None = None) -> Any:
         raise ValueError("guidance goes from the prediction without a condition to the one with it, and there is no "
                          f"condition: give cond=, for example to sample; got {cond!r}")
     if batch is not None and any(jnp.shape(leaf)[:1] != (batch,) for leaf in leaves):
-        raise ValueError(f"every leaf of cond must hold one condition per sample, [{batch}, ...]; got {_shapes(cond)}")
+        raise ValueError(f"every leaf of cond must hold one condition per sample, [{batch}, ...]; got "
+                         f"{shapes_of(cond)}")
     try:
         return jax.tree.map(lambda c, n: jnp.broadcast_to(jnp.asarray(n, c.dtype), c.shape), cond, null_cond)
     except (TypeError, ValueError) as error:
         raise ValueError(f"null_cond must be a pytree like cond whose leaves broadcast to cond's leaves: {error}; got "
-                         f"{_shapes(null_cond)} for {_shapes(cond)}") from None
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(np.shape(leaf))}", tree)
+                         f"{shapes_of(null_cond)} for {shapes_of(cond)}") from None
