@@ -10,6 +10,7 @@ import importlib.util
 import json
 import math
 import statistics
+import time
 from functools import partial
 
 from experiments.benchmarks import steps
@@ -42,6 +43,7 @@ MORE_SHAPES = (
     (4, 8, 8, 256, 256, 3, 1),
 )
 TORCH = ("torch_nchw", "torch_nhwc")
+WARM_SECONDS, RUNS = 1.0, 5
 
 
 def prepare(case: dict) -> dict:
@@ -115,22 +117,23 @@ def _torch_step(threads, library, stride, arrays):
 
 
 def alternate(workers: dict[str, Worker], operation: str, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each library in `rounds` rounds; each round runs them all in turn, and times the second of two.
+    """Milliseconds of each library in `rounds` rounds; each round lets every one of them run warm, and times RUNS runs.
 
-    The first one may find another library's threads spinning in wait for more work.
+    Next to another library's threads, which spin for a while in wait for more work, the system puts both threads of a
+    short program on one core, and takes a few dozen milliseconds to part them: nothing that a user's program meets.
     """
     times = {name: [] for name in workers}
     for _ in range(rounds):
         for name, worker in workers.items():
-            worker.seconds(operation)
-            times[name].append(1e3 * worker.seconds(operation))
+            start = time.perf_counter()
+            while time.perf_counter() - start < WARM_SECONDS:
+                worker.seconds(operation)
+            times[name] += [1e3 * worker.seconds(operation) for _ in range(RUNS)]
     return times
 
 
 def ceiling(rounds: int = 9, size: int = 2048) -> float:
     """The best measured rate of a float32 matrix product, in operations per second."""
-    import time
-
     import jax
     import jax.numpy as jnp
 
@@ -175,7 +178,7 @@ def _line(row):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark conv`."""
-    steps.add_timing(parser, rounds=15)
+    steps.add_timing(parser, rounds=5)
     parser.add_argument("--more", action="store_true", help="strided, large and small shapes as well")
 
 

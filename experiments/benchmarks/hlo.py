@@ -18,6 +18,8 @@ MOVES = {"copy", "transpose", "pad", "concatenate", "slice", "dynamic-slice", "d
          "convert"}
 BY_OPCODE = {"dot": PRODUCTS, "convolution": CONVOLUTIONS, "reduce": REDUCTIONS, "reduce-window": REDUCTIONS,
              "sort": REDUCTIONS, "while": LOOPS, "call": LOOPS, "conditional": LOOPS, "rng-bit-generator": RANDOM}
+# A fusion that sums over an image and multiplies what is left is a reduction: its product is not what takes the time.
+LEAST_OPERATIONS_PER_BYTE = 1
 BITS = {"pred": 8, "bf16": 16}
 
 _LINE = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
@@ -63,15 +65,14 @@ def parse(text: str) -> dict[str, Instruction]:
 
 def _instruction(line: _Line, lines: dict[str, _Line], computations: dict[str, list[_Line]]) -> Instruction:
     inner = computations.get(_called(line), []) if line.opcode == "fusion" else []
-    if line.opcode == "fusion":
-        opcodes = {part.opcode for part in inner}
-        kinds = [BY_OPCODE[opcode] for opcode in opcodes if opcode in BY_OPCODE]
-        kind = min(kinds, key=KINDS.index) if kinds else COPIES if opcodes <= MOVES else ARITHMETIC
-    else:
-        kind = BY_OPCODE.get(line.opcode, COPIES if line.opcode in MOVES else ARITHMETIC)
+    operations, size = sum(_operations(part, lines) for part in inner or [line]), _size(line, lines, inner)
+    opcodes = {part.opcode for part in inner or [line]}
+    kinds = sorted({BY_OPCODE[opcode] for opcode in opcodes if opcode in BY_OPCODE}, key=KINDS.index)
+    if len(kinds) > 1 and operations < LEAST_OPERATIONS_PER_BYTE * size:
+        kinds = [kind for kind in kinds if kind not in (PRODUCTS, CONVOLUTIONS)] or kinds
+    kind = kinds[0] if kinds else COPIES if opcodes <= MOVES else ARITHMETIC
     source = re.search(r'op_name="([^"]*)"', line.rest)
-    return Instruction(kind, sum(_operations(part, lines) for part in inner or [line]),
-                       0.0 if kind == LOOPS else _size(line, lines, inner), source.group(1) if source else "")
+    return Instruction(kind, operations, 0.0 if kind == LOOPS else size, source.group(1) if source else "")
 
 
 def _called(line: _Line) -> str:

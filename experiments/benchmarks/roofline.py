@@ -6,6 +6,7 @@ profiler: a step on two cores has up to two seconds of it in one. On CPU large m
 parts of their work to threads without telling the profiler: that is the last row.
 
     python -m experiments.benchmark roofline --config=diffusion_mnist
+    python -m experiments.benchmark roofline --benchmark=autoencoder
 """
 
 import argparse
@@ -27,11 +28,14 @@ from experiments.common.machine import describe
 SCRIPTS = {"vqvae": "train_vqvae", "vqvae2": "train_vqvae", "diffusion": "train_diffusion",
            "latent_diffusion": "train_latent_diffusion", "token_prior": "train_token_prior",
            "classifier": "train_classifier"}
+BENCHMARKS = ("autoencoder", "unet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.benchmark roofline`."""
     parser.add_argument("--config", default="vqvae_mnist", help="a configuration's name, and after a colon its variant")
+    parser.add_argument("--benchmark", choices=BENCHMARKS,
+                        help="instead of a configuration's step that of a comparison with PyTorch")
     parser.add_argument("--first_stage", help="the run of a prior's tokenizer or of a latent model's autoencoder")
     parser.add_argument("--steps", type=int, default=5, help="steps in the profile")
     parser.add_argument("--longest", type=int, default=12, help="instructions to print")
@@ -40,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Prints the tables and returns what `--json` writes."""
-    step, text = prepare(args.config, args.first_stage)
+    name = args.benchmark or args.config
+    step, text = prepare_benchmark(name) if args.benchmark else prepare(name, args.first_stage)
     rate, bandwidth = ceiling(), memory_bandwidth()
     for _ in range(2):
         step()
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> dict:
     total = (system + user) / args.steps
     without_name = total - sum(row["seconds"] for row in rows)
     rows.append({"kind": "without a name", "seconds": max(without_name, 0), "operations": 0, "size": 0, "floor": 0})
-    print(f"{args.config}: a step of {1e3 * seconds:.1f} ms, {1e3 * total:.1f} ms of all threads; {describe()}")
+    print(f"{name}: a step of {1e3 * seconds:.1f} ms, {1e3 * total:.1f} ms of all threads; {describe()}")
     print(f"matrix products {rate / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s; in a step "
           f"{1e3 * system / args.steps:.0f} ms of system time, {faults / args.steps:,.0f} page faults; peak memory "
           f"{after.ru_maxrss / 1024:,.0f} MB\n")
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> dict:
     print("\n| longest instructions | ms | kind | of |\n|---|---|---|---|")
     for name, value in longest:
         print(f"| {name} | {1e3 * value:.2f} | {instructions[name].kind} | {instructions[name].source[-70:]} |")
-    result = {"config": args.config, "machine": describe(), "step": seconds, "rate": rate, "bandwidth": bandwidth,
+    result = {"config": name, "machine": describe(), "step": seconds, "rate": rate, "bandwidth": bandwidth,
               "rows": rows, "longest": longest}
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -99,6 +104,14 @@ def prepare(asked: str, first_stage: str | None = None) -> tuple[Callable, str]:
         jax.block_until_ready((holder["state"], metrics))
 
     return once, compiled.as_text()
+
+
+def prepare_benchmark(name: str) -> tuple[Callable, str]:
+    """The same of our side of a comparison of steps, in its default sizes."""
+    module, parser = importlib.import_module(f"experiments.benchmarks.{name}"), argparse.ArgumentParser()
+    module.add_arguments(parser)
+    operations = module.prepare({**module.sizes(parser.parse_args([])), "library": "jaxgen"})
+    return operations["step"], operations["compile"]().as_text()
 
 
 def script_of(config: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ MODULE = "experiments.benchmarks.unet"
 
 
 def prepare(case: dict) -> dict:
-    """{"compile", "step", "forward"} of the case's library."""
+    """{"compile", "step", "forward"} of the case's library; our "compile" gives the step, which `roofline` reads."""
     return {"jaxgen": _ours, "diffusers": _peer}[case["library"]](case)
 
 
@@ -66,6 +66,7 @@ def _ours(case: dict) -> dict:
     def compile_both():
         holder["step"] = step.lower(holder["state"], batch).compile()
         holder["forward"] = forward.lower(*inputs).compile()
+        return holder["step"]
 
     def run():
         holder["state"], metrics = holder["step"](holder["state"], batch)
@@ -111,14 +112,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", type=int, default=2, help="residual blocks per level")
 
 
+def sizes(args: argparse.Namespace) -> dict:
+    """What all libraries' cases share."""
+    return {"size": args.size, "batch": args.batch, "channels": args.channels, "layers": args.layers,
+            "threads": args.threads}
+
+
 def run(args: argparse.Namespace) -> list[dict]:
     """Prints the table and returns what `--json` writes."""
-    common = {"size": args.size, "batch": args.batch, "channels": args.channels, "layers": args.layers,
-              "threads": args.threads}
     cases = {"jaxgen": {"library": "jaxgen"}, "diffusers, NCHW": {"library": "diffusers", "layout": "nchw"},
              "diffusers, NHWC": {"library": "diffusers", "layout": "nhwc"}}
     return steps.compare(
-        MODULE, {name: {**common, **case} for name, case in cases.items()}, ["step", "forward"], rounds=args.rounds,
+        MODULE, {name: {**sizes(args), **case} for name, case in cases.items()}, ["step", "forward"],
+        rounds=args.rounds,
         title=f"{args.batch} images of {args.size}x{args.size}x3, levels of {args.channels} channels",
         json_file=args.json,
     )

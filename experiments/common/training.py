@@ -160,11 +160,15 @@ def make_step(recipe: Recipe, config: ConfigDict) -> tuple[Callable, train.Train
     variables = jax.jit(lambda key: recipe.model.init(key, shape), compiler_options=quick)(init_key)
     if recipe.state is not None:
         variables = Variables(variables.params, recipe.state)
-    state = train.init_state(*variables, optimizer, ema=bool(config.ema_decay))
+    # One program, where array by array would be compiled one by one.
+    begin = jax.jit(lambda variables: train.init_state(*variables, optimizer, ema=bool(config.ema_decay)),
+                    compiler_options=quick)
+    state = begin(variables)
     if recipe.adversary is not None:
         # A key of its own, so that the generator starts as it does without a discriminator.
-        begin = jax.jit(recipe.adversary.init, compiler_options=quick)(jax.random.fold_in(init_key, 1))
-        state = state._replace(adversary=train.init_adversary(*begin, adversary_optimizer))
+        begin = jax.jit(lambda key: train.init_adversary(*recipe.adversary.init(key), adversary_optimizer),
+                        compiler_options=quick)
+        state = state._replace(adversary=begin(jax.random.fold_in(init_key, 1)))
     batches = train_batches(config, recipe.train_set)
     if pmap:
         return step, state, data.to_pmap(batches)

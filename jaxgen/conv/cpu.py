@@ -10,22 +10,23 @@ medians, both JAX programs with the options of `jaxgen.core.cpu` (`python -m exp
 
 | shape, 3x3 (one: 1x1) | ours | native JAX | PyTorch, better layout | ours/PyTorch |
 |---|---|---|---|---|
-| [32,32,32,64]->64 | 15.6 | 21.9 | 16.0 | 0.97 |
-| [32,16,16,128]->128 | 8.8 | 17.3 | 14.6 | 0.61 |
-| [32,8,8,256]->256 | 8.2 | 16.0 | 13.2 | 0.62 |
-| [64,32,32,32]->32 | 11.0 | 14.1 | 8.5 | 1.30 |
-| [128,28,28,32]->32 | 16.0 | 21.6 | 14.2 | 1.13 |
-| [32,32,32,3]->64 | 2.6 | 3.9 | 2.1 | 1.21 |
-| [32,32,32,64]->3 | 2.4 | 6.1 | 3.1 | 0.75 |
-| [32,16,16,128]->128, 1x1 | 3.1 | 2.3 | 1.7 | 1.77 |
-| [64,14,14,64]->64 | 6.9 | 7.1 | 5.3 | 1.30 |
-| [64,7,7,128]->128 | 5.6 | 6.2 | 5.2 | 1.06 |
+| [32,32,32,64]->64 | 15.6 | 24.9 | 16.6 | 0.94 |
+| [32,16,16,128]->128 | 8.3 | 17.6 | 14.3 | 0.58 |
+| [32,8,8,256]->256 | 7.9 | 16.8 | 14.3 | 0.55 |
+| [64,32,32,32]->32 | 10.9 | 15.1 | 8.5 | 1.28 |
+| [128,28,28,32]->32 | 16.2 | 22.8 | 14.5 | 1.12 |
+| [32,32,32,3]->64 | 1.4 | 3.9 | 2.0 | 0.72 |
+| [32,32,32,64]->3 | 1.4 | 6.3 | 2.9 | 0.50 |
+| [32,16,16,128]->128, 1x1 | 2.3 | 2.4 | 1.8 | 1.27 |
+| [64,14,14,64]->64 | 6.3 | 7.3 | 5.4 | 1.17 |
+| [64,7,7,128]->128 | 4.1 | 6.4 | 5.2 | 0.79 |
 
-The geometric mean of the ratios is 1.02, by least times 0.85; on a processor with AVX2 it was 0.83, before products
-took 24 MB. The 1x1 convolution takes 1.8 ms where nothing else runs in between, which is what its operations need.
+The geometric mean of the ratios is 0.84; on a processor with AVX2 it was 0.83, before products took 24 MB.
 
 Tried without gain: tiles of 2x2 (forward 1.0 to 1.5 times the time), tile transforms as matrix products (forward 1.2
-to 2.7 times) or as one loop for all rows of a transform (twice the time, half of the compile time).
+to 2.7 times) or as one loop for all rows of a transform (twice the time, half of the compile time). The product of a
+kernel's gradient reaches a third of the rate of the others ([36, 1024, 64] twice: 90 GFLOP/s for 280); with one side
+transposed first it does not, but the transposition costs more than that (7 ms for 11).
 """
 
 from collections.abc import Callable
@@ -172,6 +173,11 @@ def _narrow_kernel_gradient(x: Array, dy: Array, geometry) -> Array:
     return narrow.kernel_gradient(x, dy, geometry.pads, geometry.kernel)
 
 
+def _pixels(x: Array) -> Array:
+    """`[B, H, W, C]` as a matrix `[B * H * W, C]`: products of more axes take twice the time here."""
+    return x.reshape(-1, x.shape[3])
+
+
 def _in_float32(function: Callable, x: Array, other: Array, geometry) -> Array:
     return function(x.astype(jnp.float32), other.astype(jnp.float32), geometry).astype(x.dtype)
 
@@ -179,7 +185,7 @@ def _in_float32(function: Callable, x: Array, other: Array, geometry) -> Array:
 def conv(native: Callable, x: Array, kernel: Array, *, geometry) -> Array:
     """`conv_p` on CPU: `[B, H, W, Cin]` and `[kh, kw, Cin, Cout]` to `[B, h, w, Cout]`."""
     if _is_dot(x, kernel.shape[3], geometry):
-        return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+        return (_pixels(x) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
     if _takes_winograd(x, kernel.shape[3], geometry):
         return _in_float32(_winograd_conv, x, kernel, geometry)
     if _is_narrow(x, kernel.shape[3], geometry):
@@ -192,7 +198,7 @@ def conv(native: Callable, x: Array, kernel: Array, *, geometry) -> Array:
 def kernel_gradient(native: Callable, x: Array, dy: Array, *, geometry) -> Array:
     """`kernel_gradient_p` on CPU: `[B, H, W, Cin]` and `[B, h, w, Cout]` to `[kh, kw, Cin, Cout]`."""
     if _is_dot(x, dy.shape[3], geometry):
-        return lax.dot_general(x, dy, (((0, 1, 2), (0, 1, 2)), ((), ())))[None, None]
+        return (_pixels(x).T @ _pixels(dy))[None, None]
     if _takes_winograd(x, dy.shape[3], geometry) and _gradient_gains(x, dy.shape[3], geometry):
         return _in_float32(_winograd_kernel_gradient, x, dy, geometry)
     if geometry.plain and dy.shape[3] < x.shape[3]:

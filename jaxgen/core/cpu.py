@@ -12,6 +12,9 @@ OPTIONS = {
     # A training step's temporary memory is fresh from the system each time, a quarter of a second per GB. This order
     # needs a third less of it.
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    # Vectors of 512 bits, where the processor has them, gain 3% of the autoencoder's and of the U-Net's step (AMD EPYC,
+    # processes in turn, medians of 17 steps). LLVM prefers 256.
+    "xla_cpu_prefer_vector_width": "512",
 }
 
 

@@ -43,6 +43,27 @@ def test_passes_over_memory_are_told_apart_and_counted(function, kind, size):
     assert max(i.size for i in found) == pytest.approx(size, rel=0.01)
 
 
+REDUCE_THEN_MULTIPLY = """
+%fused (p0: f32[8,1000,{n}], p1: f32[{n},{n}]) -> f32[8,{n}] {{
+  %p0 = f32[8,1000,{n}]{{2,1,0}} parameter(0)
+  %sum = f32[8,{n}]{{1,0}} reduce(%p0, %zero), dimensions={{1}}, to_apply=%add
+  %p1 = f32[{n},{n}]{{1,0}} parameter(1)
+  ROOT %dot = f32[8,{n}]{{1,0}} dot(%sum, %p1), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}
+}}
+ENTRY %main (a: f32[8,1000,{n}], b: f32[{n},{n}]) -> f32[8,{n}] {{
+  %a = f32[8,1000,{n}]{{2,1,0}} parameter(0)
+  %b = f32[{n},{n}]{{1,0}} parameter(1)
+  ROOT %fusion = f32[8,{n}]{{1,0}} fusion(%a, %b), kind=kCustom, calls=%fused
+}}
+"""
+
+
+@pytest.mark.parametrize(("features", "kind"), [(64, hlo.REDUCTIONS), (50_000, hlo.PRODUCTS)])
+def test_a_fusion_of_a_sum_and_a_product_is_what_takes_its_time(features, kind):
+    # Operations over bytes: 2 * 8 * n / (4 * (8,000 + n)), 0.03 and 3.4.
+    assert hlo.parse(REDUCE_THEN_MULTIPLY.format(n=features))["fusion"].kind == kind
+
+
 def test_of_arrays_that_a_loop_slices_the_slices_are_counted():
     def loop(x):
         return jax.lax.map(lambda row: jnp.tanh(row) * 3, x)
@@ -80,3 +101,12 @@ def test_the_kinds_of_work_of_a_configurations_step_are_printed(capsys):
     benchmark.main(["roofline", "--config=vqvae_mnist:smoke", "--steps=2"])
     printed = capsys.readouterr().out
     assert "| convolutions |" in printed and "page faults" in printed and "/conv_general_dilated" in printed
+
+
+@pytest.mark.slow
+def test_our_side_of_a_comparison_with_pytorch_is_printed(capsys):
+    from experiments import benchmark
+
+    benchmark.main(["roofline", "--benchmark=autoencoder", "--steps=1"])
+    printed = capsys.readouterr().out
+    assert "autoencoder: a step of" in printed and "up1_upsample/conv" in printed
