@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,23 @@ def record(run: Run, head: Mapping[str, Any], values: Mapping[str, Any]) -> Path
         head: what was measured: step, data, split, samples, settings.
         values: the measures.
     """
-    new = {"configuration": run.config.get("configuration"), "command": command(), **head, "values": dict(values),
-           "machine": machine(), "commit": environment()["git_commit"]}
+    return _write({"configuration": run.config.get("configuration"), "command": command(), **head,
+                   "values": dict(values)})
+
+
+def record_study(name: str, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Writes the table of a study, under the configuration `study_NAME`.
+
+    Args:
+        name: of the study.
+        head: what was studied: configuration, steps, seeds.
+        rows: the table's rows.
+    """
+    return _write({"configuration": f"study_{name}", "command": command(), **head, "values": {"rows": list(rows)}})
+
+
+def _write(new: dict[str, Any]) -> Path:
+    new |= {"machine": machine(), "commit": environment()["git_commit"]}
     records = {(old["configuration"], old["command"]): old for old in read()}
     key = new["configuration"], new["command"]
     before = records.get(key, {"values": {}})["values"]

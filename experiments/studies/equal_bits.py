@@ -1,0 +1,131 @@
+"""Quantizers with the same number of bits per image: reconstruction, use of the codes and time, over several seeds.
+
+Each one replaces the quantizer of one configuration, whose networks, data, steps and optimizer stay as they are; every
+position of the latent map has 9 bits (one of 512 codes, 3 of 8, or 9 binary ones). Latents have 9 channels, so that
+three groups of three and nine bits fit without a projection; FSQ is projected to its three levels of 8. PSNR, SSIM and
+the distance are of held-out images, as bytes; the distance is LPIPS's formula in the features of a classifier
+(`--classifier`, a run of `experiments.train_classifier` on the same data). "agreement" is the share of reconstructions
+that this classifier reads as it reads the original. Seconds are of the training steps alone.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from experiments.common import results
+from experiments.common.machine import describe
+from experiments.studies import cells
+from jaxgen import data, evaluate, runs
+
+EMA = "ema_decay=0.99, kmeans_iterations=5, revive_below=0.05"
+QUANTIZERS = {
+    "VQ": "vq(512)",
+    "VQ, EMA": f"vq(512, {EMA})",
+    "VQ, cosine": f"vq(512, metric='cosine', {EMA})",
+    "VQ, rotation": f"vq(512, estimator='rotation', {EMA})",
+    "FSQ": "projected(fsq((8, 8, 8)), 3)",
+    "LFQ": "lfq(9)",
+    "BSQ": "lfq(9, spherical=True)",
+    "residual": f"residual(vq(8, {EMA}), depth=3)",
+    "grouped": f"grouped(vq(8, {EMA}), 3)",
+    "SimVQ": "simvq(512)",
+    "Gumbel": "gumbel(512)",
+}
+BITS = 9
+COLUMNS = {"psnr": ("PSNR [dB]", ".2f"), "ssim": ("SSIM", ".3f"), "distance": ("distance", ".4f"),
+           "agreement": ("agreement", ".1%"), "used": ("codes in use", ".0%"),
+           "entropy_bits": ("entropy [bits per position]", ".2f"), "seconds": ("seconds", ".0f")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m experiments.study equal_bits`."""
+    cells.add_arguments(parser, "runs/equal_bits")
+    parser.add_argument("--config", default="vqvae_fashion_mnist", help="the configuration whose quantizer is replaced")
+    parser.add_argument("--steps", type=int, default=1500, help="of each training")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each quantizer")
+    parser.add_argument("--only", nargs="+", choices=list(QUANTIZERS), default=list(QUANTIZERS), metavar="NAME",
+                        help=f"some of {', '.join(QUANTIZERS)}")
+    parser.add_argument("--classifier", help="the run of a classifier, for distance and agreement")
+
+
+def run(args: argparse.Namespace) -> list[dict]:
+    """Prints the table, draws it, and returns its rows."""
+    classifier = runs.load(args.classifier) if args.classifier else None
+    rows, curves = [], {}
+    print(f"{args.config}, {args.steps} steps, {args.seeds} seeds, {BITS} bits per position; {describe()}")
+    print(f"| quantizer | {' | '.join(heading for heading, _ in COLUMNS.values())} |\n{'|---' * (len(COLUMNS) + 1)}|")
+    for name in args.only:
+        measured = []
+        for seed in range(args.seeds):
+            directory = args.workdir / f"{args.config}-{'-'.join(name.replace(',', '').split())}-{seed}"
+            options = [f"--config={args.config}", f"--config.quantizer={QUANTIZERS[name]}", f"--config.seed={seed}",
+                       f"--config.model.latent_channels={BITS}"]
+            seconds = cells.train("train_vqvae", directory, options, args.steps)
+            measured.append({**cells.once(directory, lambda d=directory: measure(d, classifier)), "seconds": seconds})
+            curves.setdefault(name, []).append(
+                [(row["step"], used_of(row, "eval/")) for row in cells.metrics(directory) if "eval/psnr" in row])
+        row = {key: cells.mean_and_std([one.get(key, np.nan) for one in measured]) for key in COLUMNS}
+        rows.append({"quantizer": name, "seeds": args.seeds, **row})
+        print(cells.line(name, list(row.values()), [form for _, form in COLUMNS.values()]), flush=True)
+    file = args.workdir / "equal_bits.png"
+    draw(file, rows, curves)
+    print(f"wrote {file}")
+    if args.record:
+        head = {"config": args.config, "steps": args.steps, "seeds": args.seeds}
+        print(f"recorded in {results.record_study('equal_bits', head, rows)}")
+    return rows
+
+
+def measure(directory: Path, classifier: runs.Run | None) -> dict[str, float]:
+    """The columns of one run but its time."""
+    trained = runs.load(directory)
+    dataset = trained.dataset()
+    values = trained.evaluate(dataset)
+    bits = BITS * values["entropy_bits_per_pixel"] / values["bits_per_pixel"]
+    columns = {"psnr": values["psnr"], "ssim": values["ssim"], "used": used_of(values), "entropy_bits": bits}
+    return columns if classifier is None else {**columns, **by_classifier(trained, classifier, dataset)}
+
+
+def used_of(values: Mapping[str, float], prefix: str = "") -> float:
+    """The share of the codes in use, a mean over the quantizers of a residual or grouped one."""
+    return float(np.mean([value for name, value in values.items()
+                          if name.startswith(prefix) and name.removeprefix(prefix).endswith("used")]))
+
+
+def by_classifier(trained: runs.Run, classifier: runs.Run, dataset: data.Dataset) -> dict[str, float]:
+    """Distance of the features, and agreement of the classes, of images and reconstructions."""
+    distance = evaluate.perceptual_distance(classifier.model, classifier.variables)
+
+    def compared(variables, batch):
+        x = batch["x"]
+        x_r = data.to_float(data.to_uint8(reconstruct(variables, x)))
+        classes, restored = (classifier.model.logits(classifier.variables, one).argmax(1) for one in (x, x_r))
+        return {"distance": distance(x, x_r), "agreement": classes == restored}
+
+    reconstruct = runs.reconstructor(trained.model)
+    return evaluate.each_example(compared, batch_size=100)(trained.variables, dataset)
+
+
+def draw(file: Path, rows: list[dict], curves: Mapping[str, list]) -> None:
+    """Left PSNR with its std, right the use of the codes over training."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = [row["quantizer"] for row in rows]
+    left.errorbar(names, [row["psnr"][0] for row in rows], [row["psnr"][1] for row in rows], fmt="o", capsize=3)
+    left.set_ylabel("PSNR of held-out images [dB]")
+    left.tick_params(axis="x", rotation=60)
+    left.grid(alpha=0.3)
+    for index, (name, seeds) in enumerate(curves.items()):
+        colour = f"C{index % 10}"
+        for seed, points in enumerate(seeds):
+            right.plot(*zip(*points), color=colour, linestyle="-" if index < 10 else "--",
+                       label=name if not seed else None)
+    right.set_xlabel("step")
+    right.set_ylabel("share of the codes in use")
+    right.grid(alpha=0.3)
+    right.legend(fontsize=7, ncols=2)
+    figure.savefig(file, dpi=130)
