@@ -19,6 +19,7 @@ from experiments.common.startup import keep_programs
 
 COMMANDS = {
     "equal_bits": "quantizers with the same number of bits per image: quality, use of the codes, time",
+    "samplers": "solvers against network evaluations, and guidance: the distance of samples to real images",
 }
 
 

@@ -1,0 +1,128 @@
+"""Solvers against network evaluations, and guidance: how close samples come to real images for what they cost.
+
+All solvers of `jaxgen.diffusion` at the same numbers of evaluations (a solver of several evaluations per step takes
+fewer steps; the number it really takes is printed), then scales of classifier-free guidance, and intervals of noise
+levels in which it is applied, with one solver. The measure is the Fréchet distance in the features of a classifier, by
+its name, of samples of all classes in turn to the training images; the same samples' noise in every row. The first line
+is the distance of held-out images: what there is to reach. Guidance doubles the cost of an evaluation; it is off where
+solvers are compared.
+
+    python -m experiments.study samplers --run=runs/digits --classifier=runs/classifier
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from experiments.common import results
+from experiments.common.machine import describe
+from experiments.studies import cells
+from jaxgen import diffusion, evaluate, metrics, runs, show
+
+SOLVERS = tuple(name for name in diffusion.SOLVERS if name != "consistency")  # which is for consistency models
+EVALUATIONS = (5, 8, 10, 20, 50)
+SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
+INTERVALS = ((0.0, 80.0), (0.3, 5.0), (0.3, 1.0), (1.0, 5.0), (1.0, 80.0))  # noise levels
+BEST = {"solver": "dpmpp_2m", "steps": 20}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m experiments.study samplers`."""
+    cells.add_arguments(parser, "runs/samplers")
+    parser.add_argument("--run", required=True, help="the run of a diffusion model with classes, or a checkpoint")
+    parser.add_argument("--classifier", required=True, help="the run of a classifier of the same data")
+    parser.add_argument("--count", type=int, default=2000, help="samples of each row")
+    parser.add_argument("--evaluations", type=int, nargs="+", default=list(EVALUATIONS))
+    parser.add_argument("--only", nargs="+", choices=SOLVERS, default=list(SOLVERS), metavar="SOLVER",
+                        help=f"some of {', '.join(SOLVERS)}")
+
+
+def run(args: argparse.Namespace) -> list[dict]:
+    """Prints the tables, draws them, and returns their rows."""
+    trained, judge = runs.load(args.run), runs.load(args.classifier)
+    network = evaluate.classifier_features(judge.model, judge.variables)
+    train_set = trained.dataset(trained.config["data"]["train_split"])
+    distance = metrics.frechet_to(metrics.moments(evaluate.extract(network, train_set)))
+    floor = float(distance(metrics.moments(evaluate.extract(network, trained.dataset()))))
+    print(f"{trained}; {args.count} samples, {evaluate.distance_name(network)} ({network.digest[:12]}) to "
+          f"{len(train_set)} training images; {describe()}")
+    print(f"held-out images ({len(trained.dataset())}): {floor:.3f}\n")
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for kind, settings in [*of_solvers(args.only, args.evaluations), *of_guidance()]:
+        row = once(args.workdir, trained, settings, args.count, network, distance)
+        rows.append({"study": kind, **settings, **row})
+        print(f"| {kind} | {', '.join(f'{key} {value}' for key, value in settings.items())} | {row['evaluations']} | "
+              f"{row['distance']:.3f} | {row['seconds_per_sample']:.4f} |", flush=True)
+    file = args.workdir / "samplers.png"
+    draw(file, rows, floor, evaluate.distance_name(network))
+    print(f"wrote {file}")
+    if args.record:
+        head = {"run": trained.config.get("configuration"), "samples": args.count, "network_digest": network.digest,
+                "held_out": floor}
+        print(f"recorded in {results.record_study('samplers', head, rows)}")
+    return rows
+
+
+def of_solvers(solvers: list[str], evaluations: list[int]) -> Iterator[tuple[str, dict]]:
+    """("solver", settings): as many steps as the evaluations allow; the step into 0 takes one."""
+    for name in solvers:
+        per_step = diffusion.get_solver(name).nfe
+        for count in evaluations:
+            steps = (count + per_step - 1) // per_step
+            if steps > 1:
+                yield "solver", {"solver": name, "steps": steps, "guidance": 1.0}
+
+
+def of_guidance() -> Iterator[tuple[str, dict]]:
+    """("guidance" or "interval", settings) of one solver."""
+    for scale in SCALES:
+        yield "guidance", {**BEST, "guidance": scale}
+    for low, high in INTERVALS:
+        yield "interval", {**BEST, "guidance": 2.0, "guidance_low": low, "guidance_high": high}
+
+
+def once(workdir: Path, trained: runs.Run, settings: dict, count: int, network, distance) -> dict[str, float]:
+    """The row of some settings, or what it was when it was asked for before."""
+    file = workdir / f"{'-'.join(str(value) for value in settings.values())}-{count}.json"
+    if not file.is_file():
+        trained.sample(64, **settings)  # compiles
+        start = time.perf_counter()
+        samples = trained.sample(count, **settings)
+        seconds = time.perf_counter() - start
+        features = evaluate.extract(network, show.to_uint8(samples))
+        finite = bool(np.isfinite(samples).all())
+        row = {"evaluations": trained.sampler(**settings).evaluations, "seconds_per_sample": seconds / count,
+               "distance": float(distance(metrics.moments(features))) if finite else float("nan")}
+        file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def draw(file: Path, rows: list[dict], floor: float, label: str) -> None:
+    """Left solvers over evaluations, right guidance."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    solvers = dict.fromkeys(row["solver"] for row in rows if row["study"] == "solver")
+    for index, name in enumerate(solvers):
+        points = [(row["evaluations"], row["distance"]) for row in rows
+                  if row["study"] == "solver" and row["solver"] == name]
+        left.plot(*zip(*points), marker="o", markersize=3, color=f"C{index % 10}",
+                  linestyle="-" if index < 10 else "--", label=name)
+    left.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel=label)
+    scales = [(row["guidance"], row["distance"]) for row in rows if row["study"] == "guidance"]
+    right.plot(*zip(*scales), marker="o", label="at all noise levels")
+    for row in (row for row in rows if row["study"] == "interval"):
+        right.plot([row["guidance"]], [row["distance"]], marker="s", linestyle="",
+                   label=f"2.0 in ({row['guidance_low']}, {row['guidance_high']}]")
+    right.set(xlabel="guidance", ylabel=label)
+    for axes in (left, right):
+        axes.axhline(floor, color="grey", linestyle=":", label="held-out images")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7, ncols=2)
+    figure.savefig(file, dpi=130)
