@@ -92,3 +92,45 @@ def test_mse_and_psnr_of_videos_are_means_over_all_their_entries():
     np.testing.assert_allclose(psnr, -10 * np.log10(error), rtol=1e-5)
     with pytest.raises(ValueError, match=r"x and y must be \[B, H, W, C\], got \(3, 2, 3, 20, 3\)"):
         metrics.ssim(x, y)
+
+
+def loop_ms_ssim(x, y, window, sigma):
+    """Wang et al.'s definition of two grey images in [0, 1], position by position."""
+    offsets = np.arange(window) - (window - 1) / 2
+    weights = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * sigma**2))
+    weights /= weights.sum()
+    value = 1.0
+    for scale, power in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        if scale:
+            x, y = ([[np.mean([image[min(2 * i + a, len(image) - 1)][min(2 * j + b, len(image[0]) - 1)]
+                               for a in (0, 1) for b in (0, 1)]) for j in range((len(image[0]) + 1) // 2)]
+                     for i in range((len(image) + 1) // 2)] for image in (x, y))
+        terms = []
+        for i in range(len(x) - window + 1):
+            for j in range(len(x[0]) - window + 1):
+                a, b = (np.array([row[j:j + window] for row in image[i:i + window]]) for image in (x, y))
+                mean_a, mean_b = np.sum(weights * a), np.sum(weights * b)
+                var_a, var_b = np.sum(weights * (a - mean_a) ** 2), np.sum(weights * (b - mean_b) ** 2)
+                term = (2 * np.sum(weights * (a - mean_a) * (b - mean_b)) + 0.03**2) / (var_a + var_b + 0.03**2)
+                if scale == 4:
+                    term *= (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+                terms.append(term)
+        value *= max(np.mean(terms), 0) ** power
+    return value
+
+
+def test_ms_ssim_is_the_mean_over_channels_of_a_loop_also_with_odd_sides():
+    noise = np.random.default_rng(3).normal(size=(2, 53, 58, 2))
+    x = np.clip(0.5 + 0.2 * noise + 0.2 * np.sin(np.arange(58) / 9)[:, None], 0, 1)
+    y = np.clip(x + np.array([0.05, 0.5])[:, None, None, None] * np.roll(noise, 7, axis=2), 0, 1)
+    y[1, ..., 1] = 1 - x[1, ..., 1]  # structures below 0
+    wanted = [np.mean([loop_ms_ssim(x[b, ..., c], y[b, ..., c], 4, 1.2) for c in range(2)]) for b in range(2)]
+    found = jax.jit(lambda x, y: metrics.ms_ssim(2 * x - 1, 2 * y - 1, window=4, sigma=1.2))(x, y)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_ms_ssim_names_the_least_size():
+    x = np.zeros((1, 161, 161, 1), np.float32)
+    np.testing.assert_allclose(jax.jit(metrics.ms_ssim)(x, x), 1, atol=1e-6)
+    with pytest.raises(ValueError, match="images of 160x161 are too small .* window=11: they must be 161x161 at least"):
+        metrics.ms_ssim(x[:, 1:], x[:, 1:])

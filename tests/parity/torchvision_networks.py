@@ -1,7 +1,7 @@
-"""The two networks that the lpips package takes from torchvision, for where torchvision is not installed.
+"""What the packages compared with take from torchvision, for where torchvision is not installed.
 
 Its wheels hold operators compiled for one build of PyTorch each; where they do not fit, the transformers package fails
-too. lpips asks for the layers of `features` only.
+too. lpips asks for the layers of `features` of two networks only, torch-fidelity's metrics for no more than an import.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import sys
 import types
 
 from torch import nn
+from torch.utils.data import Dataset
 
 AVAILABLE = importlib.util.find_spec("torchvision") is not None
 
@@ -19,9 +20,15 @@ def provided():
     """Within it `import torchvision` succeeds. What looks for the package later finds what is installed, or nothing."""
     models = types.ModuleType("torchvision.models")
     models.vgg16, models.alexnet = _named(_vgg16), _named(_alexnet)
+    datasets = types.ModuleType("torchvision.datasets")
+    datasets.CIFAR10 = datasets.CIFAR100 = datasets.STL10 = Dataset
+    functional = types.ModuleType("torchvision.transforms.functional")
+    transforms = types.ModuleType("torchvision.transforms")
+    transforms.functional = functional
     package = types.ModuleType("torchvision")
-    package.models = models
-    own = {} if AVAILABLE else {"torchvision": package, "torchvision.models": models}
+    package.models, package.datasets, package.transforms = models, datasets, transforms
+    modules = (package, models, datasets, transforms, functional)
+    own = {} if AVAILABLE else {module.__name__: module for module in modules}
     sys.modules |= own
     try:
         yield
