@@ -1,7 +1,8 @@
-"""The two networks that the lpips package takes from torchvision, for where torchvision is not installed.
+"""What the lpips and torch-fidelity packages take from torchvision, for where torchvision is not installed.
 
 Its wheels hold operators compiled for one build of PyTorch each; where they do not fit, the transformers package fails
-too. lpips asks for the layers of `features` only.
+too. lpips asks for the layers of `features` of two networks only; torch-fidelity imports more, none of which its
+Inception network uses.
 """
 
 import contextlib
@@ -19,9 +20,14 @@ def provided():
     """Within it `import torchvision` succeeds. What looks for the package later finds what is installed, or nothing."""
     models = types.ModuleType("torchvision.models")
     models.vgg16, models.alexnet = _named(_vgg16), _named(_alexnet)
+    datasets = types.ModuleType("torchvision.datasets")
+    datasets.CIFAR10 = datasets.CIFAR100 = datasets.STL10 = type("Unused", (), {})
+    transforms = types.ModuleType("torchvision.transforms")
+    transforms.functional = types.ModuleType("torchvision.transforms.functional")
     package = types.ModuleType("torchvision")
-    package.models = models
-    own = {} if AVAILABLE else {"torchvision": package, "torchvision.models": models}
+    package.models, package.datasets, package.transforms = models, datasets, transforms
+    own = {module.__name__: module for module in (package, models, datasets, transforms, transforms.functional)}
+    own = {} if AVAILABLE else own
     sys.modules |= own
     try:
         yield
