@@ -1,4 +1,8 @@
-"""Evaluators: (variables, dataset) -> {name: number}. `make_evaluator(model)` measures all that a model can do."""
+"""Evaluators: (variables, dataset) -> {name: number}. `make_evaluator(model)` measures all that a model can do.
+
+Sets of images are compared by the features of a network, `extract(inception_features(params), images)`; those of the
+reference set lie in a cache, `reference_statistics(network, dataset)`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +11,29 @@ from jaxgen.core.types import Variables
 from jaxgen.data import Dataset
 from jaxgen.evaluate.base import Evaluator, each_example, summed
 from jaxgen.evaluate.classification import classification, perceptual_distance
+from jaxgen.evaluate.features import (
+    FeatureNetwork,
+    Features,
+    Handling,
+    classifier_features,
+    distance_name,
+    extract,
+    extract_all,
+    inception_features,
+    vgg16_features,
+)
 from jaxgen.evaluate.likelihood import bits_per_dim, bits_per_token, latent_errors
 from jaxgen.evaluate.reconstruction import find_lpips, left_out, reconstruction
+from jaxgen.evaluate.reference import (
+    Reference,
+    ReferenceKey,
+    read_reference,
+    read_statistics,
+    reference_key,
+    reference_statistics,
+    write_reference,
+    write_statistics,
+)
 from jaxgen.evaluate.samples import Judgement, judge
 from jaxgen.models import Autoencoder, Classifying, Denoising, Reconstructing, SecondStage, TokenGenerating
 from jaxgen.models.base import Model
@@ -63,6 +88,9 @@ def _evaluators(model: Model, lpips: Any, bar: bool) -> list[Evaluator]:
 
 
 __all__ = [
-    "Evaluator", "Judgement", "bits_per_dim", "bits_per_token", "classification", "each_example", "find_lpips", "judge",
-    "latent_errors", "left_out", "make_evaluator", "perceptual_distance", "reconstruction", "summed",
+    "Evaluator", "FeatureNetwork", "Features", "Handling", "Judgement", "Reference", "ReferenceKey", "bits_per_dim",
+    "bits_per_token", "classification", "classifier_features", "distance_name", "each_example", "extract",
+    "extract_all", "find_lpips", "inception_features", "judge", "latent_errors", "left_out", "make_evaluator",
+    "perceptual_distance", "read_reference", "read_statistics", "reconstruction", "reference_key",
+    "reference_statistics", "summed", "vgg16_features", "write_reference", "write_statistics",
 ]

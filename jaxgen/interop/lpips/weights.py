@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.core.cache import cache_directory
 from jaxgen.core.checks import choose
 from jaxgen.interop.lpips.published import ARCHIVE, ARCHIVES, read_published
 from jaxgen.interop.safetensors import PICKLED, read_safetensors, write_safetensors
@@ -67,7 +68,7 @@ def load_lpips(path: str | Path | None = None, *, net: str = "vgg", dtype: Any =
             return _cast(_read(Path(path), net), dtype)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"no LPIPS weights at {path}: {error}. {_advice(net)}") from error
-    converted, archive = cache_directory() / f"{net}{SUFFIX}", cache_directory() / ARCHIVE
+    converted, archive = _cache() / f"{net}{SUFFIX}", _cache() / ARCHIVE
     if converted.is_file():
         return _cast(_read(converted, net), dtype)
     if not archive.is_file():
@@ -134,20 +135,8 @@ def lpips_from_tensors(
     return _cast(LpipsParams(tuple(convs), tuple(heads)), dtype)
 
 
-def cache_directory() -> Path:
-    """Where `load_lpips` looks by itself: `$JAXGEN_CACHE`/lpips, or ~/.cache/jaxgen/lpips.
-
-    Raises:
-        FileNotFoundError: no variable, and the user has no home directory.
-    """
-    chosen = os.environ.get("JAXGEN_CACHE")
-    if chosen:
-        return Path(os.path.expanduser(chosen)) / "lpips"
-    try:
-        return Path.home() / ".cache" / "jaxgen" / "lpips"
-    except RuntimeError as error:
-        raise FileNotFoundError("this user has no home directory in which LPIPS's weights could lie (HOME is not set): "
-                                "set the environment variable JAXGEN_CACHE to a directory, or pass path=") from error
+def _cache() -> Path:
+    return cache_directory("lpips", "LPIPS's weights")
 
 
 def _read(path: Path, net: str) -> LpipsParams:
@@ -168,7 +157,7 @@ def _read(path: Path, net: str) -> LpipsParams:
 
 
 def _advice(net: str) -> str:
-    directory = shlex.quote(str(cache_directory()))
+    directory = shlex.quote(str(_cache()))
     convert = (f"import lpips, safetensors.torch as s; s.save_file({{k: v for k, v in lpips.LPIPS(net='{net}')"
                f".state_dict().items() if k[:5] != 'lins.'}}, '{net}{SUFFIX}')")
     return (
