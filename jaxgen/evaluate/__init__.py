@@ -1,7 +1,7 @@
 """Evaluators: (variables, dataset) -> {name: number}. `make_evaluator(model)` measures all that a model can do.
 
-Sets of images are compared by the features of a network, `extract(inception_features(params), images)`; those of the
-reference set lie in a cache, `reference_statistics(network, dataset)`.
+Sets of images are compared by the features of a network: `sample_quality(inception_features(params), images, train_set,
+held_out)`. Those of the real images lie in a cache, `reference_statistics(network, dataset)`.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from jaxgen.core.types import Variables
 from jaxgen.data import Dataset
 from jaxgen.evaluate.base import Evaluator, each_example, summed
 from jaxgen.evaluate.classification import classification, perceptual_distance
+from jaxgen.evaluate.distribution import MEASURES, Estimate, sample_quality
 from jaxgen.evaluate.features import (
     FeatureNetwork,
     Features,
@@ -34,7 +35,7 @@ from jaxgen.evaluate.reference import (
     write_reference,
     write_statistics,
 )
-from jaxgen.evaluate.samples import Judgement, judge
+from jaxgen.evaluate.samples import Judgement, centre, judge
 from jaxgen.models import Autoencoder, Classifying, Denoising, Reconstructing, SecondStage, TokenGenerating
 from jaxgen.models.base import Model
 
@@ -88,9 +89,39 @@ def _evaluators(model: Model, lpips: Any, bar: bool) -> list[Evaluator]:
 
 
 __all__ = [
-    "Evaluator", "FeatureNetwork", "Features", "Handling", "Judgement", "Reference", "ReferenceKey", "bits_per_dim",
-    "bits_per_token", "classification", "classifier_features", "distance_name", "each_example", "extract",
-    "extract_all", "find_lpips", "inception_features", "judge", "latent_errors", "left_out", "make_evaluator",
-    "perceptual_distance", "read_reference", "read_statistics", "reconstruction", "reference_key",
-    "reference_statistics", "summed", "vgg16_features", "write_reference", "write_statistics",
+    "MEASURES",
+    "Estimate",
+    "Evaluator",
+    "FeatureNetwork",
+    "Features",
+    "Handling",
+    "Judgement",
+    "Reference",
+    "ReferenceKey",
+    "bits_per_dim",
+    "bits_per_token",
+    "centre",
+    "classification",
+    "classifier_features",
+    "distance_name",
+    "each_example",
+    "extract",
+    "extract_all",
+    "find_lpips",
+    "inception_features",
+    "judge",
+    "latent_errors",
+    "left_out",
+    "make_evaluator",
+    "perceptual_distance",
+    "read_reference",
+    "read_statistics",
+    "reconstruction",
+    "reference_key",
+    "reference_statistics",
+    "sample_quality",
+    "summed",
+    "vgg16_features",
+    "write_reference",
+    "write_statistics",
 ]

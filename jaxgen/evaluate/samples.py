@@ -73,7 +73,12 @@ def distance_within_class(images: np.ndarray, classes: np.ndarray) -> float:
 
 
 def centred(images: np.ndarray) -> np.ndarray:
-    """`flat` after each image's centre of mass has been shifted to its middle, by whole pixels."""
+    """`flat` of `centre`."""
+    return flat(centre(images))
+
+
+def centre(images: np.ndarray) -> np.ndarray:
+    """Images [B, H, W, C] whose centre of mass has been shifted to the middle, by whole pixels; MNIST's own are so."""
     shifted = []
     for image in images:
         mass = image.astype(np.float64).sum(-1) + 1e-9
@@ -82,7 +87,7 @@ def centred(images: np.ndarray) -> np.ndarray:
             along = mass.sum(axis=1 - axis)
             shifts.append(round((size - 1) / 2 - float((along * np.arange(size)).sum() / along.sum())))
         shifted.append(np.roll(image, shifts, axis=(0, 1)))
-    return flat(np.stack(shifted))
+    return np.stack(shifted)
 
 
 def flat(images: np.ndarray) -> np.ndarray:

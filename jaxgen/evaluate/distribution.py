@@ -1,0 +1,143 @@
+"""How a set of samples compares with real images, in the features of a network that is always named.
+
+The Fréchet and the kernel distance are taken to the training images, as is usual for FID, next to the floor: what
+held-out images have. Precision, recall, density and coverage are against held-out images, as many of both as there are,
+so that a copied training set is no perfect model. All numbers depend on the counts, which belong to them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgen import metrics
+from jaxgen.core.checks import choose
+from jaxgen.data import Dataset
+from jaxgen.evaluate.features import BATCH, INCEPTION, FeatureNetwork, Features, distance_name, extract_all
+from jaxgen.evaluate.reference import reference_statistics
+
+SUBSET = 1000
+SPLITS = 10
+# Neighbours: 3 are usual for precision and recall, 5 for density and coverage.
+NEAR, DENSE = 3, 5
+
+
+class Estimate(NamedTuple):
+    """A number, and the interval of 95% for other samples of the same model; NaN where none is known."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Sets(NamedTuple):
+    """Features of what is compared, and what measures need to know of them."""
+
+    network: FeatureNetwork
+    samples: Features
+    train: np.ndarray
+    held_out: np.ndarray
+    resamples: int
+    seed: int
+
+
+def _frechet(sets: Sets) -> dict[str, Estimate]:
+    name, distance = distance_name(sets.network), metrics.frechet_to(metrics.moments(sets.train))
+    features = sets.samples.features
+    low, high = metrics.bootstrap_interval(distance, features, resamples=sets.resamples, centred=True, seed=sets.seed)
+    return {name: Estimate(distance(features), low, high), f"{name}_held_out": _alone(distance(sets.held_out))}
+
+
+def _frechet_infinity(sets: Sets) -> dict[str, Estimate]:
+    value = metrics.frechet_distance_infinity(sets.samples.features, metrics.moments(sets.train), seed=sets.seed)
+    return {f"{distance_name(sets.network)}_infinity": _alone(value)}
+
+
+def _kernel(sets: Sets) -> dict[str, Estimate]:
+    name = "KID" if sets.network.name == INCEPTION else f"KD-{sets.network.name}"
+    result = {}
+    for suffix, features in (("", sets.samples.features), ("_held_out", sets.held_out)):
+        size = min(SUBSET, len(features), len(sets.train))
+        mean, std = metrics.kernel_distance(features, sets.train, subset_size=size, seed=sets.seed)
+        result[name + suffix] = Estimate(mean, mean - 2 * std, mean + 2 * std)
+    return result
+
+
+def _inception_score(sets: Sets) -> dict[str, Estimate]:
+    if sets.samples.logits is None:
+        return {}
+    name = "IS" if sets.network.name == INCEPTION else f"IS-{sets.network.name}"
+    mean, std = metrics.inception_score(sets.samples.logits, splits=min(SPLITS, len(sets.samples.logits)))
+    return {name: Estimate(mean, mean - 2 * std, mean + 2 * std)}
+
+
+def _neighbours(sets: Sets) -> dict[str, Estimate]:
+    count = min(len(sets.samples.features), len(sets.held_out))
+    draw = np.random.default_rng(sets.seed)
+    generated, real = (x[draw.permutation(len(x))[:count]] for x in (sets.samples.features, sets.held_out))
+    near, dense = (metrics.precision_recall_density_coverage(real, generated, k=k) for k in (NEAR, DENSE))
+    shares = {"precision": near.precision, "recall": near.recall, "coverage": dense.coverage}
+    result = {name: Estimate(share, *metrics.binomial_interval(round(share * count), count))
+              for name, share in shares.items()}
+    return result | {"density": _alone(dense.density)}
+
+
+def _authenticity(sets: Sets) -> dict[str, Estimate]:
+    found = metrics.authenticity(sets.samples.features, sets.train, sets.held_out)
+    count = len(sets.samples.features)
+    shares = {"closer_than_held_out": found.closer, "authentic": found.authentic}
+    result = {name: Estimate(share, *metrics.binomial_interval(round(share * count), count))
+              for name, share in shares.items()}
+    return result | {"nearest_distance_ratio": _alone(found.ratio)}
+
+
+def _alone(value: float) -> Estimate:
+    return Estimate(float(value), float("nan"), float("nan"))
+
+
+MEASURES: dict[str, Callable[[Sets], dict[str, Estimate]]] = {
+    "frechet": _frechet, "frechet_infinity": _frechet_infinity, "kernel": _kernel, "inception_score": _inception_score,
+    "neighbours": _neighbours, "authenticity": _authenticity,
+}
+
+
+def sample_quality(
+    network: FeatureNetwork, samples: Any, train_set: Dataset, held_out: Dataset, *,
+    measures: Sequence[str] = tuple(MEASURES), resamples: int = 200, seed: int = 0, batch_size: int = BATCH,
+    bar: bool = False,
+) -> dict[str, Estimate]:
+    """Measures of samples against real images, by name; distances bear the network's name, "FD-classifier".
+
+    Args:
+        network: of `inception_features`, `classifier_features`, `vgg16_features`.
+        samples: uint8 [N, H, W, C], a data set, or an iterable of batches.
+        train_set: what the model was trained on, or the reference that a published number was measured with.
+        held_out: other real images of the same distribution.
+        measures: keys of `MEASURES`.
+        resamples: of the Fréchet distance's interval.
+        seed: of subsets and resamples.
+        batch_size: images at a time.
+        bar: shows progress on a terminal.
+
+    Returns:
+        {name: (value, low, high)}: "frechet" gives the distance and that of held-out images; "neighbours" precision,
+        recall, density and coverage; "authenticity" the share of samples that are closer to a training image than the
+        median held-out image is (one half of a model that copies nothing), the share farther from their nearest
+        training image than that one is from its own, and the ratio of the median distances. Of a network without
+        logits there is no inception score.
+
+    Raises:
+        ValueError: an unknown measure, or fewer than two samples.
+    """
+    for measure in measures:
+        choose("measures", measure, MEASURES)
+    found = extract_all(network, samples, batch_size=batch_size, bar=bar)
+    if len(found.features) < 2:
+        raise ValueError(f"samples must be two at least, got {len(found.features)}: they are compared as a set")
+    train, other = (reference_statistics(network, dataset, batch_size=batch_size, bar=bar).features
+                    for dataset in (train_set, held_out))
+    sets = Sets(network, found, train, other, resamples, seed)
+    result = {}
+    for measure in dict.fromkeys(measures):
+        result |= MEASURES[measure](sets)
+    return result
