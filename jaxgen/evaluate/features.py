@@ -34,6 +34,7 @@ from jaxgen.models import Classifying
 from jaxgen.nn.inception import SIDE, InceptionV3
 
 BATCH = 64
+PRECISION = "highest"  # of products
 INCEPTION = "InceptionV3"
 SMALLEST_VGG = 64  # pixels along a side, which leave 4x4 positions after the last convolution
 VGG_CONVOLUTIONS = 13
@@ -70,7 +71,8 @@ class FeatureNetwork(NamedTuple):
         digest: SHA-256 of the weights, the same after each load.
         handling: how bytes become the network's input.
         apply: pure, `uint8 [B, H, W, C] -> Features`; a tree whose leaves are the weights, so that it can be an
-            argument of a compiled function.
+            argument of a compiled function. `extract` calls it under `jax.default_matmul_precision("highest")`; so
+            must who calls it elsewhere, for the same features on accelerators.
     """
 
     name: str
@@ -190,7 +192,10 @@ def extract_all(
                           disable=None if bar else True):
             count = len(batch)
             batch = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])
-            yield run(apply, jax.device_put(batch, placed)), count
+            # Of less than float32, as accelerators multiply by default, features differ in the third digit.
+            with jax.default_matmul_precision(PRECISION):
+                result = run(apply, jax.device_put(batch, placed))
+            yield result, count
 
     results: list[Features] = []
     # A batch is fetched when the next one is under way, so that images are read while the devices work.

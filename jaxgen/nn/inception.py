@@ -117,7 +117,6 @@ class InceptionV3(nn.Module):
         if x.ndim != 4 or x.shape[3] != 3 or min(x.shape[1:3]) < SMALLEST:
             raise ValueError(f"x must be [B, {SIDE}, {SIDE}, 3], or no smaller than {SMALLEST} along a side, got "
                              f"{x.shape}: resize bytes by jaxgen.evaluate.inception_features")
-        x = x.astype(jnp.float32)
         x = ConvNorm(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(x)
         x = ConvNorm(32, (3, 3), 1, "VALID", name="Conv2d_2a_3x3")(x)
         x = ConvNorm(64, (3, 3), name="Conv2d_2b_3x3")(x)

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from PIL import Image
 
 from jaxgen import losses
+from jaxgen.conv import conv
 from jaxgen.core.types import Variables
 from jaxgen.data import Dataset
 from jaxgen.evaluate import (
@@ -87,12 +88,14 @@ def test_batches_that_the_devices_divide_are_divided():
     seen = []
 
     def watched(weights, images):
-        jax.debug.inspect_array_sharding(images, callback=lambda sharding: seen.append(sharding.num_devices))
+        shape = images.shape
+        jax.debug.inspect_array_sharding(
+            images, callback=lambda of: seen.append((len(of.device_set), of.shard_shape(shape)[0])))
         return sums(weights, images)
 
-    for batch_size, devices in ((16, 8), (9, 1)):
+    for batch_size, wanted_shards in ((16, (8, 2)), (9, (1, 9))):
         extract(toy(watched), noise(20, 2, 2, 1), batch_size=batch_size)
-        assert seen.pop() == devices
+        assert seen.pop() == wanted_shards
 
 
 def test_one_program_serves_all_batches_weights_and_calls():
@@ -101,6 +104,23 @@ def test_one_program_serves_all_batches_weights_and_calls():
     other = toy()._replace(apply=Partial(sums, 3 * jnp.ones(2)))
     assert compilations.count(lambda: extract(other, images[:5], batch_size=4)) == 0
     np.testing.assert_array_equal(extract(other, images, batch_size=4), 3 * wanted(images))
+
+
+def test_products_are_in_float32_on_accelerators_too():
+    seen = []
+
+    def watched(weights, images):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return sums(weights, images)
+
+    extract(toy(watched), noise(2, 2, 2, 1))
+    before = jax.config.jax_default_matmul_precision
+    assert seen == ["highest"] and before is None
+    # What that name makes of this library's convolution where the processor is no CPU.
+    with jax.default_matmul_precision(seen[0]):
+        exported = jax.export.export(jax.jit(partial(conv, padding="SAME")), platforms=["cuda"])(
+            jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2)))
+    assert exported.mlir_module().count("precision HIGHEST") == 2  # of both operands
 
 
 @pytest.mark.parametrize(("images", "message"), [
@@ -133,7 +153,7 @@ def test_an_unknown_rule_of_inception_is_refused():
         inception_features({}, resize="cleanfid")
 
 
-@pytest.mark.parametrize("shape", [(20, 30, 1), (64, 70, 3)])
+@pytest.mark.parametrize("shape", [(40, 60, 1), (64, 70, 3)])
 def test_vgg16s_are_means_of_its_last_stage_and_small_images_grow(shape):
     params, images = vgg16(), noise(2, *shape)
     network = vgg16_features(params)
@@ -157,8 +177,8 @@ def test_a_classifiers_are_means_of_its_last_maps_with_its_logits():
     model = Classifier.from_description(num_classes=3, channels=(4, 6))
     variables = Variables(filled(jax.eval_shape(partial(model.init, example_shape=(8, 8, 1)),
                                                 jax.random.key(0)).params), {})
-    network, images = classifier_features(model, variables), noise(5, 8, 8, 1)
-    found = extract_all(network, images)
+    network, images = classifier_features(model, variables), noise(19, 8, 8, 1)
+    found = extract_all(network, images, batch_size=8)  # on all devices
     x = images / np.float32(127.5) - 1
     maps, logits = jax.jit(lambda v, x: (model.features(v, x)[-1], model.logits(v, x)))(variables, x)
     np.testing.assert_allclose(found.features, np.mean(maps, axis=(1, 2)), rtol=1e-4, atol=1e-6)
@@ -178,7 +198,7 @@ def test_the_digest_is_of_the_weights_alone():
     convs = (*params.convs[:3], params.convs[3]._replace(kernel=kernel), *params.convs[4:])
     assert vgg16_features(params._replace(convs=convs)).digest != first
     by_hand = hashlib.sha256()
-    for i, conv in enumerate(params.convs):
-        for name, leaf in (("kernel", conv.kernel), ("bias", conv.bias)):
+    for i, layer in enumerate(params.convs):
+        for name, leaf in (("kernel", layer.kernel), ("bias", layer.bias)):
             by_hand.update(f"{i}/{name} float32 {leaf.shape}\n".encode() + leaf.tobytes())
     assert first == by_hand.hexdigest()
