@@ -9,6 +9,15 @@ from jaxgen.evaluate.base import Evaluator, each_example, summed
 from jaxgen.evaluate.classification import classification, perceptual_distance
 from jaxgen.evaluate.likelihood import bits_per_dim, bits_per_token, latent_errors
 from jaxgen.evaluate.reconstruction import find_lpips, left_out, reconstruction
+from jaxgen.evaluate.reproduction import (
+    Number,
+    Reproduced,
+    numbers_of,
+    read_reproduction,
+    reproduce,
+    tolerance_of,
+    write_reproduction,
+)
 from jaxgen.evaluate.samples import Judgement, judge
 from jaxgen.models import Autoencoder, Classifying, Denoising, Reconstructing, SecondStage, TokenGenerating
 from jaxgen.models.base import Model
@@ -63,6 +72,8 @@ def _evaluators(model: Model, lpips: Any, bar: bool) -> list[Evaluator]:
 
 
 __all__ = [
-    "Evaluator", "Judgement", "bits_per_dim", "bits_per_token", "classification", "each_example", "find_lpips", "judge",
-    "latent_errors", "left_out", "make_evaluator", "perceptual_distance", "reconstruction", "summed",
+    "Evaluator", "Judgement", "Number", "Reproduced", "bits_per_dim", "bits_per_token", "classification",
+    "each_example", "find_lpips", "judge", "latent_errors", "left_out", "make_evaluator", "numbers_of",
+    "perceptual_distance", "read_reproduction", "reconstruction", "reproduce", "summed", "tolerance_of",
+    "write_reproduction",
 ]
