@@ -33,6 +33,8 @@ def reproduced(name: str) -> bool:
     """Whether all comes out as published; prints a line for each number."""
     run = runs.load(name)
     content, numbers = evaluate.read_reproduction(run.path / REPRODUCE)
+    if not numbers:
+        raise ValueError(f"{run.path / REPRODUCE} holds no numbers, so there is nothing to compare: publish it again")
     print(f"{run.path}, step {run.step}\n{ROW.format('number', 'expected', 'found', 'tolerance', '')}")
     digest = runs.digest_of_file(run.path / WEIGHTS)
     same = digest == content["digest"]

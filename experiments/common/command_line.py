@@ -140,7 +140,9 @@ def define_trained(what: str) -> list[flags.FlagHolder]:
     """--workdir=DIRECTORY or --checkpoint=NAME, of which one must be passed, and --checkpoint_step=NUMBER."""
     holders = [define_path("workdir", None, what), flags.DEFINE_string(
         "checkpoint", None, "In place of --workdir: the name of a checkpoint of experiments/checkpoints.")]
-    flags.mark_flags_as_mutual_exclusive(["workdir", "checkpoint"], required=True)
+    flags.register_multi_flags_validator(
+        ["workdir", "checkpoint"], lambda passed: (passed["workdir"] is None) != (passed["checkpoint"] is None),
+        "pass --workdir=DIRECTORY of a run, or --checkpoint=NAME of a checkpoint that comes with the repository")
     return [*holders, define_checkpoint_step()]
 
 

@@ -62,7 +62,6 @@ def publish(
     path = expand(directory).absolute()
     if path.exists() and not is_published(path) and (path.is_file() or any(path.iterdir())):
         raise ValueError(f"directory {path} holds something else than a published checkpoint: give a new one")
-    evaluations = default_evaluations(run) if evaluations is None else evaluations
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         made = Path(folder)
@@ -73,7 +72,7 @@ def publish(
             raise ValueError(f"{WEIGHTS} would have {size:,} bytes, and max_bytes is {max_bytes:,}: publish a smaller "
                              "model, or allow more")
         written = load(made, build=lambda **_: run.model)
-        numbers = [number for evaluation in evaluations
+        numbers = [number for evaluation in (default_evaluations(run) if evaluations is None else evaluations)
                    for number in numbers_of(evaluation, written.measure(evaluation, bar=bar))]
         now = environment()
         write_reproduction(made / REPRODUCE, numbers, digest=digest_of_file(made / WEIGHTS), step=run.step,

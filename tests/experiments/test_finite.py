@@ -111,5 +111,6 @@ def test_a_sheet_of_an_edit_says_what_is_not_finite(monkeypatch, tmp_path):
     monkeypatch.setattr(generate, "inpaint", lambda *arguments, **options: filled)
     with pytest.raises(ValueError, match="1 of 3 images are not finite"):
         edit.main("inpaint", workdir=str(tmp_path), checkpoint=None, checkpoint_step=None, images="mine",
-                  mask=None, count=3, seed=0, classes=None, prompt=None, strength=0.5, resample=1, output=None, scale=1, settings={})
+                  mask=None, count=3, seed=0, classes=None, prompt=None, strength=0.5, resample=1, output=None, scale=1,
+                  settings={})
     assert np.asarray(Image.open(tmp_path / "edit-inpaint-step00000004-seed0.png"))[25:, 15].max() == 255
