@@ -5,6 +5,7 @@
     python -m experiments.edit img2img --workdir=runs/digits --images=scribbles --strength=0.6 --classes=7
     python -m experiments.edit invert --workdir=runs/digits --classes=3            # to noise, and back as a 3
     python -m experiments.edit interpolate --workdir=runs/digits
+    python -m experiments.edit inpaint --checkpoint=diffusion_mnist
 
 The sheet's rows: the images that were passed, then what became of them. In a mask image white is kept and black is
 filled in; kept pixels come back exactly. A latent model keeps the latents of which all pixels are kept, and so does a
@@ -14,7 +15,6 @@ half without having seen the lower one.
 """
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +23,8 @@ from absl import flags
 
 from experiments.common import command_line
 from experiments.common.outputs import check_output
-from jaxgen import data, generate, models, runs, show
+from experiments.common.trained import load_trained
+from jaxgen import data, generate, models, show
 from jaxgen.core.checks import choose
 from jaxgen.data.image_file import read_image
 
@@ -59,16 +60,17 @@ def interpolate(sampler, run, key, images, x, own, cond, options):
 ACTIONS = {"inpaint": inpaint, "img2img": img2img, "invert": invert, "interpolate": interpolate}
 
 
-def main(action: str, *, workdir: str, checkpoint_step: int | None, images: str | None, count: int, seed: int, classes,
-         prompt, output: str | None, scale: int, settings: dict[str, Any], **options: Any) -> None:
+def main(action: str, *, workdir: str | None, checkpoint: str | None, checkpoint_step: int | None, images: str | None,
+         count: int, seed: int, classes, prompt, output: str | None, scale: int, settings: dict[str, Any],
+         **options: Any) -> None:
     edit = choose("action", action, ACTIONS)
     if options["mask"] is not None and action != "inpaint":
         raise ValueError(f"--mask={options['mask']} belongs to inpaint, not to {action}")
-    run = runs.load(workdir, step=checkpoint_step)
-    path = check_output("--output", output, Path(workdir) / f"edit-{action}-step{run.step:08d}-seed{seed}.png")
+    run, folder = load_trained(workdir, checkpoint, checkpoint_step)
+    path = check_output("--output", output, folder / f"edit-{action}-step{run.step:08d}-seed{seed}.png")
     sampler = run.sampler(**settings)
     if action != "inpaint" and not isinstance(run.model, models.Denoising):
-        raise ValueError(f"edit {action} needs a diffusion model, and the run in {workdir} is a token prior: use "
+        raise ValueError(f"edit {action} needs a diffusion model, and the run in {run.path} is a token prior: use "
                          "inpaint")
 
     # 1. The images: held-out ones with their own conditions, or the user's without. Those asked for come before both.
@@ -109,8 +111,7 @@ def read_mask(path: str | None, shape: tuple[int, ...]) -> np.ndarray:
 
 if __name__ == "__main__":
     OPTIONS = [
-        command_line.define_workdir("A run of a diffusion model or of a token prior."),
-        command_line.define_checkpoint_step(),
+        *command_line.define_trained("A run of a diffusion model or of a token prior."),
         *command_line.define_conditions(),
         command_line.define_path("images", None, "A folder of your own images; held-out ones by default."),
         command_line.define_path("mask", None, "inpaint: an image, white is kept; the upper half by default."),

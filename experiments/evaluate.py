@@ -4,6 +4,7 @@
     python -m experiments.evaluate --workdir=runs/a --split=train --output=train.json
     python -m experiments.evaluate --workdir=runs/digits --samples=500 --guidance=2
     python -m experiments.evaluate --workdir=runs/a --record
+    python -m experiments.evaluate --checkpoint=vqvae_mnist
 
 Autoencoders: PSNR, SSIM, MSE, use of the codebook, bits per pixel, and LPIPS where its weights are and images have 32
 pixels along each side. Images are rounded to bytes before they are compared, as a file would hold them; numbers are
@@ -27,24 +28,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
 from experiments.common import command_line, results
 from experiments.common.outputs import check_output
-from jaxgen import evaluate, generate, models, runs, show
+from experiments.common.trained import load_trained
+from jaxgen import evaluate, models, runs, show
 
 SHOWN = 20
 
 
-def main(*, workdir: str, split: str | None, checkpoint_step: int | None, output: str | None, lpips: str | None,
-         lpips_net: str, samples: int | None, seed: int, classes, prompt, batch: int, record: bool,
-         settings: dict[str, Any]) -> None:
-    run = runs.load(workdir, step=checkpoint_step)
+def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | None, split: str | None,
+         output: str | None, lpips: str | None, lpips_net: str, samples: int | None, seed: int, classes, prompt,
+         batch: int, record: bool, settings: dict[str, Any]) -> None:
+    run, folder = load_trained(workdir, checkpoint, checkpoint_step)
     dataset = run.dataset(split)
     default = f"nearest-step{run.step:08d}-seed{seed}.json" if samples else f"evaluation-{dataset.split}.json"
-    path = check_output("--output", output, Path(workdir) / default, kinds=(".json",))
+    path = check_output("--output", output, folder / default, kinds=(".json",))
     head = {"step": run.step, "data": dataset.name, "split": dataset.split, "examples": len(dataset)}
     if samples:
         result = judge_samples(run, samples, classes, prompt, seed, batch, settings, path.with_suffix(".png"))
@@ -79,17 +80,9 @@ def measure(run: runs.Run, dataset: Any, lpips: str | None, lpips_net: str) -> d
 
 
 def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Path) -> dict[str, Any]:
-    """`jaxgen.evaluate.judge` of samples by class; the sheet shows some, each above its nearest training image."""
-    if not getattr(run.model, "conditions", models.Unconditional()).num_classes:
-        raise ValueError(f"the run in {run.path} has no classes, so there is nothing to agree with: see "
-                         "experiments.sample")
-    cond = run.model.conditions.parse(count, classes=classes, prompts=prompt, names=run.class_names)
-    samples = generate.sample(run.sampler(**settings), run.variables, jax.random.key(seed), cond, count, batch=batch,
-                              bar=True)
-    generate.check_all(generate.finite_images(samples), "samples", "they cannot be judged")
-    images, train_set = show.to_uint8(samples), run.dataset(run.config["data"]["train_split"])
-    judgement = evaluate.judge(images, cond["classes"], train_set, run.dataset(),
-                               centre=bool(run.config["data"]["crop"]))
+    """`Run.judge` of samples by class; the sheet shows some, each above its nearest training image."""
+    images, judgement = run.judge(count, classes=classes, prompts=prompt, seed=seed, batch=batch, bar=True, **settings)
+    train_set = run.dataset(run.config["data"]["train_split"])
     shown = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
     pairs = np.concatenate([images[shown], train_set.examples()[judgement.nearest[shown]]])
     show.save_grid(sheet, pairs, columns=len(shown), scale=2)
@@ -99,8 +92,7 @@ def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Pat
 
 if __name__ == "__main__":
     OPTIONS = [
-        command_line.define_workdir("The directory of a trained run."),
-        command_line.define_checkpoint_step(),
+        *command_line.define_trained("The directory of a trained run."),
         flags.DEFINE_string("split", None, "The split to measure on; the run's held-out split by default."),
         command_line.define_path("output", None, "The JSON file; evaluation-SPLIT.json or nearest-stepN-seedS.json in "
                                  "the run by default."),

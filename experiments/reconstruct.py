@@ -3,30 +3,31 @@
     python -m experiments.reconstruct --workdir=runs/a
     python -m experiments.reconstruct --workdir=runs/a --count=64 --split=train --output=train.png
     python -m experiments.reconstruct --workdir=runs/a --images=my/images
+    python -m experiments.reconstruct --checkpoint=vqvae_mnist
 
 Each row of originals stands above the row of their reconstructions. Of a latent diffusion model or a token prior they
 are those of its first stage, better than which no sample can be.
 """
 
-from pathlib import Path
 
 from absl import flags
 
 from experiments.common import command_line
 from experiments.common.outputs import check_output
+from experiments.common.trained import load_trained
 from experiments.common.watching import reconstructed_pairs
-from jaxgen import data, generate, runs, show
+from jaxgen import data, generate, show
 
 DEFAULT_COUNT = 32
 
 
-def main(*, workdir: str, checkpoint_step: int | None, split: str | None, images: str | None, count: int | None,
-         scale: int, output: str | None) -> None:
-    run = runs.load(workdir, step=checkpoint_step)
+def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | None, split: str | None,
+         images: str | None, count: int | None, scale: int, output: str | None) -> None:
+    run, folder = load_trained(workdir, checkpoint, checkpoint_step)
     pairs_of = reconstructed_pairs(run.model)
     dataset = run.dataset(split) if images is None else data.read_folder(images, run.example_shape)
     path = check_output("--output", output,
-                        Path(workdir) / f"reconstructions-{dataset.split}-step{run.step:08d}.png")
+                        folder / f"reconstructions-{dataset.split}-step{run.step:08d}.png")
     count = min(DEFAULT_COUNT, len(dataset)) if count is None else count
     if not 1 <= count <= len(dataset):
         raise ValueError(f"--count={count} must lie between 1 and the {len(dataset)} images of {dataset.name}")
@@ -41,8 +42,7 @@ def main(*, workdir: str, checkpoint_step: int | None, split: str | None, images
 
 if __name__ == "__main__":
     OPTIONS = [
-        command_line.define_workdir("The directory of a trained run."),
-        command_line.define_checkpoint_step(),
+        *command_line.define_trained("The directory of a trained run."),
         flags.DEFINE_string("split", None, "The split to show; the run's held-out split by default."),
         command_line.define_path("images", None, "A folder of your own images instead of the run's data."),
         flags.DEFINE_integer("count", None, "How many images; 32, or all if there are fewer."),

@@ -1,6 +1,7 @@
 """Sample from a trained run.
 
     python -m experiments.sample --workdir=runs/digits
+    python -m experiments.sample --checkpoint=diffusion_mnist
     python -m experiments.sample --workdir=runs/digits --classes=3,5 --guidance=2 --solver=dpmpp_2m --steps=12
     python -m experiments.sample --workdir=runs/emoji --prompt="red heart" --prompt="blue heart" --count=8
     python -m experiments.sample --workdir=runs/digits --gif=digits.gif --npz=digits.npz
@@ -21,16 +22,17 @@ from PIL import Image
 
 from experiments.common import command_line
 from experiments.common.outputs import SHEET, check_folder, check_output
-from jaxgen import generate, models, runs, show
+from experiments.common.trained import load_trained
+from jaxgen import generate, models, show
 
 FRAME_SECONDS = 0.1
 
 
-def main(*, workdir: str, checkpoint_step: int | None, count: int, batch: int, seed: int, classes, prompt,
-         output: str | None, npz: str | None, gif: str | None, png_folder: str | None, columns: int | None, scale: int,
-         settings: dict[str, Any]) -> None:
-    run = runs.load(workdir, step=checkpoint_step)
-    path = check_output("--output", output, Path(workdir) / f"samples-step{run.step:08d}-seed{seed}.png")
+def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | None, count: int, batch: int, seed: int,
+         classes, prompt, output: str | None, npz: str | None, gif: str | None, png_folder: str | None,
+         columns: int | None, scale: int, settings: dict[str, Any]) -> None:
+    run, folder = load_trained(workdir, checkpoint, checkpoint_step)
+    path = check_output("--output", output, folder / f"samples-step{run.step:08d}-seed{seed}.png")
     npz = npz and check_output("--npz", npz, Path(), kinds=(".npz",))
     gif = gif and check_output("--gif", gif, Path(), kinds=(".gif",))
     png_folder = png_folder and check_folder("--png_folder", png_folder)
@@ -93,8 +95,7 @@ def save_gif(path: Path, trajectory: np.ndarray, columns: int | None, scale: int
 
 if __name__ == "__main__":
     OPTIONS = [
-        command_line.define_workdir("The directory of a trained run."),
-        command_line.define_checkpoint_step(),
+        *command_line.define_trained("The directory of a trained run."),
         *command_line.define_conditions(),
         flags.DEFINE_integer("count", 64, "How many samples.", lower_bound=1),
         flags.DEFINE_integer("batch", 64, "Samples computed at a time.", lower_bound=1),

@@ -136,6 +136,16 @@ def define_workdir(what: str) -> flags.FlagHolder[str]:
     return define_path("workdir", None, what, required=True)
 
 
+def define_trained(what: str) -> list[flags.FlagHolder]:
+    """--workdir=DIRECTORY or --checkpoint=NAME, of which one must be passed, and --checkpoint_step=NUMBER."""
+    holders = [define_path("workdir", None, what), flags.DEFINE_string(
+        "checkpoint", None, "In place of --workdir: the name of a checkpoint of experiments/checkpoints.")]
+    flags.register_multi_flags_validator(
+        ["workdir", "checkpoint"], lambda passed: (passed["workdir"] is None) != (passed["checkpoint"] is None),
+        "pass --workdir=DIRECTORY of a run, or --checkpoint=NAME of a checkpoint that comes with the repository")
+    return [*holders, define_checkpoint_step()]
+
+
 def define_checkpoint_step() -> flags.FlagHolder[int]:
     """--checkpoint_step=NUMBER."""
     return flags.DEFINE_integer("checkpoint_step", None, "The checkpoint's step; the newest by default.", lower_bound=0)
@@ -223,12 +233,13 @@ def next_step(workdir: str) -> str:
     return f"next: python -m experiments.{script} --workdir={shlex.quote(workdir)}"
 
 
-def run(main: Callable[..., None], *, actions: Sequence[str] = ()) -> None:
+def run(main: Callable[..., None], *, actions: Sequence[str] = (), names: bool = False) -> None:
     """Parses the command line and runs `main`; an expected error becomes one message and exit status 1.
 
     Args:
-        main: called without arguments, or with the action where there are `actions`.
+        main: called without arguments, or with the action where there are `actions`, or with the `names`.
         actions: what may stand as the first word of the command line, and must where there are any.
+        names: words are names, as many as a user likes.
     """
 
     def checked(arguments):
@@ -239,7 +250,7 @@ def run(main: Callable[..., None], *, actions: Sequence[str] = ()) -> None:
         words = arguments[1:]
         if actions and not words:
             raise app.UsageError(f"the first word must be one of {', '.join(actions)}")
-        if len(words) > bool(actions):
+        if len(words) > bool(actions) and not names:
             raise app.UsageError(f"unexpected argument {words[-1]!r}: options are written --name=value")
         keep_programs()
         try:

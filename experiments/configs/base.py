@@ -104,7 +104,7 @@ def diffusing(**changes: Any) -> ConfigDict:
 def latent(**changes: Any) -> ConfigDict:
     """`diffusing` in the latents of a trained autoencoder, which are scaled to a std of 1."""
     config = diffusing(**changes)
-    config.autoencoder = ""  # the directory of its run
+    config.autoencoder = ""  # the directory of its run, or the name of a published checkpoint
     config.data.name = ""  # its data are this run's
     config.noise = {"name": "log_normal", "mean": -0.5, "std": 1.2}
     config.weighting.sigma_data = 1.0
@@ -114,7 +114,7 @@ def latent(**changes: Any) -> ConfigDict:
 def prior(**changes: Any) -> ConfigDict:
     """`training` of a prior over the codes of a trained VQ-VAE, and how a masked one is sampled."""
     config = training(**changes)
-    config.tokenizer = ""  # the directory of the VQ-VAE's run
+    config.tokenizer = ""  # the directory of the VQ-VAE's run, or the name of a published checkpoint
     config.data.name = ""  # its data are the prior's
     config.conditions = {"name": "classes"}  # or "none", or "text" with the length and the sizes of its encoder
     config.drop_condition = 0.1

@@ -35,6 +35,15 @@ from jaxgen.evaluate.reference import (
     write_reference,
     write_statistics,
 )
+from jaxgen.evaluate.reproduction import (
+    Number,
+    Reproduced,
+    numbers_of,
+    read_reproduction,
+    reproduce,
+    tolerance_of,
+    write_reproduction,
+)
 from jaxgen.evaluate.samples import Judgement, centre, judge
 from jaxgen.models import Autoencoder, Classifying, Denoising, Reconstructing, SecondStage, TokenGenerating
 from jaxgen.models.base import Model
@@ -96,8 +105,10 @@ __all__ = [
     "Features",
     "Handling",
     "Judgement",
+    "Number",
     "Reference",
     "ReferenceKey",
+    "Reproduced",
     "bits_per_dim",
     "bits_per_token",
     "centre",
@@ -113,15 +124,20 @@ __all__ = [
     "latent_errors",
     "left_out",
     "make_evaluator",
+    "numbers_of",
     "perceptual_distance",
     "read_reference",
+    "read_reproduction",
     "read_statistics",
     "reconstruction",
     "reference_key",
     "reference_statistics",
+    "reproduce",
     "sample_quality",
     "summed",
+    "tolerance_of",
     "vgg16_features",
     "write_reference",
+    "write_reproduction",
     "write_statistics",
 ]

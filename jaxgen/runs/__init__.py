@@ -17,7 +17,10 @@ from jaxgen.runs.first_stage import FirstStage, find_first_stage
 from jaxgen.runs.listing import Comparison, RunSummary, best, compare, find_runs, summarize
 from jaxgen.runs.lock import Holder, LockedRunError, holder, lock_run
 from jaxgen.runs.manifest import DamagedCheckpointError
+from jaxgen.runs.published import card_of, default_evaluations, publish
 from jaxgen.runs.run import Run, abilities, load, load_split, reconstructor
+from jaxgen.runs.shipped import locate, shipped, shipped_folder
+from jaxgen.runs.weights_file import digest_of_file, is_published
 
 __all__ = [
     "Checkpointer",
@@ -33,17 +36,25 @@ __all__ = [
     "RunSummary",
     "abilities",
     "best",
+    "card_of",
     "check_run",
     "compare",
+    "default_evaluations",
+    "digest_of_file",
     "expand",
     "find_first_stage",
     "find_runs",
     "holder",
+    "is_published",
     "load",
     "load_split",
+    "locate",
     "lock_run",
     "open_run",
+    "publish",
     "read_run",
     "reconstructor",
+    "shipped",
+    "shipped_folder",
     "summarize",
 ]

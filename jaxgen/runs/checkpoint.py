@@ -213,6 +213,21 @@ def read_run(directory: str | Path, *, step: int | None = None, build: Callable[
         DamagedCheckpointError: files are missing or changed.
     """
     directory = expand(directory)
+    config, model, (params, model_state) = read_model(directory, build)
+    path, found = manifest.verify(directory / "checkpoints", step)
+    template = {"params": params, "model_state": model_state, "ema_params": params}
+    if not any(name.startswith("ema_params/") for name in found["arrays"]):
+        del template["ema_params"]
+    if not jax.tree.leaves(model_state):
+        del template["model_state"]
+    state = _read(path, found, template, partial=True).state
+    return Loaded(
+        config, model, state["params"], state.get("model_state", model_state), state.get("ema_params"), found["step"]
+    )
+
+
+def read_model(directory: Path, build: Callable[..., Any] | None = None) -> tuple[dict, Any, Any]:
+    """(configuration, model, shapes of its variables) of a run; see `read_run`."""
     file = directory / "config.json"
     if not file.is_file():
         reason = "it has no config.json" if directory.is_dir() else "it does not exist"
@@ -225,17 +240,7 @@ def read_run(directory: str | Path, *, step: int | None = None, build: Callable[
     if build is None:
         from jaxgen.models import build
     model = build(**config["model"])
-    path, found = manifest.verify(directory / "checkpoints", step)
-    params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(config["example_shape"])))
-    template = {"params": params, "model_state": model_state, "ema_params": params}
-    if not any(name.startswith("ema_params/") for name in found["arrays"]):
-        del template["ema_params"]
-    if not jax.tree.leaves(model_state):
-        del template["model_state"]
-    state = _read(path, found, template, partial=True).state
-    return Loaded(
-        config, model, state["params"], state.get("model_state", model_state), state.get("ema_params"), found["step"]
-    )
+    return config, model, jax.eval_shape(lambda: model.init(jax.random.key(0), tuple(config["example_shape"])))
 
 
 def _read(path: Path, found: dict, template: PyTree, partial: bool) -> Restored:

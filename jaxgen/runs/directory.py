@@ -80,6 +80,9 @@ def check_run(directory: str | Path, config: Mapping[str, Any], *, may_change: I
     check_utf8(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"working directory {path} is a file: give another directory")
+    if (path / "model.safetensors").is_file():
+        raise ValueError(f"working directory {path} holds a published checkpoint, in which nothing is trained: give "
+                         "another directory")
     config = _plain(config)
     file = path / "config.json"
     started_before = file.is_file()

@@ -10,6 +10,7 @@ from jaxgen.runs import manifest
 from jaxgen.runs.checkpoint import read_run
 from jaxgen.runs.directory import expand
 from jaxgen.runs.run import load
+from jaxgen.runs.shipped import locate
 
 
 class FirstStage(NamedTuple):
@@ -31,7 +32,7 @@ def find_first_stage(
     Args:
         option: of the configuration, which names the first stage; the second model's description has it under the
             same name.
-        directory: the option's value.
+        directory: the option's value: of a run, or the name of a shipped checkpoint.
         workdir: of the second run.
         able: the protocol that a first stage must have.
         source: where such runs come from, for messages.
@@ -49,9 +50,14 @@ def find_first_stage(
                               started.model_state)
     if not directory:
         raise ValueError(f"config.{option} is empty: give the directory of a run of {source}")
-    if not expand(directory).is_dir():
-        raise ValueError(f"config.{option}={directory} does not exist: give the directory of a run of {source}")
-    run = load(directory, build=build)
+    missing = f"config.{option}={directory} does not exist: give the directory of a run of {source}"
+    try:
+        path = locate(directory)
+    except FileNotFoundError as error:
+        raise ValueError(f"{missing}. {error}") from error
+    if not path.is_dir():
+        raise ValueError(missing)
+    run = load(path, build=build)
     if isinstance(run.model, SecondStage):
         raise ValueError(f"config.{option}={directory} is a run of {run.config['model']['name']!r}, which is made over "
                          f"a first stage itself: give one of {source}")

@@ -21,11 +21,13 @@ from jaxgen import data, generate
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
 from jaxgen.data import Dataset, Spec, spec_from_json
-from jaxgen.evaluate import EVALUATORS, make_evaluator
+from jaxgen.evaluate import EVALUATORS, Judgement, judge, make_evaluator
 from jaxgen.models import Autoencoder, Denoising, Reconstructing, Tokenizer
 from jaxgen.models.base import Model, SecondStage
-from jaxgen.runs.checkpoint import read_run
-from jaxgen.runs.directory import expand
+from jaxgen.runs.checkpoint import read_model, read_run
+from jaxgen.runs.shipped import locate
+from jaxgen.runs.weights_file import WEIGHTS, is_published, read_weights
+from jaxgen.show import to_uint8
 
 
 class Run:
@@ -132,6 +134,47 @@ class Run:
             dataset = self.model.conditions.prepare(dataset)
         return make_evaluator(self.model, **options)(self.variables, dataset)
 
+    def judge(
+        self, count: int = 500, *, classes: Sequence[int | str] | None = None, prompts: Sequence[str] | None = None,
+        seed: int = 0, batch: int = 64, bar: bool = False, **settings: Any,
+    ) -> tuple[np.ndarray, Judgement]:
+        """(samples by class as bytes, how they compare with the run's real images); see `jaxgen.evaluate.judge`.
+
+        Images of a model that was trained on shifted ones are centred before they are compared.
+
+        Args:
+            count, classes, prompts, seed, batch, **settings: see `sample`.
+            bar: shows progress on a terminal.
+
+        Raises:
+            ValueError: the model has no classes, or a sample is not finite.
+        """
+        conditions = getattr(self.model, "conditions", None)
+        if not getattr(conditions, "num_classes", 0):
+            raise ValueError(f"the run in {self.path} has no classes, so there is nothing to agree with: see "
+                             "experiments.sample")
+        cond = conditions.parse(count, classes=classes, prompts=prompts, names=self.class_names)
+        samples = generate.sample(self.sampler(**settings), self.variables, jax.random.key(seed), cond, count,
+                                  batch=batch, bar=bar)
+        generate.check_all(generate.finite_images(samples), "samples", "they cannot be judged")
+        images, own = to_uint8(samples), self.config["data"]
+        judgement = judge(images, cond["classes"], self.dataset(own["train_split"]), self.dataset(),
+                          centre=bool(own["crop"]))
+        return images, judgement
+
+    def measure(self, evaluation: Mapping[str, Any], *, bar: bool = False) -> dict[str, float]:
+        """The numbers of an evaluation of `jaxgen.evaluate.reproduction`.
+
+        Args:
+            evaluation: {"split": ...}, for what `evaluate` measures of it; {"samples": N, "seed": ..., "settings":
+                {...}}, for what `judge` says of N samples.
+            bar: shows progress on a terminal.
+        """
+        if "samples" in evaluation:
+            _, judgement = self.judge(evaluation["samples"], seed=evaluation["seed"], bar=bar, **evaluation["settings"])
+            return judgement.values
+        return self.evaluate(self.dataset(evaluation["split"]), bar=bar)
+
     def _edited(self, edit, arguments, classes, prompts, seed, settings, **own):
         x, conditions = arguments[0], self.model.conditions
         self._check_batch(x)
@@ -193,18 +236,25 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
     """Configuration, model and weights of a run, and what can be done with them, in one call.
 
     Args:
-        directory: the run's directory.
-        step: of the checkpoint; None for the newest.
+        directory: of a run or of a published checkpoint (see `jaxgen.runs.publish`); or a bare name where there is no
+            such directory, of a checkpoint that comes with the repository (see `jaxgen.runs.shipped`).
+        step: of the checkpoint; None for the newest. A published one has one.
         build: `(**config["model"]) -> model` for a family of your own, or `partial(jaxgen.models.build,
             quantizers={"my_module.ternary": my_module.ternary})` for your own quantizer; None for
             `jaxgen.models.build`.
 
     Raises:
-        FileNotFoundError: it is no run's directory, or has no checkpoint.
+        FileNotFoundError: it is no run's directory, or has no checkpoint; no checkpoint of that name is shipped.
         ValueError: the configuration is damaged, or does not fit the checkpoint.
         DamagedCheckpointError: files are missing or changed.
     """
-    path = expand(directory)
+    path = locate(directory)
+    if is_published(path):
+        config, model, template = read_model(path, build)
+        weights = read_weights(path / WEIGHTS, template)
+        if step not in (None, weights.step):
+            raise FileNotFoundError(f"no checkpoint of step {step} in {path}: it was published at step {weights.step}")
+        return Run(path, config, model, weights.variables, weights.step)
     loaded = read_run(path, step=step, build=build)
     params = loaded.params if loaded.ema_params is None else loaded.ema_params
     return Run(path, loaded.config, loaded.model, Variables(params, loaded.model_state), loaded.step)

@@ -1,5 +1,6 @@
 """Images that are not finite are counted, said and never shown as black ones; the scripts end with an error."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -26,15 +27,17 @@ def run_of(wrong, directory):
 
     model = SimpleNamespace(conditions=Classes(10), null=lambda count: {})
     sampler = generate.Sampler(model=model, settings={}, draw=draw, evaluations=1)
-    return SimpleNamespace(model=model, step=4, path=directory, variables=None, class_names=None, example_shape=SHAPE,
-                           config={"data": {"crop": 0, "train_split": "train"}}, sampler=lambda **settings: sampler,
-                           dataset=lambda split=None: None)
+    run = SimpleNamespace(model=model, step=4, path=directory, variables=None, class_names=None, example_shape=SHAPE,
+                          config={"data": {"crop": 0, "train_split": "train"}}, sampler=lambda **settings: sampler,
+                          dataset=lambda split=None: None)
+    run.judge = partial(runs.Run.judge, run)
+    return run
 
 
 def write_samples(monkeypatch, directory, wrong, count=4, png_folder="png"):
     monkeypatch.setattr(runs, "load", lambda *arguments, **options: run_of(wrong, directory))
-    sample.main(workdir=str(directory), checkpoint_step=None, count=count, batch=count, seed=0, classes=["7", "3"],
-                prompt=None, output=None, npz=str(directory / "new" / "a.npz"), gif=None,
+    sample.main(workdir=str(directory), checkpoint=None, checkpoint_step=None, count=count, batch=count, seed=0,
+                classes=["7", "3"], prompt=None, output=None, npz=str(directory / "new" / "a.npz"), gif=None,
                 png_folder=png_folder and str(directory / png_folder), columns=4, scale=1, settings={})
 
 
@@ -82,11 +85,11 @@ def test_reconstructions_that_are_not_finite_are_said_and_seen_in_the_metrics(mo
     images[2] = 255
     dataset = data.Dataset.from_arrays(images, name="squares", split="test")
     model = SimpleNamespace(num_codes=None, forward=lambda v, x, **options: (broken(v, x), {}, {}))
-    run = SimpleNamespace(model=model, step=1, variables=None, dataset=lambda split: dataset)
+    run = SimpleNamespace(model=model, step=1, path=tmp_path, variables=None, dataset=lambda split: dataset)
     monkeypatch.setattr(runs, "load", lambda *arguments, **options: run)
     with pytest.raises(ValueError, match="1 of 4 reconstructions are not finite.*the first is number 2: .*blank in"):
-        reconstruct.main(workdir=str(tmp_path), checkpoint_step=None, split=None, images=None, count=4, scale=1,
-                         output=str(tmp_path / "a.png"))
+        reconstruct.main(workdir=str(tmp_path), checkpoint=None, checkpoint_step=None, split=None, images=None,
+                         count=4, scale=1, output=str(tmp_path / "a.png"))
     sheet = np.asarray(Image.open(tmp_path / "a.png"))
     assert sheet.shape == (58, 30) and sheet[20, 5] == sheet[50, 20] == 0 and sheet[50, 5] == 255
     assert np.isnan(reconstruction(model)(None, dataset)["mse"])
@@ -107,6 +110,7 @@ def test_a_sheet_of_an_edit_says_what_is_not_finite(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "read_folder", lambda *arguments: images)
     monkeypatch.setattr(generate, "inpaint", lambda *arguments, **options: filled)
     with pytest.raises(ValueError, match="1 of 3 images are not finite"):
-        edit.main("inpaint", workdir=str(tmp_path), checkpoint_step=None, images="mine", mask=None, count=3, seed=0,
-                  classes=None, prompt=None, strength=0.5, resample=1, output=None, scale=1, settings={})
+        edit.main("inpaint", workdir=str(tmp_path), checkpoint=None, checkpoint_step=None, images="mine",
+                  mask=None, count=3, seed=0, classes=None, prompt=None, strength=0.5, resample=1, output=None, scale=1,
+                  settings={})
     assert np.asarray(Image.open(tmp_path / "edit-inpaint-step00000004-seed0.png"))[25:, 15].max() == 255

@@ -1,0 +1,140 @@
+"""Published checkpoints: the weights of a run in a small directory, with what was measured of them.
+
+    NAME/config.json         the run's configuration
+    NAME/model.safetensors   the weights that are used, in half precision (`jaxgen.runs.weights_file`)
+    NAME/reproduce.json      each number, its tolerance, and how it was measured (`jaxgen.evaluate.reproduction`)
+    NAME/README.md           the model card (`jaxgen.runs.model_card`)
+
+A model over a first stage holds that one's weights in its own state, so that a directory is complete by itself.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from calendar import timegm
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxgen.core.json_file import sealed
+from jaxgen.evaluate import Number, numbers_of, read_reproduction, write_reproduction
+from jaxgen.evaluate.reproduction import REPRODUCE
+from jaxgen.runs.directory import environment, expand
+from jaxgen.runs.model_card import BY_HAND, by_hand_of, model_card
+from jaxgen.runs.run import Run, load
+from jaxgen.runs.weights_file import WEIGHTS, digest_of_file, is_published, write_weights
+from jaxgen.show import read_records
+
+CARD, CONFIG = "README.md", "config.json"
+FILES = (CONFIG, WEIGHTS, REPRODUCE, CARD)
+SAMPLES = 500  # that a card's numbers are of
+KEPT = ("python", "packages", "devices", "git_commit")  # of the environment that measured
+
+
+def publish(
+    run: Run, directory: str | Path, *, dtype: str = "float16", evaluations: Sequence[Mapping[str, Any]] | None = None,
+    max_bytes: int | None = None, bar: bool = False,
+) -> Run:
+    """Writes a published checkpoint of a run and measures what its card says, of the weights as they are written.
+
+    Names of files and folders in the configuration lose their place, which is nobody else's, but for the data's.
+
+    Args:
+        run: of `load`.
+        directory: new, empty, or of a published checkpoint, which is replaced but for the hand-written part of its
+            card; its name becomes the checkpoint's.
+        dtype: "float16", "bfloat16" or "float32", of what gradients trained; everything else is kept exactly.
+        evaluations: see `Run.measure`; None for `default_evaluations(run)`, () for none.
+        max_bytes: what the weights' file may have.
+        bar: shows progress on a terminal.
+
+    Returns:
+        The published checkpoint, read back.
+
+    Raises:
+        ValueError: the directory holds something else, the weights are too large or not finite, or a measured number
+            is not; the directory is then as it was.
+    """
+    path = expand(directory).absolute()
+    if path.exists() and not is_published(path) and (path.is_file() or any(path.iterdir())):
+        raise ValueError(f"directory {path} holds something else than a published checkpoint: give a new one")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        made = Path(folder)
+        (made / CONFIG).write_text(json.dumps(sealed(_without_places(run.config)), indent=2) + "\n", encoding="utf-8")
+        write_weights(made / WEIGHTS, run.variables, step=run.step, dtype=dtype)
+        size = (made / WEIGHTS).stat().st_size
+        if max_bytes is not None and size > max_bytes:
+            raise ValueError(f"{WEIGHTS} would have {size:,} bytes, and max_bytes is {max_bytes:,}: publish a smaller "
+                             "model, or allow more")
+        written = load(made, build=lambda **_: run.model)
+        numbers = [number for evaluation in (default_evaluations(run) if evaluations is None else evaluations)
+                   for number in numbers_of(evaluation, written.measure(evaluation, bar=bar))]
+        now = environment()
+        write_reproduction(made / REPRODUCE, numbers, digest=digest_of_file(made / WEIGHTS), step=run.step,
+                           environment={name: now[name] for name in KEPT}, training=_training(run))
+        before = path / CARD
+        by_hand = by_hand_of(before.read_text(encoding="utf-8")) if before.is_file() else BY_HAND
+        (made / CARD).write_text(_card(path.name, written, numbers, _training(run), by_hand), encoding="utf-8")
+        path.mkdir(exist_ok=True)
+        for name in FILES:
+            shutil.move(made / name, path / name)
+    return load(path, build=lambda **_: run.model)
+
+
+def default_evaluations(run: Run, *, samples: int = SAMPLES, seed: int = 0, **settings: Any) -> list[dict[str, Any]]:
+    """Everything that `Run.evaluate` measures of held-out data; of a model of classes what `Run.judge` says too.
+
+    Args:
+        run: of `load`.
+        samples: how many are judged; 0 leaves that out.
+        seed: of the samples' noise.
+        **settings: changes of the run's sampling.
+    """
+    held_out = run.dataset()
+    of_data = {"split": held_out.split, "examples": len(held_out)}
+    classes = getattr(getattr(run.model, "conditions", None), "num_classes", 0)
+    if not samples or not classes:
+        return [of_data]
+    return [of_data, {**of_data, "samples": samples, "seed": seed, "settings": settings}]
+
+
+def card_of(published: Run) -> str:
+    """The card as the other files have it, with the part that was written by hand."""
+    content, numbers = read_reproduction(published.path / REPRODUCE)
+    by_hand = by_hand_of((published.path / CARD).read_text(encoding="utf-8"))
+    return _card(published.path.name, published, numbers, content.get("training", {}), by_hand)
+
+
+def _card(name: str, run: Run, numbers: Sequence[Number], training: Mapping[str, Any], by_hand: str) -> str:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.variables.params))
+    return model_card(name, run.config, numbers, step=run.step, parameters=parameters, training=training,
+                      by_hand=by_hand)
+
+
+def _training(run: Run) -> dict[str, Any]:
+    """How long the run took, pauses left out, and on what; {} where its records are gone."""
+    starts = run.path / "environment.json"
+    if is_published(run.path):
+        return read_reproduction(run.path / REPRODUCE)[0].get("training", {})
+    if not starts.is_file():
+        return {}
+    begun = json.loads(starts.read_bytes())
+    times = [timegm(time.strptime(one["time"], "%Y-%m-%dT%H:%M:%SZ")) for one in begun]
+    records = [one["time"] for one in read_records(run.path / "metrics.jsonl") if one["step"] <= run.step]
+    spans = [max([moment - first for moment in records if first <= moment < last], default=0)
+             for first, last in pairwise([*times, float("inf")])]
+    return {"seconds": round(sum(spans)), "devices": sorted({device for one in begun for device in one["devices"]})}
+
+
+def _without_places(value: Any) -> Any:
+    """The configuration, of whose absolute paths the last part stays; those of the data are needed to read them."""
+    if isinstance(value, Mapping):
+        return {key: one if key == "data" else _without_places(one) for key, one in value.items()}
+    if isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute()):
+        return Path(value).name
+    return value

@@ -1,0 +1,35 @@
+"""Every checkpoint that comes with the repository: its size, its digest, its card."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.publish import LIMIT
+from jaxgen import runs
+from jaxgen.evaluate import read_reproduction
+
+FOLDER = Path(__file__).parents[2] / "experiments" / "checkpoints"
+ALL_TOGETHER = 40_000_000  # bytes
+DIRECTORIES = sorted(path for path in FOLDER.iterdir() if path.is_dir()) if FOLDER.is_dir() else []
+
+
+def size(directory):
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def test_they_are_small():
+    sizes = {path.name: size(path) for path in DIRECTORIES}
+    assert {name: count for name, count in sizes.items() if count > LIMIT} == {}
+    assert sum(sizes.values()) <= ALL_TOGETHER
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
+def test_each_is_whole_and_its_card_says_what_was_measured(directory):
+    assert sorted(path.name for path in directory.iterdir()) == sorted(runs.published.FILES)
+    run = runs.load(directory)
+    content, numbers = read_reproduction(directory / "reproduce.json")
+    assert runs.digest_of_file(directory / "model.safetensors") == content["digest"] and run.step == content["step"]
+    assert numbers
+    assert runs.card_of(run) == (directory / "README.md").read_text(encoding="utf-8")
+    assert not [text for text in ((directory / name).read_text() for name in ("README.md", "config.json"))
+                if "/home/" in text or "/work/" in text or "/root/" in text]
