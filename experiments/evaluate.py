@@ -21,6 +21,17 @@ centred before it looks. Copies show in the distance to the nearest training ima
 images, and in a sheet: samples, each above its nearest training image. Samples that are all alike show in the mean
 distance of two images of one class, compared with that of held-out images.
 
+--features=NETWORK adds the comparison of samples with real images as sets: Fréchet and kernel distance to the training
+images next to those of held-out images, precision, recall, density and coverage, and whether samples are closer to
+training images than held-out ones are, with intervals of 95%. A distance is called FID in Inception's features only;
+in others it bears their name. --metrics chooses some. --images=FOLDER compares anybody's images in place of samples:
+
+    python -m experiments.evaluate --workdir=runs/digits --samples=2000 --features=runs/classifier
+    python -m experiments.evaluate --images=their_samples --data=mnist_5k --features=runs/classifier
+
+Images of other sizes than the real ones are cut to their central square and resized (`jaxgen.data.read_folder`); those
+of a model that was trained on shifted images are centred. Numbers depend on how many images there are, on both sides.
+
 --record writes the numbers to experiments/results.json, of which the tables of the documentation are made.
 """
 
@@ -33,35 +44,72 @@ from absl import flags
 
 from experiments.common import command_line, results
 from experiments.common.outputs import check_output
+from experiments.common.quality import quality
 from experiments.common.trained import load_trained
 from jaxgen import evaluate, models, runs, show
+from jaxgen.data import load, read_folder
 
 SHOWN = 20
 
 
-def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | None, split: str | None,
-         output: str | None, lpips: str | None, lpips_net: str, samples: int | None, seed: int, classes, prompt,
-         batch: int, record: bool, settings: dict[str, Any]) -> None:
+def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | None, data: str | None,
+         split: str | None, output: str | None, lpips: str | None, lpips_net: str, samples: int | None,
+         images: str | None, features: str | None, metrics: list[str], seed: int, classes, prompt, batch: int,
+         record: bool, settings: dict[str, Any]) -> None:
+    if images:
+        judge_folder(images, workdir or checkpoint, data, features, metrics, seed, output)
+        return
+    if data:
+        raise ValueError("--data names the real images that --images is compared with: a run brings its own")
     run, folder = load_trained(workdir, checkpoint, checkpoint_step)
     dataset = run.dataset(split)
     default = f"nearest-step{run.step:08d}-seed{seed}.json" if samples else f"evaluation-{dataset.split}.json"
     path = check_output("--output", output, folder / default, kinds=(".json",))
     head = {"step": run.step, "data": dataset.name, "split": dataset.split, "examples": len(dataset)}
     if samples:
-        result = judge_samples(run, samples, classes, prompt, seed, batch, settings, path.with_suffix(".png"))
+        result = judge_samples(run, samples, classes, prompt, seed, batch, settings, path.with_suffix(".png"),
+                               features, metrics)
         head |= {"samples": samples, "seed": seed, **settings}
     else:
-        if settings or classes or prompt:
-            raise ValueError(f"{', '.join(f'--{name}' for name in settings) or '--classes'} changes samples: add "
+        if settings or classes or prompt or features:
+            names = [*settings, *(name for name, value in (("classes", classes), ("features", features)) if value)]
+            raise ValueError(f"{', '.join(f'--{name}' for name in names) or '--prompt'} is about samples: add "
                              "--samples=500")
         result = measure(run, dataset, lpips, lpips_net)
-    values = {**head, **result}
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    for name, value in values.items():
-        print(f"{name:38} {value:.5g}" if isinstance(value, float) else f"{name:38} {value}")
-    print(f"wrote {path}")
+    write(path, {**head, **result})
     if record:
         print(f"recorded in {results.record(run, head, result)}")
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    """The numbers to a file, and to the terminal."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    for name, value in values.items():
+        if name.endswith(("_low", "_high")):
+            continue
+        line = f"{name:38} {value:.5g}" if isinstance(value, float) else f"{name:38} {value}"
+        interval = f"  [{values[f'{name}_low']:.4g}, {values[f'{name}_high']:.4g}]" if f"{name}_low" in values else ""
+        print(line + interval)
+    print(f"wrote {path}")
+
+
+def judge_folder(images: str, trained: str | None, data_name: str | None, features: str | None, metrics: list[str],
+                 seed: int, output: str | None) -> None:
+    """Anybody's images against the real ones of a run's data, or of a data set by name."""
+    if not features:
+        raise ValueError("--images compares features: add --features=inception, vgg16 or the run of a classifier")
+    if (trained is None) == (data_name is None):
+        raise ValueError("--images is compared with real images: pass --data=NAME, or --workdir of a run for its data")
+    if data_name:
+        train_set, held_out = (load(data_name, part) for part in ("train", "test"))
+    else:
+        run = runs.load(trained)
+        train_set, held_out = run.dataset(run.config["data"]["train_split"]), run.dataset()
+    found = read_folder(images, held_out.example_shape).examples()
+    folder = Path(images)
+    path = check_output("--output", output, folder.with_name(f"{folder.name}-quality.json"), kinds=(".json",))
+    write(path, {"images": str(folder), "samples": len(found), "data": held_out.name, "seed": seed,
+                 **quality(features, found, train_set, held_out, metrics, seed=seed)})
 
 
 def measure(run: runs.Run, dataset: Any, lpips: str | None, lpips_net: str) -> dict[str, Any]:
@@ -79,7 +127,7 @@ def measure(run: runs.Run, dataset: Any, lpips: str | None, lpips_net: str) -> d
     return result if params is None else {**result, "lpips_net": lpips_net}
 
 
-def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Path) -> dict[str, Any]:
+def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Path, features, metrics) -> dict[str, Any]:
     """`Run.judge` of samples by class; the sheet shows some, each above its nearest training image."""
     images, judgement = run.judge(count, classes=classes, prompts=prompt, seed=seed, batch=batch, bar=True, **settings)
     train_set = run.dataset(run.config["data"]["train_split"])
@@ -87,12 +135,22 @@ def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Pat
     pairs = np.concatenate([images[shown], train_set.examples()[judgement.nearest[shown]]])
     show.save_grid(sheet, pairs, columns=len(shown), scale=2)
     print(f"wrote {sheet}: samples, each above its nearest training image")
-    return {**judgement.values, "agreement_by_class": judgement.by_class}
+    result = {**judgement.values, "agreement_by_class": judgement.by_class}
+    if features:
+        compared = evaluate.centre(images) if run.config["data"]["crop"] else images
+        result |= quality(features, compared, train_set, run.dataset(), metrics, seed=seed)
+    return result
 
 
 if __name__ == "__main__":
     OPTIONS = [
-        *command_line.define_trained("The directory of a trained run."),
+        command_line.define_path("images", None, "A folder of images that somebody's model made, to be compared with "
+                                 "the run's data, or with --data."),
+        *command_line.define_trained("The directory of a trained run.", unless="images"),
+        flags.DEFINE_string("data", None, "With --images: the name of the data set that holds the real images."),
+        flags.DEFINE_string("features", None, "Whose features compare samples with real images: inception, vgg16, or "
+                            "the run or checkpoint of a classifier."),
+        flags.DEFINE_list("metrics", [], f"Some of {', '.join(evaluate.MEASURES)}; all by default."),
         flags.DEFINE_string("split", None, "The split to measure on; the run's held-out split by default."),
         command_line.define_path("output", None, "The JSON file; evaluation-SPLIT.json or nearest-stepN-seedS.json in "
                                  "the run by default."),

@@ -136,12 +136,18 @@ def define_workdir(what: str) -> flags.FlagHolder[str]:
     return define_path("workdir", None, what, required=True)
 
 
-def define_trained(what: str) -> list[flags.FlagHolder]:
-    """--workdir=DIRECTORY or --checkpoint=NAME, of which one must be passed, and --checkpoint_step=NUMBER."""
+def define_trained(what: str, *, unless: str | None = None) -> list[flags.FlagHolder]:
+    """--workdir=DIRECTORY or --checkpoint=NAME, of which one must be passed, and --checkpoint_step=NUMBER.
+
+    Args:
+        what: of --workdir, for help.
+        unless: an option with which neither is needed; defined before.
+    """
     holders = [define_path("workdir", None, what), flags.DEFINE_string(
         "checkpoint", None, "In place of --workdir: the name of a checkpoint of experiments/checkpoints.")]
     flags.register_multi_flags_validator(
-        ["workdir", "checkpoint"], lambda passed: (passed["workdir"] is None) != (passed["checkpoint"] is None),
+        ["workdir", "checkpoint", *([unless] if unless else [])],
+        lambda passed: (passed["workdir"] is None) != (passed["checkpoint"] is None) or bool(passed.get(unless)),
         "pass --workdir=DIRECTORY of a run, or --checkpoint=NAME of a checkpoint that comes with the repository")
     return [*holders, define_checkpoint_step()]
 
