@@ -149,9 +149,10 @@ def ms_ssim(
     Reference: Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment", 2003
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax
         >>> from jaxgen.metrics import ms_ssim
-        >>> ms_ssim(jnp.ones((1, 33, 33, 1)), jnp.ones((1, 33, 33, 1)), window=3).round(3).tolist()
+        >>> x = jax.numpy.ones((1, 161, 200, 1))
+        >>> jax.jit(ms_ssim)(x, x).round(3).tolist()
         [1.0]
     """
     x, y = _unit_pair(x, y, value_range, square=True)
@@ -182,17 +183,14 @@ def _similarity(x: Array, y: Array, window: int, sigma: float) -> tuple[Array, A
     weights = jnp.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= jnp.sum(weights)
 
-    def blur(image):
-        for axis in (1, 2):
-            image = jnp.moveaxis(image, axis, -1)
-            size = image.shape[-1] - window + 1
-            image = sum(weights[i] * jax.lax.dynamic_slice_in_dim(image, i, size, axis=-1) for i in range(window))
-            image = jnp.moveaxis(image, -1, axis)
-        return image
-
-    mean_x, mean_y = blur(x), blur(y)
-    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    covariance = blur(x * y) - mean_x * mean_y
+    # All five as channels of one image: a fifth of the operations to compile.
+    moments = jnp.concatenate([x, y, x * x, y * y, x * y], axis=-1)
+    for axis in (1, 2):
+        size = moments.shape[axis] - window + 1
+        moments = sum(weights[i] * jax.lax.slice_in_dim(moments, i, i + size, axis=axis) for i in range(window))
+    mean_x, mean_y, square_x, square_y, product = jnp.split(moments, 5, axis=-1)
+    var_x, var_y = square_x - mean_x**2, square_y - mean_y**2
+    covariance = product - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (var_x + var_y + c2)

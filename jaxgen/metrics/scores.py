@@ -124,8 +124,7 @@ def pairwise_diversity(
     total = count * (count - 1) // 2
     numbers = np.arange(total) if pairs >= total else np.random.default_rng(seed).choice(total, pairs, replace=False)
     # Pair number t is (i, j) with j < i and t = i (i - 1) / 2 + j.
-    first = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
-    first -= first * (first - 1) // 2 > numbers
+    first = ((1 + np.sqrt(1 + 8 * numbers)) / 2).astype(np.int64)
     second = numbers - first * (first - 1) // 2
     found = []
     for start in range(0, len(numbers), batch_size):

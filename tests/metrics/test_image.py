@@ -123,6 +123,7 @@ def test_ms_ssim_is_the_mean_over_channels_of_a_loop_also_with_odd_sides():
     noise = np.random.default_rng(3).normal(size=(2, 53, 58, 2))
     x = np.clip(0.5 + 0.2 * noise + 0.2 * np.sin(np.arange(58) / 9)[:, None], 0, 1)
     y = np.clip(x + np.array([0.05, 0.5])[:, None, None, None] * np.roll(noise, 7, axis=2), 0, 1)
+    y[0] = np.clip(y[0] - 0.3, 0, 1)  # darker
     y[1, ..., 1] = 1 - x[1, ..., 1]  # structures below 0
     wanted = [np.mean([loop_ms_ssim(x[b, ..., c], y[b, ..., c], 4, 1.2) for c in range(2)]) for b in range(2)]
     found = jax.jit(lambda x, y: metrics.ms_ssim(2 * x - 1, 2 * y - 1, window=4, sigma=1.2))(x, y)

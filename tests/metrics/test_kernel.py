@@ -59,11 +59,12 @@ def test_gaussian_mmd_is_the_biased_estimate_with_the_diagonal(monkeypatch):
     assert gaussian_mmd(X, X[::-1]) < 1e-9
 
 
-def test_of_embeddings_of_length_one_float32_keeps_five_digits():
+@pytest.mark.parametrize("sigma", [10, 100])  # the kernel's values lie within 1e-2 and 1e-4 of 1
+def test_of_embeddings_of_length_one_float32_keeps_five_digits(sigma):
     x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in RNG.normal(0.3, 1, (2, 300, 64)))
-    wanted = gaussian_mmd(x, y)
-    assert 0 < wanted < 0.1
-    np.testing.assert_allclose(gaussian_mmd(np.float32(x), np.float32(y)), wanted, rtol=1e-5)
+    wanted = gaussian_mmd(x, y, sigma=sigma)
+    assert 0 < wanted < 10 / sigma**2
+    np.testing.assert_allclose(gaussian_mmd(np.float32(x), np.float32(y), sigma=sigma), wanted, rtol=1e-5)
 
 
 def test_bad_arguments_are_named():
