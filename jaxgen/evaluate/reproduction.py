@@ -145,7 +145,7 @@ def read_reproduction(file: Path) -> tuple[dict[str, Any], list[Number]]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist, so there are no numbers to compare with: "
-                                "python -m experiments.publish measures them")
+                                "jaxgen.runs.publish measures them")
     content = parse_object(file.read_bytes(), file)
     try:
         content["digest"] + ""

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from jaxgen.core.json_file import sealed
+from jaxgen.data import Image
 from jaxgen.evaluate import Number, numbers_of, read_reproduction, write_reproduction
 from jaxgen.evaluate.reproduction import REPRODUCE
 from jaxgen.runs.directory import environment, expand
@@ -87,7 +88,7 @@ def publish(
 
 
 def default_evaluations(run: Run, *, samples: int = SAMPLES, seed: int = 0, **settings: Any) -> list[dict[str, Any]]:
-    """Everything that `Run.evaluate` measures of held-out data; of a model of classes what `Run.judge` says too.
+    """Everything that `Run.evaluate` measures of held-out data; of images by class what `Run.judge` says too.
 
     Args:
         run: of `load`.
@@ -98,7 +99,7 @@ def default_evaluations(run: Run, *, samples: int = SAMPLES, seed: int = 0, **se
     held_out = run.dataset()
     of_data = {"split": held_out.split, "examples": len(held_out)}
     classes = getattr(getattr(run.model, "conditions", None), "num_classes", 0)
-    if not samples or not classes:
+    if not samples or not classes or not isinstance(held_out.spec[held_out.example], Image):
         return [of_data]
     return [of_data, {**of_data, "samples": samples, "seed": seed, "settings": settings}]
 

@@ -151,8 +151,8 @@ class Run:
         """
         conditions = getattr(self.model, "conditions", None)
         if not getattr(conditions, "num_classes", 0):
-            raise ValueError(f"the run in {self.path} has no classes, so there is nothing to agree with: see "
-                             "experiments.sample")
+            raise ValueError(f"the run in {self.path} has no classes, so there is nothing to agree with: look at its "
+                             "samples")
         cond = conditions.parse(count, classes=classes, prompts=prompts, names=self.class_names)
         samples = generate.sample(self.sampler(**settings), self.variables, jax.random.key(seed), cond, count,
                                   batch=batch, bar=bar)
