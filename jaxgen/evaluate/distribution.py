@@ -14,7 +14,7 @@ from jaxgen import metrics
 from jaxgen.core.checks import choose
 from jaxgen.data import Dataset
 from jaxgen.evaluate.features import BATCH, INCEPTION, FeatureNetwork, Features, distance_name, extract_all
-from jaxgen.evaluate.reference import reference_statistics
+from jaxgen.evaluate.reference import Reference, reference_statistics
 
 SUBSET = 1000
 SPLITS = 10
@@ -35,21 +35,21 @@ class Sets(NamedTuple):
 
     network: FeatureNetwork
     samples: Features
-    train: np.ndarray
+    train: Reference
     held_out: np.ndarray
     resamples: int
     seed: int
 
 
 def _frechet(sets: Sets) -> dict[str, Estimate]:
-    name, distance = distance_name(sets.network), metrics.frechet_to(metrics.moments(sets.train))
+    name, distance = distance_name(sets.network), metrics.frechet_to(sets.train.moments())
     features = sets.samples.features
     low, high = metrics.bootstrap_interval(distance, features, resamples=sets.resamples, centred=True, seed=sets.seed)
     return {name: Estimate(distance(features), low, high), f"{name}_held_out": _alone(distance(sets.held_out))}
 
 
 def _frechet_infinity(sets: Sets) -> dict[str, Estimate]:
-    value = metrics.frechet_distance_infinity(sets.samples.features, metrics.moments(sets.train), seed=sets.seed)
+    value = metrics.frechet_distance_infinity(sets.samples.features, sets.train.moments(), seed=sets.seed)
     return {f"{distance_name(sets.network)}_infinity": _alone(value)}
 
 
@@ -57,8 +57,8 @@ def _kernel(sets: Sets) -> dict[str, Estimate]:
     name = "KID" if sets.network.name == INCEPTION else f"KD-{sets.network.name}"
     result = {}
     for suffix, features in (("", sets.samples.features), ("_held_out", sets.held_out)):
-        size = min(SUBSET, len(features), len(sets.train))
-        mean, std = metrics.kernel_distance(features, sets.train, subset_size=size, seed=sets.seed)
+        size = min(SUBSET, len(features), len(sets.train.features))
+        mean, std = metrics.kernel_distance(features, sets.train.features, subset_size=size, seed=sets.seed)
         result[name + suffix] = Estimate(mean, mean - 2 * std, mean + 2 * std)
     return result
 
@@ -83,7 +83,7 @@ def _neighbours(sets: Sets) -> dict[str, Estimate]:
 
 
 def _authenticity(sets: Sets) -> dict[str, Estimate]:
-    found = metrics.authenticity(sets.samples.features, sets.train, sets.held_out)
+    found = metrics.authenticity(sets.samples.features, sets.train.features, sets.held_out)
     count = len(sets.samples.features)
     shares = {"closer_than_held_out": found.closer, "authentic": found.authentic}
     result = {name: Estimate(share, *metrics.binomial_interval(round(share * count), count))
@@ -134,9 +134,9 @@ def sample_quality(
     found = extract_all(network, samples, batch_size=batch_size, bar=bar)
     if len(found.features) < 2:
         raise ValueError(f"samples must be two at least, got {len(found.features)}: they are compared as a set")
-    train, other = (reference_statistics(network, dataset, batch_size=batch_size, bar=bar).features
+    train, other = (reference_statistics(network, dataset, batch_size=batch_size, bar=bar)
                     for dataset in (train_set, held_out))
-    sets = Sets(network, found, train, other, resamples, seed)
+    sets = Sets(network, found, train, other.features, resamples, seed)
     result = {}
     for measure in dict.fromkeys(measures):
         result |= MEASURES[measure](sets)

@@ -24,10 +24,10 @@ from jaxgen.core.checks import check_finite
 from jaxgen.core.json_file import parse_object
 from jaxgen.data import Dataset
 from jaxgen.evaluate.features import BATCH, FeatureNetwork, extract
+from jaxgen.metrics import Moments, covariance, moments
 
 SUFFIX = ".npz"
 READ = 1000  # images at a time, for their digest
-BLOCK = 4096  # features at a time, for their covariance
 DIGITS = 16  # of the key's digest in a file's name
 SYMMETRIC = 1e-6  # of the largest entry
 
@@ -49,6 +49,10 @@ class Reference(NamedTuple):
     features: Float[np.ndarray, "N D"]  # float32
     mean: Float[np.ndarray, "D"]  # float64
     cov: Float[np.ndarray, "D D"]  # float64, sums of squares divided by N - 1
+
+    def moments(self) -> Moments:
+        """As `jaxgen.metrics.frechet_distance` takes them."""
+        return Moments(len(self.features), self.mean, self.cov * (len(self.features) - 1))
 
 
 def reference_statistics(
@@ -78,7 +82,10 @@ def reference_statistics(
     if path.is_file():
         return read_reference(path, key)
     features = extract(network, dataset, batch_size=batch_size, bar=bar)
-    result = Reference(key, features, *mean_and_cov(features))
+    if len(features) < 2:
+        raise ValueError(f"dataset must hold two images at least, got {len(features)}: one has no covariance")
+    found = moments(features)
+    result = Reference(key, features, found.mean, covariance(found))
     write_reference(path, result)
     return result
 
@@ -90,23 +97,6 @@ def reference_key(network: FeatureNetwork, dataset: Dataset) -> ReferenceKey:
         images = dataset.take(np.arange(start, min(start + READ, len(dataset))))[dataset.example]
         result.update(np.ascontiguousarray(images).tobytes())
     return ReferenceKey(result.hexdigest(), dataset.split, network.name, network.digest, str(network.handling))
-
-
-def mean_and_cov(features: Float[np.ndarray, "N D"]) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D D"]]:
-    """Mean and unbiased covariance, in float64.
-
-    Raises:
-        ValueError: fewer than two examples.
-    """
-    if features.ndim != 2 or len(features) < 2:
-        raise ValueError(f"features must be [N, D] of two examples at least, got {list(features.shape)}: one has no "
-                         "covariance")
-    mean = features.mean(axis=0, dtype=np.float64)
-    scatter = np.zeros((features.shape[1],) * 2)
-    for start in range(0, len(features), BLOCK):
-        centred = features[start : start + BLOCK] - mean
-        scatter += centred.T @ centred
-    return mean, scatter / (len(features) - 1)
 
 
 def write_reference(path: str | Path, reference: Reference) -> None:

@@ -17,7 +17,7 @@ from jaxgen.evaluate import (
     write_reference,
     write_statistics,
 )
-from jaxgen.evaluate.reference import mean_and_cov
+from jaxgen.metrics import covariance
 
 HANDLING = Handling("as they are", "none", "x", "as it is")
 
@@ -35,13 +35,9 @@ def dataset(count=9, seed=0, **names):
     return Dataset.from_arrays(images, **{"name": "noise", "split": "test[:9]", **names})
 
 
-def test_moments_are_numpys_in_float64():
-    features = (1e4 + np.random.default_rng(0).normal(size=(5000, 3))).astype(np.float32)  # more than a block
-    mean, cov = mean_and_cov(features)
-    np.testing.assert_allclose(mean, np.mean(features.astype(np.float64), axis=0), rtol=1e-12)
-    np.testing.assert_allclose(cov, np.cov(features.astype(np.float64), rowvar=False, ddof=1), rtol=1e-9, atol=1e-12)
-    with pytest.raises(ValueError, match=r"two examples at least, got \[1, 3\]"):
-        mean_and_cov(features[:1])
+def test_one_image_has_no_covariance(tmp_path):
+    with pytest.raises(ValueError, match="dataset must hold two images at least, got 1"):
+        reference_statistics(network(), dataset(count=1), directory=tmp_path)
 
 
 def test_features_are_computed_once_and_lie_in_the_cache(tmp_path, monkeypatch):
@@ -49,7 +45,9 @@ def test_features_are_computed_once_and_lie_in_the_cache(tmp_path, monkeypatch):
     first = reference_statistics(network(), dataset())
     images = dataset().examples()
     np.testing.assert_array_equal(first.features, images[:, :2, 0, 0])
+    np.testing.assert_allclose(first.mean, images[:, :2, 0, 0].mean(0))
     np.testing.assert_allclose(first.cov, np.cov(images[:, :2, 0, 0].T.astype(np.float64)))
+    np.testing.assert_allclose(covariance(first.moments()), first.cov)
     (file,) = (tmp_path / "features").iterdir()
     assert file.name.startswith("noise-test_9_-toy-")
     never = network(apply=None)
