@@ -78,14 +78,17 @@ def centred(images: np.ndarray) -> np.ndarray:
 
 
 def centre(images: np.ndarray) -> np.ndarray:
-    """Images [B, H, W, C] whose centre of mass has been shifted to the middle, by whole pixels; MNIST's own are so."""
+    """Images [B, H, W, C] shifted by whole pixels so that their centre of mass comes to H / 2 and W / 2.
+
+    MNIST's own images were made so, which hardly changes one of them.
+    """
     shifted = []
     for image in images:
         mass = image.astype(np.float64).sum(-1) + 1e-9
         shifts = []
         for axis, size in enumerate(mass.shape):
             along = mass.sum(axis=1 - axis)
-            shifts.append(round((size - 1) / 2 - float((along * np.arange(size)).sum() / along.sum())))
+            shifts.append(round(size / 2 - float((along * np.arange(size)).sum() / along.sum())))
         shifted.append(np.roll(image, shifts, axis=(0, 1)))
     return np.stack(shifted)
 

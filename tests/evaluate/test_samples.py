@@ -60,6 +60,12 @@ def test_centred_images_are_judged_alike_wherever_they_lie(sets):
     assert near.values == pytest.approx(far.values)
 
 
+def test_mnists_own_images_are_centred_already():
+    images = data.load("mnist_5k", "test").examples()
+    np.testing.assert_array_equal(evaluate.centre(images), images)
+    np.testing.assert_array_equal(evaluate.centre(np.roll(images[:20], (3, -2), axis=(1, 2))), images[:20])
+
+
 def test_measures_are_python_floats(sets):
     images, labels, _ = squares(9, 2)
     result = evaluate.judge(images, labels, *sets)
