@@ -8,7 +8,7 @@ EXTRAS = {
     "models": ("flax", "tqdm"),
     "data": ("grain", "tensorflow_datasets", "importlib_resources", "PIL", "tqdm"),
     "train": ("optax", "orbax", "PIL"),
-    "experiments": ("absl", "ml_collections", "matplotlib", "mlxtend", "sklearn", "tensorboardX"),
+    "experiments": ("absl", "ml_collections", "mlxtend", "sklearn", "tensorboardX"),
 }
 
 

@@ -9,7 +9,7 @@ from jaxgen.evaluate.base import Evaluator, each_example, summed
 from jaxgen.evaluate.classification import classification, perceptual_distance
 from jaxgen.evaluate.likelihood import bits_per_dim, bits_per_token, latent_errors
 from jaxgen.evaluate.reconstruction import find_lpips, left_out, reconstruction
-from jaxgen.evaluate.samples import Judgement, judge
+from jaxgen.evaluate.samples import Judgement, judge, nearest_images
 from jaxgen.models import Autoencoder, Classifying, Denoising, Reconstructing, SecondStage, TokenGenerating
 from jaxgen.models.base import Model
 
@@ -64,5 +64,5 @@ def _evaluators(model: Model, lpips: Any, bar: bool) -> list[Evaluator]:
 
 __all__ = [
     "Evaluator", "Judgement", "bits_per_dim", "bits_per_token", "classification", "each_example", "find_lpips", "judge",
-    "latent_errors", "left_out", "make_evaluator", "perceptual_distance", "reconstruction", "summed",
+    "latent_errors", "left_out", "make_evaluator", "nearest_images", "perceptual_distance", "reconstruction", "summed",
 ]
