@@ -126,7 +126,7 @@ def _linear_axis(values):
         low, high = low - (abs(low) * 0.1 or 1.0), high + (abs(high) * 0.1 or 1.0)
     low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
     step = 10 ** math.floor(math.log10((high - low) / 3))
-    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 5)
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 7)
     return low, high, [step * i for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 

@@ -89,15 +89,6 @@ def test_reconstructions_of_held_out_examples_and_of_a_folder_in_another_directo
     assert (tmp_path / "new" / "b.png").is_file()
 
 
-def test_the_demo_makes_a_page_that_holds_its_examples(scripts, tmp_path):
-    out = scripts.run("demo", f"--workdir={tmp_path / 'demo'}", *VQVAE, "--prior=token_prior_demo:smoke")
-    page = (tmp_path / "demo" / "index.html").read_text()
-    for part in ("run1-reconstructions", "run1-codes", "run2-samples", "run2-filling"):
-        assert f'id="{part}"' in page
-    assert page.count("data:image/png;base64,") > 10 and "evaluation-test" in page and "src=\"http" not in page
-    assert "index.html" in out
-
-
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--workdr=x"], "Did you mean: workdir"),
     (["--workdir=x", "--config.optimizer.learning_rat=1"], "Did you mean 'learning_rate'"),
