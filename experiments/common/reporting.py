@@ -112,6 +112,7 @@ def model(shown: Shown) -> show.Part:
         "conditions": str(config["model"].get("conditions", {}).get("name") or "") or None,
         "sampling": ", ".join(f"{key} {show.text(value)}" for key, value in config.get("sampling", {}).items()) or None,
         "can": ", ".join(shown.able),
+        "pictures": None if shown.of_images else "none: examples are no images",
     }
     text = json.dumps({name: value for name, value in config.items() if name != "spec"}, indent=2)
     return show.model_part(facts, text, card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None)
@@ -197,8 +198,9 @@ def codes(shown: Shown) -> show.Part | None:
         if hasattr(stage, "quantizer"):
             own = Variables(variables.params["quantizer"], variables.state)
             vectors = np.asarray(stage.quantizer.lookup(own, jnp.asarray(chosen)))
+    what = f"{len(images)} images of {shown.held_out.name}/{shown.held_out.split}"
     return show.codes_part(counts, chosen=chosen, patches=patches, vectors=vectors,
-                           what=f"{len(images)} images of {shown.held_out.name}/{shown.held_out.split}")
+                           what=what if tokens.ndim == 3 else f"the first level of {what}")
 
 
 def decoded_codes(stage: Any, variables: Variables, chosen: np.ndarray, tokens: np.ndarray,

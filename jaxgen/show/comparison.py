@@ -85,16 +85,14 @@ def comparison_page(
 
 
 def hide(sides: np.ndarray, seed: int) -> str:
-    """Yes or no for each pair [N], mixed with noise and a stream of the seed, in base64; the page undoes it.
+    """Yes or no for each pair [N], mixed with a stream of the seed, in base64; the page undoes it.
 
     Example:
         >>> sides = np.array([True, False, True])
         >>> reveal(hide(sides, 7), 7)
         [True, False, True]
     """
-    noise = np.random.default_rng([seed, 1]).integers(0, 128, len(sides), dtype=np.uint8)
-    mixed = bytes(int(2 * n + s) ^ k for n, s, k in zip(noise, sides, _stream(seed)))
-    return base64.b64encode(mixed).decode()
+    return base64.b64encode(bytes(int(side) ^ key for side, key in zip(sides, _stream(seed)))).decode()
 
 
 def reveal(hidden: str, seed: int) -> list[bool]:
