@@ -75,7 +75,7 @@ def thumbnail(shown: reporting.Shown) -> np.ndarray | None:
     """Samples, else reconstructions."""
     if not shown.of_images or not {"sample", "reconstruct"} & set(shown.able):
         return None
-    return shown.samples[:THUMBNAIL] if "sample" in shown.able else shown.pairs[1][:THUMBNAIL]
+    return shown.samples[:THUMBNAIL] if "sample" in shown.able else shown.some_pairs(THUMBNAIL)[1]
 
 
 def compare(loaded: list[runs.Run], count: int, seed: int) -> str:
@@ -87,15 +87,15 @@ def compare(loaded: list[runs.Run], count: int, seed: int) -> str:
         raise ValueError("--ab compares images: give a run that samples or reconstructs images, and with --against "
                          f"another one of that kind and size; got {' and '.join(map(repr, loaded))}")
     of_samples = "sample" in common
-    made = [one.samples if of_samples else one.pairs[1][:count] for one in shown]
+    made = [one.samples if of_samples else one.some_pairs(count)[1] for one in shown]
     if len(shown) == 2:
         names = tuple(str(run.path) for run in loaded)
         question, references = ("Which picture is better?", None) if of_samples else (
-            "Which picture is closer to the one above?", shown[0].pairs[0][:count])
+            "Which picture is closer to the one above?", shown[0].some_pairs(count)[0])
         size = min(map(len, made))
         return show.comparison_page("Two models", made[0][:size], made[1][:size], names=names, question=question,
                                     right=False, seed=seed, references=references)
-    real = matching(shown[0]) if of_samples else shown[0].pairs[0][:count]
+    real = matching(shown[0]) if of_samples else shown[0].some_pairs(count)[0]
     names = ("real", "sample" if of_samples else "reconstruction")
     return show.comparison_page("Real or made", real, made[0], names=names, question="Which picture is real?",
                                 right=True, seed=seed)

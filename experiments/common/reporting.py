@@ -4,7 +4,7 @@ Each of `PARTS` looks at what the model can do and gives a part of the page, or 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.decoded_codes import BATCH, decoded_codes, in_batches
 from jaxgen import data, evaluate, generate, models, runs, show
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
@@ -27,7 +28,6 @@ PIXELS = 20_000_000  # numbers in those examples at most
 CODES = 1024  # codes that are drawn, the most used
 MOVING = 8  # samples that are shown on their way
 SEARCHED = 20_000  # training images among which neighbours are searched
-BATCH = 64
 CLASSES = 20  # with a row of samples each
 SMALLEST_SSIM = 11
 SHARES = ("accuracy", "agreement", "classifier_accuracy")  # of so many examples: these have Wilson's interval
@@ -91,10 +91,15 @@ class Shown:
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """(held-out images, their reconstructions), uint8."""
-        images = self.held_out.spread(MEASURED)[self.held_out.example]
+        images = self.held_out.spread(max(MEASURED, self.count))[self.held_out.example]
         restored = [show.to_uint8(self.run.reconstruct(data.to_float(images[i : i + BATCH])))
                     for i in range(0, len(images), BATCH)]
         return images, np.concatenate(restored)
+
+    def some_pairs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """`count` of the pairs from all over, since sets may be in the order of their classes."""
+        chosen = np.linspace(0, len(self.pairs[0]) - 1, min(count, len(self.pairs[0]))).astype(int)
+        return self.pairs[0][chosen], self.pairs[1][chosen]
 
 
 def model(shown: Shown) -> show.Part:
@@ -140,8 +145,7 @@ def metrics(shown: Shown) -> show.Part:
 def reconstructions(shown: Shown) -> show.Part | None:
     if "reconstruct" not in shown.able or not shown.of_images:
         return None
-    chosen = np.linspace(0, len(shown.pairs[0]) - 1, min(RECONSTRUCTED, len(shown.pairs[0]))).astype(int)
-    return show.reconstructions_part(*(images[chosen] for images in shown.pairs),
+    return show.reconstructions_part(*shown.some_pairs(RECONSTRUCTED),
                                      what=f"images of {shown.held_out.name}/{shown.held_out.split}")
 
 
@@ -187,7 +191,7 @@ def codes(shown: Shown) -> show.Part | None:
     to_tokens = jax.jit(stage.to_tokens, compiler_options=compiler_options())
     count = max(BATCH, min(COUNTED, PIXELS // prod(shown.run.example_shape)))
     images = data.to_float(shown.held_out.spread(count)[shown.held_out.example])
-    tokens = np.concatenate([np.asarray(to_tokens(variables, part)) for part in _batches(images)])
+    tokens = np.concatenate([np.asarray(to_tokens(variables, part)) for part in in_batches(images)])
     # Of residual and grouped quantizers the first level: those after it say little without it.
     first = tokens if tokens.ndim == 3 else tokens.reshape(*tokens.shape[:3], -1)[..., 0]
     counts = np.asarray(usage(jnp.asarray(first), stage.num_tokens).histogram).astype(int)
@@ -201,29 +205,6 @@ def codes(shown: Shown) -> show.Part | None:
     what = f"{len(images)} images of {shown.held_out.name}/{shown.held_out.split}"
     return show.codes_part(counts, chosen=chosen, patches=patches, vectors=vectors,
                            what=what if tokens.ndim == 3 else f"the first level of {what}")
-
-
-def decoded_codes(stage: Any, variables: Variables, chosen: np.ndarray, tokens: np.ndarray,
-                  example_shape: Sequence[int]) -> np.ndarray:
-    """uint8 [K, h, w, C]: the decoder's images around the places of a code, half a cell wider on each side, their mean.
-
-    A code that has no place among the tokens [N, h, w] is decoded with the same code all around.
-    """
-    decode = jax.jit(stage.from_tokens, compiler_options=compiler_options())
-    cells = [size // parts for size, parts in zip(example_shape, tokens.shape[1:])]
-    edges = [cell // 2 for cell in cells]
-    size = [cell + 2 * edge for cell, edge in zip(cells, edges)]
-    sums, counts = np.zeros((stage.num_tokens, *size, example_shape[-1])), np.zeros(stage.num_tokens)
-    alone = np.setdiff1d(chosen, tokens)
-    constant = np.broadcast_to(alone.reshape(-1, 1, 1), (len(alone), *tokens.shape[1:]))
-    for part in _batches(np.concatenate([constant.astype(tokens.dtype), tokens])):
-        images = show.to_uint8(decode(variables, jnp.asarray(part)))
-        images = np.pad(images, ((0, 0), *((edge, edge) for edge in edges), (0, 0)), "edge")
-        for row, column in np.ndindex(tokens.shape[1:]):
-            top, left = row * cells[0], column * cells[1]
-            np.add.at(sums, part[:, row, column], images[:, top : top + size[0], left : left + size[1]])
-            np.add.at(counts, part[:, row, column], 1)
-    return np.round(sums[chosen] / np.maximum(counts[chosen], 1).reshape(-1, 1, 1, 1)).astype(np.uint8)
 
 
 def neighbours(shown: Shown) -> show.Part | None:
@@ -281,10 +262,6 @@ def _compared(images, restored):
             if len(value) > 1}
     return {name: (float(value.mean()), float(value.mean()) - half[name], float(value.mean()) + half[name])
             if name in half else float(value.mean()) for name, value in values.items()}
-
-
-def _batches(values):
-    return [values[i : i + BATCH] for i in range(0, len(values), BATCH)]
 
 
 def _children(params):

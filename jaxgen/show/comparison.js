@@ -60,7 +60,7 @@ function finish() {
              : 'The interval holds 50%: neither was preferred.');
   const rows = [[data.right ? `${names[0]} recognised` : names[0], successes],
                 [data.right ? `${names[1]} taken for ${names[0]}` : names[1], count - successes],
-                ['first kind on the left', truth.filter(side => side === 'left').length],
+                [`${names[0]} on the left`, truth.filter(side => side === 'left').length],
                 ['left chosen', answers.filter(side => side === 'left').length]];
   const table = document.createElement('table');
   for (const row of rows) row.reduce((line, cell) => {

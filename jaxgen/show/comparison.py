@@ -122,8 +122,10 @@ main {{ max-width: 60rem; margin: 0 auto; text-align: center; }} main p {{ margi
 .choice {{ padding: clamp(.4rem, 1.5vw, 1rem); flex: 0 1 auto; min-width: 0; border-width: 2px; }}
 .choice:hover {{ border-color: var(--accent); }} .choice span {{ display: block; margin-top: .4rem; }}
 .choice img {{ width: {width}px; }} #reference {{ width: {width}px; max-width: 45vw; margin: 0 auto; }}
-progress {{ width: min(100%, 30rem); accent-color: var(--accent); }} .big {{ font-size: 1.6rem; font-weight: 600; }}
+progress {{ width: min(100%, 30rem); accent-color: var(--accent); }}
+.big {{ font-size: 1.6rem; font-weight: 600; text-wrap: balance; }}
 kbd {{ border: 1px solid var(--line); border-radius: .25rem; padding: 0 .35rem; background: var(--card); }}
+#result:focus {{ outline: none; }}
 #result table {{ margin: 1rem auto; text-align: left; }} [hidden] {{ display: none !important; }}
 </style>
 <main>

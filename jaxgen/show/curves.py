@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 26, 28  # around the plot
 POINTS = 400  # of a line at most; a longer one is thinned by means
 COLOURS = ("var(--accent)", "var(--second)", "var(--soft)")
-LOG_FROM = 8.0  # of the largest to the smallest value, from which on a positive metric has a logarithmic scale
+LOG_FROM = 5.0  # of the largest to the smallest value, from which on a positive metric has a logarithmic scale
 NOT_METRICS = ("step", "time")
 
 Line = tuple[np.ndarray, np.ndarray]

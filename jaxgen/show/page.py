@@ -25,11 +25,12 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 76rem;
   color: var(--text); background: var(--back); overflow-wrap: break-word; }
 h1 { line-height: 1.2; margin: 0 0 .5rem; } h2 { margin: 2.5rem 0 .5rem; line-height: 1.25; }
-article + article { border-top: 2px solid var(--line); margin-top: 3rem; padding-top: 2rem; }
+header + article, article + article { border-top: 2px solid var(--line); margin-top: 3rem; padding-top: 2rem; }
 p { max-width: 48rem; } figure { margin: 1rem 0; } img { display: block; max-width: 100%; height: auto; }
 .pixels { image-rendering: pixelated; } figcaption, .soft { color: var(--soft); font-size: .9rem; }
 a { color: var(--accent); } nav a { margin-right: 1rem; white-space: nowrap; }
 .row { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
+.thumbs img { width: 9rem !important; }
 .row > figure { flex: 0 1 auto; min-width: 0; max-width: 34rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 .charts figure { margin: 0; background: var(--card); border-radius: .5rem; padding: .75rem; }

@@ -71,7 +71,8 @@ def _overview(title, reports):
         f"<figcaption>{escape(report.title)}</figcaption></a></figure>"
         for number, report in enumerate(reports, 1))
     rows = [[report.title, *(report.summary.get(name) for name in columns)] for report in reports]
-    return f'<h1>{escape(title)}</h1>\n<div class="row">{cards}</div>\n{table(rows, ["run", *columns])}\n'
+    return (f'<header><h1>{escape(title)}</h1>\n<div class="row thumbs">{cards}</div>\n'
+            f'{table(rows, ["run", *columns])}</header>\n')
 
 
 def model_part(facts: Mapping[str, Any], config: str, card: str | None = None) -> Part:

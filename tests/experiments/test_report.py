@@ -3,12 +3,15 @@
 import json
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.common.decoded_codes import decoded_codes
 from experiments.common.reporting import with_intervals
 from experiments.report import matching
 from jaxgen import runs
+from jaxgen.show import to_uint8
 from jaxgen.show.comparison import reveal
 from tests.experiments.conftest import SMALL_UNET, VQVAE
 from tests.show.pages import check, pixels
@@ -53,11 +56,36 @@ def test_a_blind_comparison_pairs_each_image_with_its_reconstruction(scripts, co
     html = (tmp_path / "a.html").read_text()
     check(html)
     data = json.loads(re.search(r'id="payload"[^>]*>(.*?)</script>', html, re.S)[1])
-    held_out = runs.load(codes).dataset().examples()[..., 0]
+    dataset = runs.load(codes).dataset()
+    held_out, labels = dataset.examples()[..., 0], dataset.labels()
     assert len(data["pairs"]) == 5
+    seen = set()
     for first_left, pair in zip(reveal(data["truth"], 3), data["pairs"], strict=True):
         real, made = map(pixels, pair if first_left else pair[::-1])
+        seen.update(labels[(real == held_out).all(axis=(1, 2))])
         assert (real == held_out).all(axis=(1, 2)).any() and not (made == held_out).all(axis=(1, 2)).any()
+    assert len(seen) > 2  # images of several classes
+
+
+def test_a_code_looks_as_the_decoder_draws_its_places():
+    """Next to a loop over all places; a decoder that paints cells by their codes, and what is above them."""
+
+    class Stage:
+        num_tokens = 5
+
+        def from_tokens(self, variables, tokens):
+            levels = (tokens + jnp.roll(tokens, 1, axis=1) / 2) / 10
+            return levels.repeat(4, 1).repeat(2, 2)[..., None]
+
+    tokens = np.random.default_rng(0).integers(0, 4, (70, 3, 2)).astype(np.int32)
+    found = decoded_codes(Stage(), None, np.array([1, 2, 4]), tokens, (12, 4, 1))
+    images = to_uint8(np.asarray(Stage().from_tokens(None, tokens)))
+    padded = np.pad(images, ((0, 0), (2, 2), (1, 1), (0, 0)), "edge").astype(float)
+    for code, patch in zip((1, 2), found):
+        windows = [padded[i, 4 * row : 4 * row + 8, 2 * column : 2 * column + 4]
+                   for i, row, column in np.argwhere(tokens == code)]
+        np.testing.assert_allclose(patch, np.mean(windows, axis=0), atol=0.5)
+    assert (found[2] == to_uint8(np.float32([0.6]))).all()  # not among the tokens: the same code all around
 
 
 def test_samples_are_compared_with_real_images_of_their_class(codes):
