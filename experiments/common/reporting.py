@@ -132,13 +132,13 @@ def metrics(shown: Shown) -> show.Part:
     path = shown.run.path
     files = sorted([*path.glob("evaluation-*.json"), *path.glob("nearest-*.json")])
     tables = {file.stem: with_intervals(json.loads(file.read_text(encoding="utf-8"))) for file in files}
-    if not tables and "reconstruct" in shown.able and shown.of_images:
+    if not files and "reconstruct" in shown.able and shown.of_images:
         tables[f"{len(shown.pairs[0])} held-out images, reconstructed"] = _compared(*shown.pairs)
-    if not tables:
+    if not files:
         last = {name.removeprefix("eval/"): value for record in show.read_records(path / "metrics.jsonl")
                 for name, value in record.items() if name.startswith("eval/") and value is not None}
         last |= {"examples": len(shown.held_out)} if last else {}
-        tables = {"the training's last evaluation": with_intervals(last)} if last else {}
+        tables |= {"the training's last evaluation": with_intervals(last)} if last else {}
     return show.metrics_part(tables)
 
 
