@@ -86,8 +86,7 @@ def save_gif(path: Path, trajectory: np.ndarray, columns: int | None, scale: int
     """The samples [steps, B, H, W, C] from noise to image; noise is scaled into the visible range."""
     frames = []
     for images in trajectory:
-        size = np.maximum(1.0, np.quantile(np.abs(images), 0.99, axis=(1, 2, 3), keepdims=True))
-        sheet = show.make_grid(images / size, columns=columns).repeat(scale, 0).repeat(scale, 1)
+        sheet = show.make_grid(show.scaled_to_show(images), columns=columns).repeat(scale, 0).repeat(scale, 1)
         frames.append(Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet))
     frames += [frames[-1]] * 10
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=int(1000 * FRAME_SECONDS), loop=0)

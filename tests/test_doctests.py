@@ -7,7 +7,7 @@ import pkgutil
 import pytest
 
 ROOMS = ("attention", "conv", "core", "data", "diffusion", "evaluate", "generate", "interop", "losses", "metrics",
-         "models", "quantize", "tokens")
+         "models", "quantize", "show", "tokens")
 
 
 def modules(room):

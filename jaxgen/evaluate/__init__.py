@@ -44,7 +44,7 @@ from jaxgen.evaluate.reproduction import (
     tolerance_of,
     write_reproduction,
 )
-from jaxgen.evaluate.samples import Judgement, centre, judge
+from jaxgen.evaluate.samples import Judgement, centre, judge, nearest_images
 from jaxgen.models import Autoencoder, Classifying, Denoising, Reconstructing, SecondStage, TokenGenerating
 from jaxgen.models.base import Model
 
@@ -124,6 +124,7 @@ __all__ = [
     "latent_errors",
     "left_out",
     "make_evaluator",
+    "nearest_images",
     "numbers_of",
     "perceptual_distance",
     "read_reference",

@@ -38,7 +38,6 @@ def judge(
         held-out images; distances (root sums of squares of pixels in [0, 1]).
     """
     with extra("experiments"):
-        from sklearn.neighbors import NearestNeighbors
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC
@@ -49,9 +48,8 @@ def judge(
     # Pixels of MNIST's own images are centred by their mass, and a classifier of pixels knows nothing of shifts.
     classifier = make_pipeline(StandardScaler(with_std=False), SVC(C=10.0, gamma="scale")).fit(real, labels)
     agrees = classifier.predict(drawn) == classes
-    neighbours = NearestNeighbors(n_neighbors=1).fit(real)
-    distance, nearest = neighbours.kneighbors(drawn)
-    of_held_out, _ = neighbours.kneighbors(held_out)
+    distance, nearest = nearest_of(real, drawn)
+    of_held_out, _ = nearest_of(real, held_out)
     values = {
         "agreement": agrees.mean(), "classifier_accuracy": classifier.score(held_out, test_set.labels()),
         "distance_to_training_median": np.median(distance), "distance_to_training_least": distance.min(),
@@ -61,7 +59,30 @@ def judge(
         "held_out_distance_within_class": distance_within_class(held_out, test_set.labels()),
     }
     by_class = {int(c): float(agrees[classes == c].mean()) for c in np.unique(classes)}
-    return Judgement({name: float(value) for name, value in values.items()}, by_class, nearest[:, 0])
+    return Judgement({name: float(value) for name, value in values.items()}, by_class, nearest)
+
+
+def nearest_images(
+    images: np.ndarray, real: np.ndarray, *, centre: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """(distances [B] to the nearest real image, root sums of squares of pixels in [0, 1]; which one it is [B]).
+
+    Args:
+        images: uint8 [B, H, W, C].
+        real: uint8 [N, H, W, C].
+        centre: see `judge`.
+    """
+    look = centred if centre else flat
+    return nearest_of(look(real), look(images))
+
+
+def nearest_of(real: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(distances [B], indices [B]) of the nearest of `real` [N, D] to each vector [B, D]."""
+    with extra("experiments"):
+        from sklearn.neighbors import NearestNeighbors
+
+    distance, nearest = NearestNeighbors(n_neighbors=1).fit(real).kneighbors(vectors)
+    return distance[:, 0], nearest[:, 0]
 
 
 def distance_within_class(images: np.ndarray, classes: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from jaxgen.generate.editing import from_noise, img2img, inpaint, interpolate, s
 from jaxgen.generate.finite import blank, check_all, check_any, finite_images
 from jaxgen.generate.masks import hide, kept_positions
 from jaxgen.generate.sampler import Sampler, sample, sample_batches
-from jaxgen.generate.tokens import sample_token_ids, token_sampler
+from jaxgen.generate.tokens import sample_token_ids, token_sampler, token_trajectory
 from jaxgen.models import Denoising, TokenGenerating
 from jaxgen.models.base import Model
 
@@ -51,4 +51,5 @@ __all__ = [
     "Sampler", "blank", "check_all", "check_any", "diffusion_sampler", "finite_images", "from_noise", "guided", "hide",
     "img2img", "inpaint", "interpolate", "kept_positions", "make_sampler", "make_sigmas", "sample", "sample_batches",
     "sample_token_ids", "show_noise", "to_noise", "token_sampler",
+    "token_trajectory",
 ]

@@ -80,6 +80,34 @@ def sample_token_ids(
     return sampler.parts.run(variables, key, ids, cond, sampler.parts.numbers, known)
 
 
+def token_trajectory(
+    sampler: Sampler, variables: Variables, key: Array, ids: Array, cond: Mapping[str, Array]
+) -> tuple[Array, Array]:
+    """(examples [B, ...] as `sampler.draw` makes them, the tokens after each step [n, B, N], -1 where there are none).
+
+    Args:
+        sampler: of `token_sampler`. A step of an autoregressive prior draws one token, one of a masked prior several.
+        variables, key, ids, cond: see `Sampler.draw`.
+    """
+    fixed = {name: sampler.settings[name] for name in FIXED if name in sampler.settings}
+    run = compiled(_run_seen, sampler.model, **fixed)
+    return run(variables, key, ids, cond, sampler.parts.numbers)
+
+
+def _run_seen(model, variables, key, ids, cond, numbers, **fixed):
+    shape = len(ids), prod(model.sample_shape)
+    options = {"cond": model.encode(variables.params, cond), "sample_ids": ids}
+    if isinstance(model.model, MaskedTokens):
+        options["trajectory"] = True
+        tokens, seen = draw_masked(model, fixed, variables.params, key, shape, numbers, options)
+        seen = jnp.where(seen == model.model.mask_id, -1, seen)
+    else:
+        tokens = draw_next(model, fixed, variables.params, key, shape, numbers, options)
+        places = jnp.arange(shape[1])
+        seen = jnp.where(places <= places[:, None, None], tokens, -1)
+    return with_lost(model.from_tokens(variables, tokens), tokens), seen
+
+
 def check_masked(settings: Mapping[str, Any]) -> None:
     """Raises ValueError for settings of a masked prior out of their bounds."""
     choose("solver of a token prior", settings["solver"], tk.UNMASKERS)

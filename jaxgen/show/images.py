@@ -63,6 +63,17 @@ def make_grid(
     return sheet
 
 
+def scaled_to_show(images: Float[Array, "B H W C"]) -> Float[np.ndarray, "B H W C"]:
+    """Images with noise, each divided by the 99th percentile of its sizes where that is above 1, to be seen as grey.
+
+    Example:
+        >>> scaled_to_show(np.array([8.0, 0.5]).reshape(2, 1, 1, 1)).ravel().tolist()
+        [1.0, 0.5]
+    """
+    images = np.asarray(images)
+    return images / np.maximum(1.0, np.quantile(np.abs(images), 0.99, axis=(1, 2, 3), keepdims=True))
+
+
 def grid(
     kind: Kind | Spec, examples: Any, *, columns: int | None = None, padding: int = 2
 ) -> UInt8[np.ndarray, "height width C"]:

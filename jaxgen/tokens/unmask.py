@@ -187,7 +187,8 @@ def sample_tokens(
     keep: Bool[Array, "B N"] | None = None,
     cond: Any = None,
     sample_ids: Int[Array, "B"] | None = None,
-) -> Int[Array, "B N"]:
+    trajectory: bool = False,
+) -> Int[Array, "B N"] | tuple[Int[Array, "B N"], Int[Array, "n B N"]]:
     """From masks everywhere to tokens, in one `lax.scan` with one call of the network per step.
 
     Args:
@@ -202,9 +203,10 @@ def sample_tokens(
         known, keep: [B, N] tokens to keep where `keep` is True; they come back exactly.
         cond: passed to the network.
         sample_ids: [B], 0 .. B - 1 by default.
+        trajectory: also return the tokens after each step, `mask_id` where they are masks.
 
     Returns:
-        [B, N] int32 tokens; -1 where the logits were NaN.
+        [B, N] int32 tokens; -1 where the logits were NaN. With a trajectory (tokens, [n, B, N]).
 
     Raises:
         ValueError: what is no key or no unmasker, a setting out of its bounds, or an argument that does not fit.
@@ -227,11 +229,15 @@ def sample_tokens(
 
     def advance(decoding, inputs):
         step, t, s = inputs
-        return unmasker.step(propose, decoding, t, s, jax.vmap(jax.random.fold_in, (0, None))(keys, step)), None
+        decoding = unmasker.step(propose, decoding, t, s, jax.vmap(jax.random.fold_in, (0, None))(keys, step))
+        return decoding, seen_tokens(decoding) if trajectory else None
+
+    def seen_tokens(decoding):
+        return jnp.where(decoding.masked, mask_id, decoding.tokens)
 
     start = vary_like(unmasker.init(tokens, masked), known, keep, cond, keys, times, temperature, top_k, top_p)
-    decoding, _ = jax.lax.scan(advance, start, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
-    return jnp.where(decoding.masked, mask_id, decoding.tokens)
+    decoding, seen = jax.lax.scan(advance, start, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
+    return (seen_tokens(decoding), seen) if trajectory else seen_tokens(decoding)
 
 
 def _start(shape: tuple[int, ...], known: Any, keep: Any, mask_id: int) -> tuple[Array, Array]:

@@ -76,3 +76,18 @@ def test_the_distance_within_a_class_is_a_mean_over_pairs_and_then_over_classes(
     images = np.array([[0.0], [0.0], [3.0], [4.0], [8.0], [9.0]])
     assert distance_within_class(images, np.array([0, 1, 0, 1, 1, 2])) == pytest.approx((3 + (4 + 4 + 8) / 3) / 2)
     assert np.isnan(distance_within_class(images, np.arange(6)))
+
+
+def test_the_nearest_image_is_that_of_a_loop(sets):
+    images, _, _ = squares(9, 2)
+    real = sets[0].examples()
+    expected = np.array([[np.sqrt(((a / 255.0 - b / 255.0) ** 2).sum()) for b in real] for a in images])
+    distances, nearest = evaluate.nearest_images(images, real)
+    np.testing.assert_allclose(distances, expected.min(axis=1), rtol=1e-4)
+    np.testing.assert_array_equal(nearest, expected.argmin(axis=1))
+    blobs = np.zeros((2, 9, 9, 1), np.uint8)
+    blobs[0, 3:6, 4], blobs[1, 3:6, 3:6] = 200, 150
+    moved = np.roll(blobs, (2, -1), axis=(1, 2))
+    distances, nearest = evaluate.nearest_images(moved, blobs, centre=True)
+    np.testing.assert_allclose(distances, 0, atol=1e-6)
+    assert nearest.tolist() == [0, 1] and evaluate.nearest_images(moved, blobs)[0].min() > 0.5

@@ -17,8 +17,8 @@ from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("train_vqvae", "train_vqgan", "train_token_prior", "train_diffusion", "train_latent_diffusion",
-           "train_classifier", "sample", "edit", "evaluate", "reconstruct", "publish", "reproduce", "demo")
-IMPORTED_LATE = ["grain", "matplotlib.pyplot", "orbax.checkpoint", "sklearn.svm", "tensorboardX", "tensorflow_datasets"]
+           "train_classifier", "sample", "edit", "evaluate", "reconstruct", "publish", "reproduce", "demo", "report")
+IMPORTED_LATE = ["grain", "orbax.checkpoint", "sklearn.svm", "tensorboardX", "tensorflow_datasets"]
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload([f"experiments.{name}" for name in SCRIPTS] + IMPORTED_LATE)

@@ -89,13 +89,6 @@ def test_reconstructions_of_held_out_examples_and_of_a_folder_in_another_directo
     assert (tmp_path / "new" / "b.png").is_file()
 
 
-def test_the_demo_makes_a_page_that_holds_its_examples(scripts, tmp_path):
-    out = scripts.run("demo", f"--workdir={tmp_path / 'demo'}", *VQVAE, "--prior=token_prior_demo:smoke")
-    page = (tmp_path / "demo" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 4 and "PSNR" in page and "0, 1, 2" in page
-    assert "index.html" in out and (tmp_path / "demo" / "reconstructions.png").is_file()
-
-
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--workdr=x"], "Did you mean: workdir"),
     (["--workdir=x", "--config.optimizer.learning_rat=1"], "Did you mean 'learning_rate'"),

@@ -1,6 +1,7 @@
 """Samples of token priors: what the network is asked, what it draws, and tokens that could not be drawn."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -142,3 +143,18 @@ def test_text_is_what_its_tokens_say():
     examples, tokens = generate.sample_token_ids(sampler("text"), case("text").variables, KEY, np.arange(4),
                                                  classes(0, 2, 1, 2))
     np.testing.assert_array_equal(examples, tokens)
+
+
+@pytest.mark.parametrize("name", ["masked", "autoregressive"])
+def test_a_trajectory_ends_with_the_tokens_and_images_that_are_sampled(name):
+    variables, ids, cond = case(name).variables, jnp.arange(3), classes(2, 0, 1)
+    images, tokens = generate.sample_token_ids(sampler(name), variables, KEY, ids, cond)
+    same, seen = generate.token_trajectory(sampler(name), variables, KEY, ids, cond)
+    np.testing.assert_array_equal(seen[-1], tokens)
+    np.testing.assert_allclose(same, images, atol=1e-6)
+    assert seen.shape == ((3 if name == "masked" else 16), 3, 16)
+    for before, after in pairwise(seen):  # what there is stays; -1 is not there yet
+        assert (np.where(before >= 0, before, after) == after).all() and (before == -1).sum() > (after == -1).sum()
+    if name == "autoregressive":
+        assert [(part >= 0).sum(axis=1).tolist() for part in seen[:2]] == [[1, 1, 1], [2, 2, 2]]
+        assert (seen[1][:, :2] >= 0).all()
