@@ -18,7 +18,7 @@ from experiments.common.decoded_codes import BATCH, decoded_codes, in_batches
 from jaxgen import data, evaluate, generate, models, runs, show
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
-from jaxgen.metrics import psnr, ssim
+from jaxgen.metrics import binomial_interval, psnr, ssim
 from jaxgen.quantize import usage
 
 RECONSTRUCTED = 32
@@ -247,7 +247,7 @@ def with_intervals(values: dict[str, Any]) -> dict[str, Any]:
         if None not in bounds:
             result[name] = (value, *bounds)
         elif name in SHARES and count and 0 <= value <= 1:
-            result[name] = (value, *show.wilson_interval(round(value * count), count))
+            result[name] = (value, *binomial_interval(round(value * count), count))
         else:
             result[name] = value
     return result

@@ -6,7 +6,7 @@ with extra("train"):
     import PIL  # noqa: F401
 
 from jaxgen.show.codebook import code_plane, code_sheet, principal_plane
-from jaxgen.show.comparison import comparison_page, wilson_interval
+from jaxgen.show.comparison import comparison_page
 from jaxgen.show.curves import chart, charts_of, lines_of
 from jaxgen.show.images import grid, make_grid, save_grid, scaled_to_show, to_uint8
 from jaxgen.show.logging import Logger
@@ -32,5 +32,5 @@ __all__ = [
     "Logger", "Part", "Report", "chart", "charts_of", "check_wandb", "code_plane", "code_sheet", "codes_part",
     "comparison_page", "curves_part", "denoising_part", "filling_part", "grid", "lines_of", "make_grid", "metrics_part",
     "model_part", "neighbours_part", "principal_plane", "read_records", "reconstructions_part", "report_page",
-    "samples_part", "save_grid", "scaled_to_show", "text", "to_uint8", "wilson_interval",
+    "samples_part", "save_grid", "scaled_to_show", "text", "to_uint8",
 ]

@@ -8,7 +8,6 @@ kind, with Wilson's interval. Answers outlast the window in its localStorage, an
 import base64
 import hashlib
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -18,32 +17,6 @@ from jaxgen.show.page import data_uri, escape, page, png
 
 Z95 = 1.959963984540054  # of the normal distribution, two-sided
 MASK32 = 0xFFFFFFFF
-
-
-def wilson_interval(successes: int, count: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's interval of a share, 95% by default.
-
-    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-
-    Args:
-        successes: 0 to `count`.
-        count: n, at least 1.
-        z: quantile of the normal distribution.
-
-    Raises:
-        ValueError: count is below 1, or successes do not lie in 0 .. count.
-
-    Example:
-        >>> [round(bound, 4) for bound in wilson_interval(8, 10)]
-        [0.4902, 0.9433]
-
-    Reference: Wilson, "Probable inference, the law of succession, and statistical inference", 1927
-    """
-    if count < 1 or not 0 <= successes <= count:
-        raise ValueError(f"successes must lie in 0 .. count with count of 1 or more, got {successes} of {count}")
-    p, square = successes / count, z * z / count
-    centre, half = p + square / 2, z * math.sqrt(p * (1 - p) / count + square / count / 4)
-    return (centre - half) / (1 + square), (centre + half) / (1 + square)
 
 
 def comparison_page(

@@ -6,7 +6,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
-from jaxgen import show
+from jaxgen import metrics, show
 from jaxgen.show.comparison import reveal
 from tests.helpers import chromium
 from tests.show.test_comparison import payload
@@ -89,7 +89,7 @@ def test_a_comparison_by_keyboard_and_mouse_ends_with_its_interval(browser, tmp_
             browser.open(path)
             assert browser.evaluate("document.querySelector('#bar').value") == 6
         browser.click(f"#{side}") if i % 2 else browser.press(f"Arrow{side.title()}")
-    low, high = show.wilson_interval(12 - wrong, 12)
+    low, high = metrics.binomial_interval(12 - wrong, 12)
     share = browser.evaluate("document.querySelector('#share').textContent")
     assert share == (f"{12 - wrong} of 12 right answers: {(12 - wrong) / 12:.1%}, 95% interval {low:.1%} to {high:.1%}")
     saved = browser.evaluate("document.querySelector('#save').href")
