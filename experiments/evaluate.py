@@ -44,7 +44,6 @@ from absl import flags
 
 from experiments.common import command_line, results
 from experiments.common.outputs import check_output
-from experiments.common.quality import quality
 from experiments.common.trained import load_trained
 from jaxgen import evaluate, models, runs, show
 from jaxgen.data import load, read_folder
@@ -105,11 +104,23 @@ def judge_folder(images: str, trained: str | None, data_name: str | None, featur
     else:
         run = runs.load(trained)
         train_set, held_out = run.dataset(run.config["data"]["train_split"]), run.dataset()
-    found = read_folder(images, held_out.example_shape).examples()
+    found, network = read_folder(images, held_out.example_shape).examples(), runs.feature_network(features)
     folder = Path(images)
     path = check_output("--output", output, folder.with_name(f"{folder.name}-quality.json"), kinds=(".json",))
-    write(path, {"images": str(folder), "samples": len(found), "data": held_out.name, "seed": seed,
-                 **quality(features, found, train_set, held_out, metrics, seed=seed)})
+    quality = evaluate.sample_quality(network, found, train_set, held_out, seed=seed, bar=True,
+                                      measures=metrics or tuple(evaluate.MEASURES))
+    write(path, {"images": str(folder), "samples": len(found), "data": held_out.name,
+                 "training_examples": len(train_set), "held_out_examples": len(held_out), "seed": seed,
+                 **entries(quality, network)})
+
+
+def entries(quality: dict[str, evaluate.Estimate], network: evaluate.FeatureNetwork) -> dict[str, Any]:
+    """As files hold them: each number, its interval as NAME_low and NAME_high, and in whose features."""
+    values: dict[str, Any] = {}
+    for name, (value, low, high) in quality.items():
+        values |= {name: value} if np.isnan(low) else {name: value, f"{name}_low": low, f"{name}_high": high}
+    return values | {"features": network.name, "features_digest": network.digest,
+                     "features_handling": str(network.handling)}
 
 
 def measure(run: runs.Run, dataset: Any, lpips: str | None, lpips_net: str) -> dict[str, Any]:
@@ -137,8 +148,9 @@ def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Pat
     print(f"wrote {sheet}: samples, each above its nearest training image")
     result = {**judgement.values, "agreement_by_class": judgement.by_class}
     if features:
-        compared = evaluate.centre(images) if run.config["data"]["crop"] else images
-        result |= quality(features, compared, train_set, run.dataset(), metrics, seed=seed)
+        network = runs.feature_network(features)
+        measures = metrics or tuple(evaluate.MEASURES)
+        result |= entries(runs.compare_samples(run, images, network, measures=measures, seed=seed, bar=True), network)
     return result
 
 

@@ -24,12 +24,13 @@ LIMIT = 5_000_000  # bytes of a directory in the repository
 
 
 def main(*, workdir: str, checkpoint_step: int | None, name: str, folder: str | None, dtype: str, samples: int,
-         seed: int, max_bytes: int, settings: dict[str, Any]) -> None:
+         seed: int, features: str | None, max_bytes: int, settings: dict[str, Any]) -> None:
     if Path(name).name != name or name.startswith((".", "~")):
         raise ValueError(f"--name={name} must be a bare name, such as diffusion_mnist: --folder says where it goes")
     run = runs.load(workdir, step=checkpoint_step)
     place = runs.shipped_folder() if folder is None else runs.expand(folder)
-    evaluations = published.default_evaluations(run, samples=samples, seed=seed, **settings)
+    evaluations = published.default_evaluations(run, samples=samples, seed=seed, features=features,
+                                                **settings)
     result = runs.publish(run, place / name, dtype=dtype, evaluations=evaluations, max_bytes=max_bytes, bar=True)
     for file in sorted(result.path.iterdir()):
         print(f"wrote {file}: {file.stat().st_size:,} bytes")
@@ -46,6 +47,8 @@ if __name__ == "__main__":
         flags.DEFINE_integer("samples", published.SAMPLES, "How many samples by class are judged; 0: none.",
                              lower_bound=0),
         flags.DEFINE_integer("seed", 0, "Seed of the samples' noise."),
+        flags.DEFINE_string("features", None, "Whose features compare samples with real images as sets: a checkpoint "
+                            "of a classifier by name, vgg16 or inception; none by default."),
         flags.DEFINE_integer("max_bytes", LIMIT, "How large the weights' file may be.", lower_bound=1),
     ]
     SETTINGS = command_line.define_sampling()

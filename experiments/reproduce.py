@@ -40,7 +40,7 @@ def reproduced(name: str) -> bool:
     same = digest == content["digest"]
     print(ROW.format(f"digest of {WEIGHTS}", content["digest"][:12], digest[:12], "", said(same)), flush=True)
     passes = [same]
-    for one in evaluate.reproduce(numbers, lambda evaluation: run.measure(evaluation, bar=True)):
+    for one in evaluate.reproduce(numbers, lambda evaluation: runs.measure(run, evaluation, bar=True)):
         number = one.number
         print(ROW.format(number.name, f"{number.value:.6g}", f"{one.found:.6g}", f"{number.tolerance:.2g}",
                          said(one.passes)), flush=True)

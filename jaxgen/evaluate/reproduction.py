@@ -30,8 +30,11 @@ RELATIVE_OF_CODES = 1e-2
 # N draws. Distances of 200 samples of two seeds differed by 2% in the median, 3% within a class and 14% in the least:
 # 1 / sqrt(N), which is 7% there, and half of a least one, which more samples hardly make steadier.
 STANDARD_DEVIATIONS = 4
-DISTANCES_OF_SAMPLES = ("distance_to_training_median", "distance_within_class")
+DISTANCES_OF_SAMPLES = ("distance_to_training_median", "distance_within_class", "nearest_distance_ratio", "density")
 LEAST_OF_SAMPLES, RELATIVE_OF_LEAST = "distance_to_training_least", 0.5
+# Of samples as a set: shares, and the Fréchet distance, whose interval of 95% was 28% of it to either side at N = 500.
+SHARES_OF_SAMPLES = ("agreement", "precision", "recall", "coverage", "closer_than_held_out", "authentic")
+FRECHET, RELATIVE_OF_FRECHET = ("FID", "FD-"), 0.3
 
 
 class Number(NamedTuple):
@@ -70,7 +73,7 @@ def tolerance_of(name: str, value: float, evaluation: Evaluation) -> float:
         0.045
     """
     count = evaluation.get("samples")
-    if name == "agreement":  # of the prior of Agresti & Coull, so that 100% leaves room too
+    if name in SHARES_OF_SAMPLES:  # of the prior of Agresti & Coull, so that 100% leaves room too
         share = (value * count + 2) / (count + 4)
         return STANDARD_DEVIATIONS * math.sqrt(share * (1 - share) / count)
     if name in ("accuracy", "classifier_accuracy"):
@@ -80,6 +83,8 @@ def tolerance_of(name: str, value: float, evaluation: Evaluation) -> float:
         relative = RELATIVE_OF_CODES
     elif name in DISTANCES_OF_SAMPLES:
         relative = 1 / math.sqrt(count)
+    elif name.startswith(FRECHET) and not name.endswith("held_out"):
+        relative = RELATIVE_OF_FRECHET
     elif name == LEAST_OF_SAMPLES:
         relative = RELATIVE_OF_LEAST
     return FLOOR + relative * abs(value)

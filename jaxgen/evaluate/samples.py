@@ -5,6 +5,7 @@ distance to the nearest training image, compared with that of held-out images; s
 distance of two images of one class.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -105,11 +106,15 @@ def centre(images: np.ndarray) -> np.ndarray:
     """
     shifted = []
     for image in images:
-        mass = image.astype(np.float64).sum(-1) + 1e-9
+        mass = image.astype(np.float64).sum(-1)
+        if not mass.any():
+            shifted.append(image)
+            continue
         shifts = []
         for axis, size in enumerate(mass.shape):
-            along = mass.sum(axis=1 - axis)
-            shifts.append(round(size / 2 - float((along * np.arange(size)).sum() / along.sum())))
+            middle = float(mass.sum(axis=1 - axis) @ np.arange(size)) / mass.sum()
+            # Half a pixel is always rounded up, so that a shifted image comes to where the image does.
+            shifts.append(math.floor(size / 2 - middle + 0.5))
         shifted.append(np.roll(image, shifts, axis=(0, 1)))
     return np.stack(shifted)
 

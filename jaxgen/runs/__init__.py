@@ -17,6 +17,7 @@ from jaxgen.runs.first_stage import FirstStage, find_first_stage
 from jaxgen.runs.listing import Comparison, RunSummary, best, compare, find_runs, summarize
 from jaxgen.runs.lock import Holder, LockedRunError, holder, lock_run
 from jaxgen.runs.manifest import DamagedCheckpointError
+from jaxgen.runs.measures import compare_samples, feature_network, measure
 from jaxgen.runs.published import card_of, default_evaluations, publish
 from jaxgen.runs.run import Run, abilities, load, load_split, reconstructor
 from jaxgen.runs.shipped import locate, shipped, shipped_folder
@@ -39,9 +40,11 @@ __all__ = [
     "card_of",
     "check_run",
     "compare",
+    "compare_samples",
     "default_evaluations",
     "digest_of_file",
     "expand",
+    "feature_network",
     "find_first_stage",
     "find_runs",
     "holder",
@@ -50,6 +53,7 @@ __all__ = [
     "load_split",
     "locate",
     "lock_run",
+    "measure",
     "open_run",
     "publish",
     "read_run",

@@ -115,8 +115,9 @@ def _numbers(name: str, numbers: Sequence[Number]) -> list[str]:
         said = f"N = {evaluation['examples']:,} examples of the split `{evaluation['split']}`"
         if "samples" in evaluation:
             changes = f", {_plain(evaluation['settings'])}" if evaluation["settings"] else ""
+            network = f", features of `{evaluation['features']}`" if evaluation.get("features") else ""
             said = (f"N = {evaluation['samples']:,} samples, seed {evaluation['seed']}{changes}, compared with "
-                    f"{said[4:]}")
+                    f"{said[4:]}{network}")
         parts += [f"{said}:", _table(("number", "value", "may differ by"), own)]
     return [*parts, f"```sh\npython -m experiments.reproduce {name}\n```"]
 

@@ -25,6 +25,7 @@ from jaxgen.data import Image
 from jaxgen.evaluate import Number, numbers_of, read_reproduction, write_reproduction
 from jaxgen.evaluate.reproduction import REPRODUCE
 from jaxgen.runs.directory import environment, expand
+from jaxgen.runs.measures import measure
 from jaxgen.runs.model_card import BY_HAND, by_hand_of, model_card
 from jaxgen.runs.run import Run, load
 from jaxgen.runs.weights_file import WEIGHTS, digest_of_file, is_published, write_weights
@@ -49,7 +50,7 @@ def publish(
         directory: new, empty, or of a published checkpoint, which is replaced but for the hand-written part of its
             card; its name becomes the checkpoint's.
         dtype: "float16", "bfloat16" or "float32", of what gradients trained; everything else is kept exactly.
-        evaluations: see `Run.measure`; None for `default_evaluations(run)`, () for none.
+        evaluations: see `jaxgen.runs.measure`; None for `default_evaluations(run)`, () for none.
         max_bytes: what the weights' file may have.
         bar: shows progress on a terminal.
 
@@ -74,7 +75,7 @@ def publish(
                              "model, or allow more")
         written = load(made, build=lambda **_: run.model)
         numbers = [number for evaluation in (default_evaluations(run) if evaluations is None else evaluations)
-                   for number in numbers_of(evaluation, written.measure(evaluation, bar=bar))]
+                   for number in numbers_of(evaluation, measure(written, evaluation, bar=bar))]
         now = environment()
         write_reproduction(made / REPRODUCE, numbers, digest=digest_of_file(made / WEIGHTS), step=run.step,
                            environment={name: now[name] for name in KEPT}, training=_training(run))
@@ -87,13 +88,16 @@ def publish(
     return load(path, build=lambda **_: run.model)
 
 
-def default_evaluations(run: Run, *, samples: int = SAMPLES, seed: int = 0, **settings: Any) -> list[dict[str, Any]]:
+def default_evaluations(
+    run: Run, *, samples: int = SAMPLES, seed: int = 0, features: str | None = None, **settings: Any
+) -> list[dict[str, Any]]:
     """Everything that `Run.evaluate` measures of held-out data; of images by class what `Run.judge` says too.
 
     Args:
         run: of `load`.
         samples: how many are judged; 0 leaves that out.
         seed: of the samples' noise.
+        features: whose features compare the samples as a set, see `jaxgen.runs.feature_network`; None leaves it out.
         **settings: changes of the run's sampling.
     """
     held_out = run.dataset()
@@ -101,7 +105,8 @@ def default_evaluations(run: Run, *, samples: int = SAMPLES, seed: int = 0, **se
     classes = getattr(getattr(run.model, "conditions", None), "num_classes", 0)
     if not samples or not classes or not isinstance(held_out.spec[held_out.example], Image):
         return [of_data]
-    return [of_data, {**of_data, "samples": samples, "seed": seed, "settings": settings}]
+    of_samples = {**of_data, "samples": samples, "seed": seed, "settings": settings}
+    return [of_data, {**of_samples, "features": features} if features else of_samples]
 
 
 def card_of(published: Run) -> str:

@@ -162,19 +162,6 @@ class Run:
                           centre=bool(own["crop"]))
         return images, judgement
 
-    def measure(self, evaluation: Mapping[str, Any], *, bar: bool = False) -> dict[str, float]:
-        """The numbers of an evaluation of `jaxgen.evaluate.reproduction`.
-
-        Args:
-            evaluation: {"split": ...}, for what `evaluate` measures of it; {"samples": N, "seed": ..., "settings":
-                {...}}, for what `judge` says of N samples.
-            bar: shows progress on a terminal.
-        """
-        if "samples" in evaluation:
-            _, judgement = self.judge(evaluation["samples"], seed=evaluation["seed"], bar=bar, **evaluation["settings"])
-            return judgement.values
-        return self.evaluate(self.dataset(evaluation["split"]), bar=bar)
-
     def _edited(self, edit, arguments, classes, prompts, seed, settings, **own):
         x, conditions = arguments[0], self.model.conditions
         self._check_batch(x)

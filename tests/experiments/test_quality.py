@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.common.quality import feature_network
-from jaxgen import data, evaluate, metrics
+from jaxgen import data, evaluate, metrics, runs
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def test_a_folder_of_images_is_compared_with_a_data_set(scripts, classifier, fol
     printed = scripts.run("evaluate", f"--images={folder}", "--data=mnist_5k", f"--features={classifier}",
                           JAXGEN_CACHE=str(tmp_path / "cache"))
     result = json.loads(folder.with_name("theirs-quality.json").read_text())
-    network = feature_network(str(classifier))
+    network = runs.feature_network(str(classifier))
     name = "FD-classifier-mnist_5k"
     assert result["features"] == "classifier-mnist_5k" and result["features_digest"] == network.digest
     assert (result["samples"], result["training_examples"], result["held_out_examples"]) == (50, 4500, 500)

@@ -1,0 +1,75 @@
+"""What is measured of a run: its held-out data, its samples by class, and its samples as a set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxgen import evaluate, interop
+from jaxgen.evaluate import Estimate, FeatureNetwork
+from jaxgen.models import Classifying
+from jaxgen.runs.run import Run, load
+
+NETWORKS = ("inception", "vgg16")
+# Of published checkpoints: no kernel distance and no scores, whose intervals are wide at the numbers of a small card.
+PUBLISHED = ("frechet", "neighbours", "authenticity")
+
+
+def measure(run: Run, evaluation: Mapping[str, Any], *, bar: bool = False) -> dict[str, float]:
+    """The numbers of an evaluation of `jaxgen.evaluate.reproduction`.
+
+    Args:
+        run: of `load`.
+        evaluation: {"split": ...}, for what `Run.evaluate` measures of it; {"samples": N, "seed": ..., "settings":
+            {...}}, for what `Run.judge` says of N samples, and with "features", a name that `feature_network` takes,
+            for what `compare_samples` says of them too.
+        bar: shows progress on a terminal.
+    """
+    if "samples" not in evaluation:
+        return run.evaluate(run.dataset(evaluation["split"]), bar=bar)
+    images, judgement = run.judge(evaluation["samples"], seed=evaluation["seed"], bar=bar, **evaluation["settings"])
+    if not evaluation.get("features"):
+        return judgement.values
+    network = feature_network(evaluation["features"])
+    found = compare_samples(run, images, network, measures=PUBLISHED, seed=evaluation["seed"], bar=bar)
+    return judgement.values | {name: estimate.value for name, estimate in found.items()}
+
+
+def compare_samples(
+    run: Run, images: np.ndarray, network: FeatureNetwork, *, measures: Sequence[str] = tuple(evaluate.MEASURES),
+    seed: int = 0, bar: bool = False,
+) -> dict[str, Estimate]:
+    """`jaxgen.evaluate.sample_quality` of a run's samples next to its training and its held-out images.
+
+    Samples of a model that was trained on shifted images are centred first, as MNIST's images are.
+
+    Args:
+        run: of `load`.
+        images: uint8 [N, H, W, C].
+        network: of `feature_network`, say.
+        measures: keys of `jaxgen.evaluate.MEASURES`.
+        seed: of subsets and resamples.
+        bar: shows progress on a terminal.
+    """
+    own = run.config["data"]
+    return evaluate.sample_quality(network, evaluate.centre(images) if own["crop"] else images,
+                                   run.dataset(own["train_split"]), run.dataset(), measures=measures, seed=seed,
+                                   bar=bar)
+
+
+def feature_network(source: str) -> FeatureNetwork:
+    """A network by a word: "inception", "vgg16", or the directory or the checkpoint's name of a classifier.
+
+    Raises:
+        FileNotFoundError: the weights are not there; says how to get them.
+        ValueError: the run has no classifier.
+    """
+    if source == "inception":
+        return evaluate.inception_features(interop.load_inception())
+    if source == "vgg16":
+        return evaluate.vgg16_features(interop.load_lpips(net="vgg"))
+    run = load(source)
+    if not isinstance(run.model, Classifying):
+        raise ValueError(f"features={source} is a {run.config['model']['name']!r}: give the run of a classifier, or "
+                         f"{' or '.join(NETWORKS)}")
+    return evaluate.classifier_features(run.model, run.variables, name=f"classifier-{run.config['data']['name']}")
