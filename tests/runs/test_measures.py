@@ -1,0 +1,69 @@
+"""What is measured of a run: which evaluation gives which numbers, and that shifted samples are centred."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from jaxgen.data import Dataset
+from jaxgen.evaluate import FeatureNetwork, Features, Handling
+from jaxgen.runs import compare_samples, measure
+from jaxgen.runs import measures as module
+
+
+def pixels(images):
+    return Features(images.reshape(len(images), -1)[:, ::7].astype(jnp.float32) / 64, None)
+
+
+NETWORK = FeatureNetwork("toy", "0" * 64, Handling("any", "none", "x / 64", "as it is"), Partial(pixels))
+SPLITS = {"train": 40, "test": 30}
+
+
+def blobs(count, seed):
+    """Images of 13x13 whose middle 5x5 pixels are bright, each with its centre of mass in the middle."""
+    images = np.zeros((count, 13, 13, 1), np.uint8)
+    half = np.random.default_rng(seed).integers(100, 250, (count, 5, 3, 1))
+    rows = np.concatenate([half, half[:, :, 1::-1]], axis=2)
+    images[:, 4:9, 4:9] = (rows + rows[:, ::-1]) // 2
+    return np.roll(images, (1, 1), axis=(1, 2))  # half a pixel beyond the middle, where centring rounds to
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run whose samples are its held-out images, moved by two pixels."""
+    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "feature_network", lambda source: NETWORK._replace(name=source))
+    sets = {name: Dataset.from_arrays(blobs(count, seed), split=name)
+            for seed, (name, count) in enumerate(SPLITS.items())}
+    drawn = np.roll(sets["test"].examples(), (2, -2), axis=(1, 2))
+    return SimpleNamespace(
+        config={"data": {"name": "blobs", "train_split": "train", "crop": 2}},
+        dataset=lambda split="test": sets[split],
+        evaluate=lambda dataset, bar: {"psnr": float(len(dataset))},
+        judge=lambda count, seed, bar, **settings: (drawn[:count], SimpleNamespace(
+            values={"agreement": 0.5, "seed": seed, **settings})))
+
+
+def test_held_out_data_are_measured_where_no_samples_are_asked_for(run):
+    assert measure(run, {"split": "train", "examples": 40}) == {"psnr": 40.0}
+
+
+def test_samples_are_judged_and_compared_as_a_set_where_features_are_named(run):
+    evaluation = {"split": "test", "examples": 30, "samples": 30, "seed": 3, "settings": {"guidance": 2.0}}
+    judged = {"agreement": 0.5, "seed": 3, "guidance": 2.0}
+    assert measure(run, evaluation) == judged
+    found = measure(run, {**evaluation, "features": "toy"})
+    assert judged.items() <= found.items()
+    # The samples are the held-out images once they are centred.
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+    np.testing.assert_allclose(found["FD-toy"], found["FD-toy_held_out"], rtol=1e-9)
+    assert found["nearest_distance_ratio"] == 1
+
+
+def test_samples_of_a_model_of_unshifted_images_stay_where_they_are(run):
+    run.config["data"]["crop"] = 0
+    images, _ = run.judge(30, seed=0, bar=False)
+    found = compare_samples(run, images, NETWORK, measures=("frechet",))
+    assert found["FD-toy"].value > 10 * found["FD-toy_held_out"].value
