@@ -7,7 +7,6 @@ curves, metrics, and digits that the prior made by class. Run again, it goes on 
 again.
 """
 
-import json
 import time
 from pathlib import Path
 
@@ -41,7 +40,6 @@ def main(config, prior_config, workdir: str) -> None:
     records = show.read_records(directory / "metrics.jsonl")
     last = next(record for record in reversed(records) if record["step"] == run.step and "eval/psnr" in record)
     metrics = {name.removeprefix("eval/"): value for name, value in last.items() if name.startswith("eval/")}
-    (directory / "evaluation-test.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     page = write_report([directory, directory / "prior"], samples=SAMPLES,
                         title=f"jaxgen: VQ-VAE and prior on {config.data.name}")
     (directory / "index.html").write_text(page, encoding="utf-8")

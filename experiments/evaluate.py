@@ -29,8 +29,8 @@ in others it bears their name. --metrics chooses some. --images=FOLDER compares 
     python -m experiments.evaluate --workdir=runs/digits --samples=2000 --features=runs/classifier
     python -m experiments.evaluate --images=their_samples --data=mnist_5k --features=runs/classifier
 
-Images of other sizes than the real ones are cut to their central square and resized (`jaxgen.data.read_folder`); those
-of a model that was trained on shifted images are centred. Numbers depend on how many images there are, on both sides.
+Images of other sizes than the real ones are cut to their central square and resized (`jaxgen.data.read_folder`); a
+run's own samples are centred where it was trained on shifted images. Numbers depend on the counts of both sides.
 
 --record writes the numbers to experiments/results.json, of which the tables of the documentation are made.
 """
@@ -46,6 +46,7 @@ from experiments.common import command_line, results
 from experiments.common.outputs import check_output
 from experiments.common.trained import load_trained
 from jaxgen import evaluate, models, runs, show
+from jaxgen.core.checks import choose
 from jaxgen.data import load, read_folder
 
 SHOWN = 20
@@ -55,11 +56,24 @@ def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | 
          split: str | None, output: str | None, lpips: str | None, lpips_net: str, samples: int | None,
          images: str | None, features: str | None, metrics: list[str], seed: int, classes, prompt, batch: int,
          record: bool, settings: dict[str, Any]) -> None:
+    for metric in metrics:
+        choose("--metrics", metric, evaluate.MEASURES)
+    if metrics and not features:
+        raise ValueError("--metrics compares features: add --features=inception, vgg16 or the run of a classifier")
     if images:
+        ignored = [name for name, value in (
+            ("workdir and --checkpoint", workdir and checkpoint), ("checkpoint_step", checkpoint_step is not None),
+            ("split", split), ("samples", samples), ("lpips", lpips), ("classes", classes), ("prompt", prompt),
+            ("record", record), *settings.items()) if value]
+        if ignored:
+            raise ValueError(f"--{ignored[0]} does not go with --images, which is compared as it is: leave it out")
         judge_folder(images, workdir or checkpoint, data, features, metrics, seed, output)
         return
     if data:
         raise ValueError("--data names the real images that --images is compared with: a run brings its own")
+    if samples and split:
+        raise ValueError(f"--split={split} is what --samples is not compared with: samples are next to the run's own "
+                         "training and held-out images. Leave it out")
     run, folder = load_trained(workdir, checkpoint, checkpoint_step)
     dataset = run.dataset(split)
     default = f"nearest-step{run.step:08d}-seed{seed}.json" if samples else f"evaluation-{dataset.split}.json"
@@ -140,6 +154,7 @@ def measure(run: runs.Run, dataset: Any, lpips: str | None, lpips_net: str) -> d
 
 def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Path, features, metrics) -> dict[str, Any]:
     """`Run.judge` of samples by class; the sheet shows some, each above its nearest training image."""
+    network = runs.feature_network(features) if features else None  # what is not there is missed before the work
     images, judgement = run.judge(count, classes=classes, prompts=prompt, seed=seed, batch=batch, bar=True, **settings)
     train_set = run.dataset(run.config["data"]["train_split"])
     shown = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
@@ -147,8 +162,7 @@ def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Pat
     show.save_grid(sheet, pairs, columns=len(shown), scale=2)
     print(f"wrote {sheet}: samples, each above its nearest training image")
     result = {**judgement.values, "agreement_by_class": judgement.by_class}
-    if features:
-        network = runs.feature_network(features)
+    if network:
         measures = metrics or tuple(evaluate.MEASURES)
         result |= entries(runs.compare_samples(run, images, network, measures=measures, seed=seed, bar=True), network)
     return result

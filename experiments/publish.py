@@ -20,7 +20,7 @@ from experiments.common import command_line
 from jaxgen import runs
 from jaxgen.runs import published
 
-LIMIT = 5_000_000  # bytes of a directory in the repository
+LIMIT = 5_000_000  # bytes of the weights: directories of the repository stay about this small
 
 
 def main(*, workdir: str, checkpoint_step: int | None, name: str, folder: str | None, dtype: str, samples: int,

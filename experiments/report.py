@@ -22,7 +22,8 @@ from absl import flags
 
 from experiments.common import command_line, reporting
 from experiments.common.outputs import check_output
-from jaxgen import runs, show
+from experiments.common.trained import load_trained
+from jaxgen import evaluate, runs, show
 
 SUMMARY = ("loss", "psnr", "accuracy", "bits_per_token", "bits_per_dim")  # last held-out numbers in a gallery's table
 THUMBNAIL = 9
@@ -35,12 +36,11 @@ def main(*, workdir: list[str], ab: bool, against: str | None, checkpoint_step: 
         raise ValueError(f"--against={against} is of blind comparisons: add --ab, or give both runs to --workdir")
     if len(workdirs) != 1 and (ab or checkpoint_step is not None):
         raise ValueError(f"{'--ab' if ab else '--checkpoint_step'} is of one run, got --workdir={','.join(workdirs)}")
-    first = runs.expand(workdirs[0])
+    run, first = load_trained(workdirs[0], None, checkpoint_step)
     default = "comparison.html" if ab else "report.html" if len(workdirs) == 1 else "gallery.html"
     path = check_output("--output", output, (first if len(workdirs) == 1 else first.parent) / default, kinds=(".html",))
     if ab:
-        loaded = [runs.load(directory, step=step) for directory, step in
-                  ((first, checkpoint_step), (against, None)) if directory]
+        loaded = [run, *([runs.load(against)] if against else [])]
         page = compare(loaded, count, seed)
     else:
         page = write_report(workdirs, checkpoint_step=checkpoint_step, samples=samples, seed=seed)
@@ -87,7 +87,9 @@ def compare(loaded: list[runs.Run], count: int, seed: int) -> str:
         raise ValueError("--ab compares images: give a run that samples or reconstructs images, and with --against "
                          f"another one of that kind and size; got {' and '.join(map(repr, loaded))}")
     of_samples = "sample" in common
-    made = [one.samples if of_samples else one.some_pairs(count)[1] for one in shown]
+    # A sample's place would tell it from a real image where the model was trained on shifted ones.
+    made = [evaluate.centre(one.samples) if of_samples and one.run.config["data"]["crop"] else
+            one.samples if of_samples else one.some_pairs(count)[1] for one in shown]
     if len(shown) == 2:
         names = tuple(str(run.path) for run in loaded)
         question, references = ("Which picture is better?", None) if of_samples else (

@@ -1,10 +1,10 @@
 """Studies: questions answered by many trainings or samplings, each one command that prints its table and draws it.
 
     python -m experiments.study equal_bits --workdir=runs/equal_bits
-    python -m experiments.study equal_bits --workdir=runs/equal_bits --seeds=1 --only=VQ FSQ
+    python -m experiments.study equal_bits --workdir=runs/equal_bits --seeds=1 --only VQ FSQ
 
 A study goes on where it was stopped: what is in its directory is not computed again. `--record` keeps the table in
-experiments/results.json, of which the documentation's tables are made.
+experiments/results.json.
 
 A sub-command is one entry of COMMANDS and one module `experiments/studies/<name>.py` with a docstring,
 `add_arguments(parser)` and `run(args)`.

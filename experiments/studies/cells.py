@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxgen.runs import load
-from jaxgen.runs.directory import expand
-
-RESULT = "study.json"
+from jaxgen.runs.directory import expand, read_config
+from jaxgen.show import read_records
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
@@ -44,19 +44,22 @@ def train(script: str, directory: Path, options: Sequence[str], steps: int) -> f
 
 def _is_done(directory: Path, steps: int) -> bool:
     try:
-        return load(directory).step == steps
+        done = load(directory).step
     except FileNotFoundError:
         return False
+    if done > steps:
+        raise ValueError(f"{directory} holds a training of {done} steps: give --steps={done}, or another --workdir")
+    return done == steps
 
 
 def metrics(directory: Path) -> list[dict]:
     """The rows of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_records(directory / "metrics.jsonl")
 
 
 def seconds_of_steps(directory: Path) -> float:
     """The time of a run's training steps by its records of speed, without evaluations, compilation and pauses."""
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config = read_config(directory / "config.json")
     rows = [row for row in metrics(directory) if "examples_per_second" in row]
     seconds, before = 0.0, 0
     for row in rows:
@@ -65,12 +68,24 @@ def seconds_of_steps(directory: Path) -> float:
     return seconds
 
 
-def once(directory: Path, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
-    """`measure()`, or what it returned when this was asked before."""
-    file = directory / RESULT
-    if not file.is_file():
-        file.write_text(json.dumps(measure(), indent=2) + "\n", encoding="utf-8")
-    return json.loads(file.read_text(encoding="utf-8"))
+def once(file: Path, depends_on: Mapping[str, Any], measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+    """`measure()`, or what it returned when the same was asked before.
+
+    Args:
+        file: of the numbers, with what they depend on.
+        depends_on: models by their digests, steps, settings.
+        measure: gives the numbers.
+    """
+    wanted = json.loads(json.dumps(dict(depends_on)))
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["depends_on"] == wanted:
+            return found["numbers"]
+    content = json.dumps({"depends_on": wanted, "numbers": dict(measure())}, indent=2) + "\n"
+    part = file.with_suffix(".part")  # a study may be stopped while it writes
+    part.write_text(content, encoding="utf-8")
+    part.replace(file)
+    return json.loads(content)["numbers"]
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:

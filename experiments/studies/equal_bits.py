@@ -17,7 +17,8 @@ import numpy as np
 from experiments.common import results
 from experiments.common.machine import describe
 from experiments.studies import cells
-from jaxgen import data, evaluate, runs
+from jaxgen import data, evaluate, models, runs
+from jaxgen.core.digest import digest
 
 EMA = "ema_decay=0.99, kmeans_iterations=5, revive_below=0.05"
 QUANTIZERS = {
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> list[dict]:
     """Prints the table, draws it, and returns its rows."""
     classifier = runs.load(args.classifier) if args.classifier else None
+    if classifier is not None and not isinstance(classifier.model, models.Classifying):
+        raise ValueError(f"--classifier={args.classifier} is a {classifier.config['model']['name']!r}: give the run "
+                         "of a classifier")
     rows, curves = [], {}
     print(f"{args.config}, {args.steps} steps, {args.seeds} seeds, {BITS} bits per position; {describe()}")
     print(f"| quantizer | {' | '.join(heading for heading, _ in COLUMNS.values())} |\n{'|---' * (len(COLUMNS) + 1)}|")
@@ -63,7 +67,9 @@ def run(args: argparse.Namespace) -> list[dict]:
             options = [f"--config={args.config}", f"--config.quantizer={QUANTIZERS[name]}", f"--config.seed={seed}",
                        f"--config.model.latent_channels={BITS}"]
             seconds = cells.train("train_vqvae", directory, options, args.steps)
-            measured.append({**cells.once(directory, lambda d=directory: measure(d, classifier)), "seconds": seconds})
+            depends_on = {"steps": args.steps, "classifier": classifier and digest(classifier.variables)}
+            numbers = cells.once(directory / "study.json", depends_on, lambda d=directory: measure(d, classifier))
+            measured.append({**numbers, "seconds": seconds})
             curves.setdefault(name, []).append(
                 [(row["step"], used_of(row, "eval/")) for row in cells.metrics(directory) if "eval/psnr" in row])
         row = {key: cells.mean_and_std([one.get(key, np.nan) for one in measured]) for key in COLUMNS}

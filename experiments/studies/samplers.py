@@ -4,16 +4,15 @@ All solvers of `jaxgen.diffusion` at the same numbers of evaluations (a solver o
 fewer steps; the number it really takes is printed), then scales of classifier-free guidance, and intervals of noise
 levels in which it is applied, with one solver. The measure is the Fréchet distance in the features of a classifier, by
 its name, of samples of all classes in turn to the training images; the same samples' noise in every row. The first line
-is the distance of held-out images: what there is to reach. Guidance doubles the cost of an evaluation; it is off where
+is the distance of held-out images. Guidance doubles the cost of an evaluation; it is off where
 solvers are compared.
 
     python -m experiments.study samplers --run=runs/digits --classifier=runs/classifier
 """
 
 import argparse
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from experiments.common import results
 from experiments.common.machine import describe
 from experiments.studies import cells
 from jaxgen import diffusion, evaluate, metrics, runs, show
+from jaxgen.core.digest import digest
 
 SOLVERS = tuple(name for name in diffusion.SOLVERS if name != "consistency")  # which is for consistency models
 EVALUATIONS = (5, 8, 10, 20, 50)
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.study samplers`."""
     cells.add_arguments(parser, "runs/samplers")
     parser.add_argument("--run", required=True, help="the run of a diffusion model with classes, or a checkpoint")
-    parser.add_argument("--classifier", required=True, help="the run of a classifier of the same data")
-    parser.add_argument("--count", type=int, default=2000, help="samples of each row")
+    parser.add_argument("--classifier", required=True, help="the run or checkpoint of a classifier of the same data")
+    parser.add_argument("--count", type=int, default=500, help="samples of each row")
     parser.add_argument("--evaluations", type=int, nargs="+", default=list(EVALUATIONS))
     parser.add_argument("--only", nargs="+", choices=SOLVERS, default=list(SOLVERS), metavar="SOLVER",
                         help=f"some of {', '.join(SOLVERS)}")
@@ -43,21 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Prints the tables, draws them, and returns their rows."""
-    trained, judge = runs.load(args.run), runs.load(args.classifier)
-    network = evaluate.classifier_features(judge.model, judge.variables)
+    trained, network = runs.load(args.run), runs.feature_network(args.classifier)
     train_set = trained.dataset(trained.config["data"]["train_split"])
     distance = metrics.frechet_to(metrics.moments(evaluate.extract(network, train_set)))
-    floor = float(distance(metrics.moments(evaluate.extract(network, trained.dataset()))))
+    held_out = evaluate.extract(network, trained.dataset())
+    count = min(args.count, len(held_out))  # a distance falls with the count: both are of as many
+    floor = float(distance(metrics.moments(held_out[np.random.default_rng(0).permutation(len(held_out))[:count]])))
     print(f"{trained}; {args.count} samples, {evaluate.distance_name(network)} ({network.digest[:12]}) to "
           f"{len(train_set)} training images; {describe()}")
-    print(f"held-out images ({len(trained.dataset())}): {floor:.3f}\n")
+    print(f"{count} held-out images: {floor:.4f}; the distance of samples is of as many too\n")
     args.workdir.mkdir(parents=True, exist_ok=True)
     rows = []
     for kind, settings in [*of_solvers(args.only, args.evaluations), *of_guidance()]:
-        row = once(args.workdir, trained, settings, args.count, network, distance)
+        row = row_of(args.workdir, trained, settings, args.count, count, network, distance)
         rows.append({"study": kind, **settings, **row})
         print(f"| {kind} | {', '.join(f'{key} {value}' for key, value in settings.items())} | {row['evaluations']} | "
-              f"{row['distance']:.3f} | {row['seconds_per_sample']:.4f} |", flush=True)
+              f"{row['distance']:.4f} | {row['seconds_per_sample']:.4f} |", flush=True)
     file = args.workdir / "samplers.png"
     draw(file, rows, floor, evaluate.distance_name(network))
     print(f"wrote {file}")
@@ -86,20 +87,27 @@ def of_guidance() -> Iterator[tuple[str, dict]]:
         yield "interval", {**BEST, "guidance": 2.0, "guidance_low": low, "guidance_high": high}
 
 
-def once(workdir: Path, trained: runs.Run, settings: dict, count: int, network, distance) -> dict[str, float]:
+def row_of(
+    workdir: Path, trained: runs.Run, settings: dict, count: int, compared: int, network: evaluate.FeatureNetwork,
+    distance: Callable[..., float],
+) -> dict[str, float]:
     """The row of some settings, or what it was when it was asked for before."""
-    file = workdir / f"{'-'.join(str(value) for value in settings.values())}-{count}.json"
-    if not file.is_file():
+
+    def measure() -> dict[str, float]:
         trained.sample(64, **settings)  # compiles
         start = time.perf_counter()
         samples = trained.sample(count, **settings)
         seconds = time.perf_counter() - start
-        features = evaluate.extract(network, show.to_uint8(samples))
+        images = show.to_uint8(samples)
+        features = evaluate.extract(network, evaluate.centre(images) if trained.config["data"]["crop"] else images)
         finite = bool(np.isfinite(samples).all())
-        row = {"evaluations": trained.sampler(**settings).evaluations, "seconds_per_sample": seconds / count,
-               "distance": float(distance(metrics.moments(features))) if finite else float("nan")}
-        file.write_text(json.dumps(row) + "\n", encoding="utf-8")
-    return json.loads(file.read_text(encoding="utf-8"))
+        return {"evaluations": trained.sampler(**settings).evaluations, "seconds_per_sample": seconds / count,
+                "distance": float(distance(metrics.moments(features[:compared]))) if finite else float("nan")}
+
+    depends_on = {**settings, "count": count, "compared": compared, "weights": digest(trained.variables),
+                  "network": network.digest}
+    name = "-".join(str(value) for value in settings.values())
+    return cells.once(workdir / f"{name}.json", depends_on, measure)
 
 
 def draw(file: Path, rows: list[dict], floor: float, label: str) -> None:

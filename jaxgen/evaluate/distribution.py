@@ -1,8 +1,9 @@
 """How a set of samples compares with real images, in the features of a network that is always named.
 
-The Fréchet and the kernel distance are taken to the training images, as is usual for FID, next to the floor: what
-held-out images have. Precision, recall, density and coverage are against held-out images, as many of both as there are,
-so that a copied training set is no perfect model. All numbers depend on the counts, which belong to them.
+The Fréchet and the kernel distance are taken to the training images, as is usual for FID, next to what held-out images
+have. A Fréchet distance falls with the count: where there are more samples than held-out images, or fewer, it is also
+given for as many of both. Precision, recall, density and coverage are against held-out images, as many of both as there
+are, so that a copied training set is no perfect model. All numbers depend on the counts, which belong to them.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +21,11 @@ SUBSET = 1000
 SPLITS = 10
 # Neighbours: 3 are usual for precision and recall, 5 for density and coverage.
 NEAR, DENSE = 3, 5
+LEAST = DENSE + 1  # samples
 
 
 class Estimate(NamedTuple):
-    """A number, and the interval of 95% for other samples of the same model; NaN where none is known."""
+    """A number, and its interval of 95% for other samples of the same model; NaN where none is known."""
 
     value: float
     low: float
@@ -45,7 +47,11 @@ def _frechet(sets: Sets) -> dict[str, Estimate]:
     name, distance = distance_name(sets.network), metrics.frechet_to(sets.train.moments())
     features = sets.samples.features
     low, high = metrics.bootstrap_interval(distance, features, resamples=sets.resamples, centred=True, seed=sets.seed)
-    return {name: Estimate(distance(features), low, high), f"{name}_held_out": _alone(distance(sets.held_out))}
+    result = {name: Estimate(distance(features), low, high)}
+    samples, held_out = _as_many(sets)
+    if len(samples) < len(features):
+        result[f"{name}_of_{len(samples)}"] = _alone(distance(samples))
+    return result | {f"{name}_held_out_of_{len(held_out)}": _alone(distance(held_out))}
 
 
 def _frechet_infinity(sets: Sets) -> dict[str, Estimate]:
@@ -58,8 +64,9 @@ def _kernel(sets: Sets) -> dict[str, Estimate]:
     result = {}
     for suffix, features in (("", sets.samples.features), ("_held_out", sets.held_out)):
         size = min(SUBSET, len(features), len(sets.train.features))
-        mean, std = metrics.kernel_distance(features, sets.train.features, subset_size=size, seed=sets.seed)
-        result[name + suffix] = Estimate(mean, mean - 2 * std, mean + 2 * std)
+        # The std over subsets, which overlap, is not the mean's error.
+        mean, _ = metrics.kernel_distance(features, sets.train.features, subset_size=size, seed=sets.seed)
+        result[name + suffix] = _alone(mean)
     return result
 
 
@@ -67,19 +74,18 @@ def _inception_score(sets: Sets) -> dict[str, Estimate]:
     if sets.samples.logits is None:
         return {}
     name = "IS" if sets.network.name == INCEPTION else f"IS-{sets.network.name}"
-    mean, std = metrics.inception_score(sets.samples.logits, splits=min(SPLITS, len(sets.samples.logits)))
-    return {name: Estimate(mean, mean - 2 * std, mean + 2 * std)}
+    splits = min(SPLITS, len(sets.samples.logits))
+    mean, std = metrics.inception_score(sets.samples.logits, splits=splits, seed=sets.seed)
+    error = 2 * std / np.sqrt(splits)
+    return {name: Estimate(mean, mean - error, mean + error)}
 
 
 def _neighbours(sets: Sets) -> dict[str, Estimate]:
-    count = min(len(sets.samples.features), len(sets.held_out))
-    draw = np.random.default_rng(sets.seed)
-    generated, real = (x[draw.permutation(len(x))[:count]] for x in (sets.samples.features, sets.held_out))
+    generated, real = _as_many(sets)
     near, dense = (metrics.precision_recall_density_coverage(real, generated, k=k) for k in (NEAR, DENSE))
-    shares = {"precision": near.precision, "recall": near.recall, "coverage": dense.coverage}
-    result = {name: Estimate(share, *metrics.binomial_interval(round(share * count), count))
-              for name, share in shares.items()}
-    return result | {"density": _alone(dense.density)}
+    interval = metrics.binomial_interval(round(near.precision * len(generated)), len(generated))
+    return {"precision": Estimate(near.precision, *interval), "recall": _alone(near.recall),
+            "density": _alone(dense.density), "coverage": _alone(dense.coverage)}
 
 
 def _authenticity(sets: Sets) -> dict[str, Estimate]:
@@ -89,6 +95,12 @@ def _authenticity(sets: Sets) -> dict[str, Estimate]:
     result = {name: Estimate(share, *metrics.binomial_interval(round(share * count), count))
               for name, share in shares.items()}
     return result | {"nearest_distance_ratio": _alone(found.ratio)}
+
+
+def _as_many(sets: Sets) -> tuple[np.ndarray, np.ndarray]:
+    """As many features of samples as of held-out images, drawn at random where there are more."""
+    count, draw = min(len(sets.samples.features), len(sets.held_out)), np.random.default_rng(sets.seed)
+    return tuple(x[np.sort(draw.permutation(len(x))[:count])] for x in (sets.samples.features, sets.held_out))
 
 
 def _alone(value: float) -> Estimate:
@@ -120,20 +132,21 @@ def sample_quality(
         bar: shows progress on a terminal.
 
     Returns:
-        {name: (value, low, high)}: "frechet" gives the distance and that of held-out images; "neighbours" precision,
+        {name: (value, low, high)}: "frechet" gives the distance and that of N held-out images, "..._held_out_of_N" (and
+        "..._of_N", that of as many samples, where there are more); "neighbours" precision,
         recall, density and coverage; "authenticity" the share of samples that are closer to a training image than the
         median held-out image is (one half of a model that copies nothing), the share farther from their nearest
         training image than that one is from its own, and the ratio of the median distances. Of a network without
         logits there is no inception score.
 
     Raises:
-        ValueError: an unknown measure, or fewer than two samples.
+        ValueError: an unknown measure, or fewer than LEAST samples.
     """
     for measure in measures:
         choose("measures", measure, MEASURES)
     found = extract_all(network, samples, batch_size=batch_size, bar=bar)
-    if len(found.features) < 2:
-        raise ValueError(f"samples must be two at least, got {len(found.features)}: they are compared as a set")
+    if len(found.features) < LEAST:
+        raise ValueError(f"samples must be {LEAST} at least, got {len(found.features)}: they are compared as a set")
     train, other = (reference_statistics(network, dataset, batch_size=batch_size, bar=bar)
                     for dataset in (train_set, held_out))
     sets = Sets(network, found, train, other.features, resamples, seed)

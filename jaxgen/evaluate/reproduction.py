@@ -83,7 +83,7 @@ def tolerance_of(name: str, value: float, evaluation: Evaluation) -> float:
         relative = RELATIVE_OF_CODES
     elif name in DISTANCES_OF_SAMPLES:
         relative = 1 / math.sqrt(count)
-    elif name.startswith(FRECHET) and not name.endswith("held_out"):
+    elif name.startswith(FRECHET) and "held_out" not in name:
         relative = RELATIVE_OF_FRECHET
     elif name == LEAST_OF_SAMPLES:
         relative = RELATIVE_OF_LEAST

@@ -17,6 +17,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxgen.core.json_file import CHECKSUM, parse_object, sealed, unsealed
+from jaxgen.runs.weights_file import is_published
 
 PACKAGES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 MISSING = "nothing"
@@ -80,7 +81,7 @@ def check_run(directory: str | Path, config: Mapping[str, Any], *, may_change: I
     check_utf8(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"working directory {path} is a file: give another directory")
-    if (path / "model.safetensors").is_file():
+    if is_published(path):
         raise ValueError(f"working directory {path} holds a published checkpoint, in which nothing is trained: give "
                          "another directory")
     config = _plain(config)

@@ -22,15 +22,19 @@ def measure(run: Run, evaluation: Mapping[str, Any], *, bar: bool = False) -> di
         run: of `load`.
         evaluation: {"split": ...}, for what `Run.evaluate` measures of it; {"samples": N, "seed": ..., "settings":
             {...}}, for what `Run.judge` says of N samples, and with "features", a name that `feature_network` takes,
-            for what `compare_samples` says of them too.
+            for what `compare_samples` says of them too, by weights of the "features_digest".
         bar: shows progress on a terminal.
     """
     if "samples" not in evaluation:
         return run.evaluate(run.dataset(evaluation["split"]), bar=bar)
+    network = feature_network(evaluation["features"]) if evaluation.get("features") else None
+    wanted = evaluation.get("features_digest")
+    if network and wanted and network.digest != wanted:
+        raise ValueError(f"features={evaluation['features']} has weights {network.digest[:12]}, and the numbers were "
+                         f"measured with {wanted[:12]}: take those, or publish again")
     images, judgement = run.judge(evaluation["samples"], seed=evaluation["seed"], bar=bar, **evaluation["settings"])
-    if not evaluation.get("features"):
+    if not network:
         return judgement.values
-    network = feature_network(evaluation["features"])
     found = compare_samples(run, images, network, measures=PUBLISHED, seed=evaluation["seed"], bar=bar)
     return judgement.values | {name: estimate.value for name, estimate in found.items()}
 

@@ -79,15 +79,15 @@ def _use(name: str, samples: bool) -> str:
     script = "sample" if samples else "evaluate"
     return ("```python\nimport jaxgen.runs\n\n" + "\n".join(python) + "\n```\n\n"
             f"```sh\npython -m experiments.{script} --checkpoint={name}\n```\n\n"
-            "Weights are in `model.safetensors`, rounded to half precision; `config.json` is the run's configuration.")
+            "Weights are in `model.safetensors`; `config.json` is the run's configuration.")
 
 
 def _training(config: Mapping[str, Any], step: int, training: Mapping[str, Any]) -> str:
     by = f" by configuration `{config['configuration']}`" if config.get("configuration") else ""
     seconds, devices = training.get("seconds"), training.get("devices")
-    took = f", {_duration(seconds)}" if seconds else ""
+    took = f", {_duration(seconds)}, evaluations and compilation included," if seconds else ""
     where = f" on {', '.join(device.partition(': ')[2] for device in devices)}" if seconds and devices else ""
-    return f"{step:,} steps{by}{took}{where}, evaluations and compilation included; seed {config.get('seed')}."
+    return f"{step:,} steps{by}{took}{where}; seed {config.get('seed')}."
 
 
 def _settings(config: Mapping[str, Any]) -> str:

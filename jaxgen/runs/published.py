@@ -25,9 +25,10 @@ from jaxgen.data import Image
 from jaxgen.evaluate import Number, numbers_of, read_reproduction, write_reproduction
 from jaxgen.evaluate.reproduction import REPRODUCE
 from jaxgen.runs.directory import environment, expand
-from jaxgen.runs.measures import measure
+from jaxgen.runs.measures import NETWORKS, feature_network, measure
 from jaxgen.runs.model_card import BY_HAND, by_hand_of, model_card
 from jaxgen.runs.run import Run, load
+from jaxgen.runs.shipped import shipped
 from jaxgen.runs.weights_file import WEIGHTS, digest_of_file, is_published, write_weights
 from jaxgen.show import read_records
 
@@ -106,7 +107,12 @@ def default_evaluations(
     if not samples or not classes or not isinstance(held_out.spec[held_out.example], Image):
         return [of_data]
     of_samples = {**of_data, "samples": samples, "seed": seed, "settings": settings}
-    return [of_data, {**of_samples, "features": features} if features else of_samples]
+    if features:
+        if features not in (*NETWORKS, *shipped()):
+            raise ValueError(f"features={features} must be a network that others have too: {', '.join(NETWORKS)} or a "
+                             f"shipped checkpoint, {', '.join(shipped()) or 'of which there are none'}")
+        of_samples |= {"features": features, "features_digest": feature_network(features).digest}
+    return [of_data, of_samples]
 
 
 def card_of(published: Run) -> str:

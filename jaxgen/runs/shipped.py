@@ -28,7 +28,7 @@ def locate(name: str | Path) -> Path:
     """The directory of a run or of a published checkpoint that a user means.
 
     Args:
-        name: a directory; or a bare name where there is none, which is that of a shipped checkpoint.
+        name: a directory; or a bare name where there is none, or an empty one, which is that of a shipped checkpoint.
 
     Returns:
         The directory; what has a separator in it need not exist.
@@ -41,7 +41,7 @@ def locate(name: str | Path) -> Path:
         'runs/digits'
     """
     path, typed = expand(name), os.fsdecode(name)
-    if path.is_dir() or typed != Path(typed).name or typed.startswith("~"):
+    if (path.is_dir() and any(path.iterdir())) or typed != Path(typed).name or typed.startswith("~"):
         return path
     there = shipped()
     if typed in there:

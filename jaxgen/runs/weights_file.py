@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxgen.core.checks import choose
 from jaxgen.core.types import PyTree, Variables
+from jaxgen.evaluate.reproduction import REPRODUCE
 from jaxgen.interop.safetensors import write_safetensors
 from jaxgen.interop.safetensors_file import NAMES, read_header, read_tensors
 from jaxgen.runs import manifest
@@ -38,8 +39,17 @@ class Weights(NamedTuple):
 
 
 def is_published(directory: Path) -> bool:
-    """Whether a directory holds a published checkpoint."""
-    return (directory / WEIGHTS).is_file()
+    """Whether a directory holds a published checkpoint; other libraries' folders have a file of the weights' name too.
+
+    A file of that name next to a reproduce.json is one whose weights are damaged.
+    """
+    file = directory / WEIGHTS
+    if not file.is_file() or (directory / REPRODUCE).is_file():
+        return file.is_file()
+    try:
+        return read_header(file).metadata.get("format") == FORMAT
+    except ValueError:
+        return False
 
 
 def write_weights(file: Path, variables: Variables, *, step: int, dtype: str = "float16") -> None:

@@ -55,6 +55,10 @@ def test_the_chosen_metrics_only(scripts, classifier, folder, tmp_path):
     (["--images={folder}", "--data=mnist_5k", "--features={codes}"], "'vqvae': give the run of a classifier"),
     (["--workdir={codes}", "--data=mnist_5k"], "--data names the real images that --images is compared with"),
     (["--workdir={codes}", "--features=vgg16"], "--features is about samples: add --samples=500"),
+    (["--images={folder}", "--data=mnist_5k", "--features=vgg16", "--samples=9"], "--samples does not go with"),
+    (["--workdir={codes}", "--samples=9", "--split=train"], "--split=train is what --samples is not compared with"),
+    (["--workdir={codes}", "--metrics=frechet"], "--metrics compares features: add --features"),
+    (["--images={folder}", "--data=mnist_5k", "--features=vgg16", "--metrics=frechett"], "--metrics"),
     (["--split=test"], "pass --workdir=DIRECTORY of a run, or --checkpoint=NAME"),
 ])
 def test_errors_name_the_option_and_the_fix(scripts, codes, folder, arguments, message):

@@ -58,12 +58,19 @@ def test_samples_are_judged_and_compared_as_a_set_where_features_are_named(run):
     assert judged.items() <= found.items()
     # The samples are the held-out images once they are centred.
     assert found["precision"] == found["recall"] == found["coverage"] == 1
-    np.testing.assert_allclose(found["FD-toy"], found["FD-toy_held_out"], rtol=1e-9)
+    np.testing.assert_allclose(found["FD-toy"], found["FD-toy_held_out_of_30"], rtol=1e-9)
     assert found["nearest_distance_ratio"] == 1
+
+
+def test_numbers_in_other_features_are_not_compared(run):
+    evaluation = {"split": "test", "examples": 30, "samples": 30, "seed": 3, "settings": {}, "features": "toy"}
+    assert "FD-toy" in measure(run, {**evaluation, "features_digest": "0" * 64})
+    with pytest.raises(ValueError, match="features=toy has weights 000000000000, and the numbers were measured with a"):
+        measure(run, {**evaluation, "features_digest": "a" * 64})
 
 
 def test_samples_of_a_model_of_unshifted_images_stay_where_they_are(run):
     run.config["data"]["crop"] = 0
     images, _ = run.judge(30, seed=0, bar=False)
     found = compare_samples(run, images, NETWORK, measures=("frechet",))
-    assert found["FD-toy"].value > 10 * found["FD-toy_held_out"].value
+    assert found["FD-toy"].value > 10 * found["FD-toy_held_out_of_30"].value

@@ -232,6 +232,8 @@ def test_a_bare_name_is_that_of_a_shipped_checkpoint(folder):
 
 def test_a_directory_comes_before_a_shipped_checkpoint_of_its_name(folder):
     Path("toy").mkdir()
+    assert load("toy", build=build).path == folder / "toy"  # an empty one is none
+    Path("toy", "notes.txt").touch()
     with pytest.raises(FileNotFoundError, match="toy is not a run's directory: it has no config.json"):
         load("toy", build=build)
 
