@@ -120,8 +120,8 @@ def matching(shown: reporting.Shown) -> np.ndarray:
 
 if __name__ == "__main__":
     OPTIONS = [
-        flags.DEFINE_multi_string("workdir", None, "The directory of a trained run; several make a gallery, with "
-                                  "commas or given again.", required=True),
+        command_line.define_paths("workdir", "The directory of a trained run, or a checkpoint's name; several make a "
+                                  "gallery, with commas or given again."),
         command_line.define_checkpoint_step(),
         flags.DEFINE_bool("ab", False, "A page of blind comparisons instead of a report."),
         command_line.define_path("against", None, "With --ab: the run to compare with, instead of real images."),

@@ -131,6 +131,11 @@ def define_path(name: str, default: str | None, what: str, *, required: bool = F
     return flags.DEFINE(_PathParser(), name, default, what, serializer=flags.ArgumentSerializer(), required=required)
 
 
+def define_paths(name: str, what: str) -> flags.FlagHolder[list[str]]:
+    """--name=PATH, once or several times."""
+    return flags.DEFINE_multi(_PathParser(), flags.ArgumentSerializer(), name, None, what, required=True)
+
+
 def define_workdir(what: str) -> flags.FlagHolder[str]:
     """--workdir=DIRECTORY, without which the script does not run."""
     return define_path("workdir", None, what, required=True)
