@@ -152,7 +152,8 @@ def measure(run: runs.Run, dataset: Any, lpips: str | None, lpips_net: str) -> d
     return result if params is None else {**result, "lpips_net": lpips_net}
 
 
-def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Path, features=None, metrics=()) -> dict[str, Any]:
+def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Path, features=None,
+                  metrics=()) -> dict[str, Any]:
     """`Run.judge` of samples by class; the sheet shows some, each above its nearest training image."""
     network = runs.feature_network(features) if features else None  # what is not there is missed before the work
     images, judgement = run.judge(count, classes=classes, prompts=prompt, seed=seed, batch=batch, bar=True, **settings)
