@@ -7,7 +7,7 @@ its name, of samples of all classes in turn to the training images; the same sam
 is the distance of held-out images. Guidance doubles the cost of an evaluation; it is off where
 solvers are compared.
 
-    python -m experiments.study samplers --run=runs/digits --classifier=runs/classifier
+    python -m experiments.study samplers --model=runs/digits --classifier=runs/classifier
 """
 
 import argparse
@@ -33,7 +33,7 @@ BEST = {"solver": "dpmpp_2m", "steps": 20}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.study samplers`."""
     cells.add_arguments(parser, "runs/samplers")
-    parser.add_argument("--run", required=True, help="the run of a diffusion model with classes, or a checkpoint")
+    parser.add_argument("--model", required=True, help="the run of a diffusion model with classes, or a checkpoint")
     parser.add_argument("--classifier", required=True, help="the run or checkpoint of a classifier of the same data")
     parser.add_argument("--count", type=int, default=500, help="samples of each row")
     parser.add_argument("--evaluations", type=int, nargs="+", default=list(EVALUATIONS))
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Prints the tables, draws them, and returns their rows."""
-    trained, network = runs.load(args.run), runs.feature_network(args.classifier)
+    trained, network = runs.load(args.model), runs.feature_network(args.classifier)
     train_set = trained.dataset(trained.config["data"]["train_split"])
     distance = metrics.frechet_to(metrics.moments(evaluate.extract(network, train_set)))
     held_out = evaluate.extract(network, trained.dataset())
