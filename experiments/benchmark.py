@@ -8,8 +8,7 @@ A sub-command is one entry of COMMANDS and one module `experiments/benchmarks/<n
 `add_arguments(parser)` and `run(args)`.
 """
 
-import argparse
-import importlib
+from experiments.common.subcommands import run_subcommand
 
 COMMANDS = {
     "attention": "attention forward and with gradients, compared with PyTorch's and with jax.nn's",
@@ -26,17 +25,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"experiments.benchmarks.{name}")
-        command = commands.add_parser(name, help=summary, description=module.__doc__,
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    args = parser.parse_args(arguments)
-    args.run(args)
+    run_subcommand("benchmark", __doc__, "experiments.benchmarks", COMMANDS, arguments)
 
 
 if __name__ == "__main__":

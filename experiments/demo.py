@@ -40,8 +40,7 @@ def main(config, prior_config, workdir: str) -> None:
     records = show.read_records(directory / "metrics.jsonl")
     last = next(record for record in reversed(records) if record["step"] == run.step and "eval/psnr" in record)
     metrics = {name.removeprefix("eval/"): value for name, value in last.items() if name.startswith("eval/")}
-    page = write_report([directory, directory / "prior"], samples=SAMPLES,
-                        title=f"jaxgen: VQ-VAE and prior on {config.data.name}")
+    page = write_report([run, prior], samples=SAMPLES, title=f"jaxgen: VQ-VAE and prior on {config.data.name}")
     (directory / "index.html").write_text(page, encoding="utf-8")
 
     print(f"VQ-VAE: {run.step} steps, {seconds:.0f} s in this process; prior: {prior.step} steps, "

@@ -23,8 +23,9 @@ distance of two images of one class, compared with that of held-out images.
 
 --features=NETWORK adds the comparison of samples with real images as sets: Fréchet and kernel distance to the training
 images next to those of held-out images, precision, recall, density and coverage, and whether samples are closer to
-training images than held-out ones are, with intervals of 95%. A distance is called FID in Inception's features only;
-in others it bears their name. --metrics chooses some. --images=FOLDER compares anybody's images in place of samples:
+training images than held-out ones are; with intervals of 95% where one is known. A distance is called FID in
+Inception's features only; in others it bears their name. --metrics chooses some. --images=FOLDER compares anybody's
+images in place of samples:
 
     python -m experiments.evaluate --workdir=runs/digits --samples=2000 --features=runs/classifier
     python -m experiments.evaluate --images=their_samples --data=mnist_5k --features=runs/classifier
@@ -50,6 +51,7 @@ from jaxgen.core.checks import choose
 from jaxgen.data import load, read_folder
 
 SHOWN = 20
+EVERY = tuple(evaluate.MEASURES)
 
 
 def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | None, data: str | None,
@@ -67,7 +69,7 @@ def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | 
             ("record", record), *settings.items()) if value]
         if ignored:
             raise ValueError(f"--{ignored[0]} does not go with --images, which is compared as it is: leave it out")
-        judge_folder(images, workdir or checkpoint, data, features, metrics, seed, output)
+        judge_folder(images, workdir or checkpoint, data, features, metrics or EVERY, seed, output)
         return
     if data:
         raise ValueError("--data names the real images that --images is compared with: a run brings its own")
@@ -81,7 +83,7 @@ def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | 
     head = {"step": run.step, "data": dataset.name, "split": dataset.split, "examples": len(dataset)}
     if samples:
         result = judge_samples(run, samples, classes, prompt, seed, batch, settings, path.with_suffix(".png"),
-                               features, metrics)
+                               features, metrics or EVERY)
         head |= {"samples": samples, "seed": seed, **settings}
     else:
         if settings or classes or prompt or features:
@@ -121,8 +123,8 @@ def judge_folder(images: str, trained: str | None, data_name: str | None, featur
     found, network = read_folder(images, held_out.example_shape).examples(), runs.feature_network(features)
     folder = Path(images)
     path = check_output("--output", output, folder.with_name(f"{folder.name}-quality.json"), kinds=(".json",))
-    quality = evaluate.sample_quality(network, found, train_set, held_out, seed=seed, bar=True,
-                                      measures=metrics or tuple(evaluate.MEASURES))
+    quality = evaluate.sample_quality(network, found, train_set, held_out, measures=metrics, seed=seed,
+                                      bar=True)
     write(path, {"images": str(folder), "samples": len(found), "data": held_out.name,
                  "training_examples": len(train_set), "held_out_examples": len(held_out), "seed": seed,
                  **entries(quality, network)})
@@ -153,7 +155,7 @@ def measure(run: runs.Run, dataset: Any, lpips: str | None, lpips_net: str) -> d
 
 
 def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Path, features=None,
-                  metrics=()) -> dict[str, Any]:
+                  metrics=EVERY) -> dict[str, Any]:
     """`Run.judge` of samples by class; the sheet shows some, each above its nearest training image."""
     network = runs.feature_network(features) if features else None  # what is not there is missed before the work
     images, judgement = run.judge(count, classes=classes, prompts=prompt, seed=seed, batch=batch, bar=True, **settings)
@@ -164,8 +166,7 @@ def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Pat
     print(f"wrote {sheet}: samples, each above its nearest training image")
     result = {**judgement.values, "agreement_by_class": judgement.by_class}
     if network:
-        measures = metrics or tuple(evaluate.MEASURES)
-        result |= entries(runs.compare_samples(run, images, network, measures=measures, seed=seed, bar=True), network)
+        result |= entries(runs.compare_samples(run, images, network, measures=metrics, seed=seed, bar=True), network)
     return result
 
 

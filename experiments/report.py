@@ -37,28 +37,28 @@ def main(*, workdir: list[str], ab: bool, against: str | None, checkpoint_step: 
     if len(workdirs) != 1 and (ab or checkpoint_step is not None):
         raise ValueError(f"{'--ab' if ab else '--checkpoint_step'} is of one run, got --workdir={','.join(workdirs)}")
     run, first = load_trained(workdirs[0], None, checkpoint_step)
-    default = "comparison.html" if ab else "report.html" if len(workdirs) == 1 else "gallery.html"
-    path = check_output("--output", output, (first if len(workdirs) == 1 else first.parent) / default, kinds=(".html",))
-    if ab:
-        loaded = [run, *([runs.load(against)] if against else [])]
-        page = compare(loaded, count, seed)
-    else:
-        page = write_report(workdirs, checkpoint_step=checkpoint_step, samples=samples, seed=seed)
+    others = [against] if against else workdirs[1:]
+    loaded = [run, *map(runs.load, others)]
+    default = first / ("comparison.html" if ab else "report.html")
+    if len(workdirs) > 1:
+        default = first.parent / "gallery.html"
+    path = check_output("--output", output, default, kinds=(".html",))
+    page = compare(loaded, count, seed) if ab else write_report(loaded, samples=samples, seed=seed)
     path.write_text(page, encoding="utf-8")
     print(f"wrote {path}: {path.stat().st_size / 2**20:.1f} MB, open it in a browser")
 
 
-def write_report(workdirs, *, checkpoint_step: int | None = None, samples: int, seed: int = 0, title: str = "") -> str:
+def write_report(loaded: list[runs.Run], *, samples: int, seed: int = 0, title: str = "") -> str:
     """The page of one run or of several, with a line for each part as it is made."""
     reports = []
-    for number, directory in enumerate(workdirs, 1):
-        shown = reporting.Shown(runs.load(directory, step=checkpoint_step), samples, seed)
+    for number, run in enumerate(loaded, 1):
+        shown = reporting.Shown(run, samples, seed)
         name, parts = shown.run.path.resolve().name, []
         for place, (what, make) in enumerate(reporting.PARTS, 1):
             started = time.monotonic()
             part = make(shown)
             done = f"{time.monotonic() - started:.1f} s" if part is not None and part.body else "nothing to show"
-            print(f"{name} ({number}/{len(workdirs)}): {what} ({place}/{len(reporting.PARTS)}), {done}", flush=True)
+            print(f"{name} ({number}/{len(loaded)}): {what} ({place}/{len(reporting.PARTS)}), {done}", flush=True)
             parts += [part] if part is not None else []
         reports.append(show.Report(name, summary(shown), thumbnail(shown), parts))
     return show.report_page(title or (reports[0].title if len(reports) == 1 else f"{len(reports)} runs"), reports)

@@ -20,7 +20,7 @@ ROW = "{:38} {:>12} {:>12} {:>10}  {}"
 
 
 def main(*names: str, all_shipped: bool, workdir: str | None) -> None:
-    asked = [*names, *([workdir] if workdir else []), *(runs.shipped() if all_shipped else [])]
+    asked = [*names, *([workdir] if workdir else []), *(map(str, runs.shipped().values()) if all_shipped else [])]
     if not asked:
         raise ValueError(f"name a checkpoint, or pass --all or --workdir: {', '.join(runs.shipped()) or 'none'} in "
                          f"{runs.shipped_folder()}")

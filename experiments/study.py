@@ -10,12 +10,11 @@ A sub-command is one entry of COMMANDS and one module `experiments/studies/<name
 `add_arguments(parser)` and `run(args)`.
 """
 
-import argparse
-import importlib
 import sys
 
 from experiments.common.command_line import EXPECTED_ERRORS
 from experiments.common.startup import keep_programs
+from experiments.common.subcommands import run_subcommand
 
 COMMANDS = {
     "equal_bits": "quantizers with the same number of bits per image: quality, use of the codes, time",
@@ -24,19 +23,9 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.study", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"experiments.studies.{name}")
-        command = commands.add_parser(name, help=summary, description=module.__doc__,
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    args = parser.parse_args(arguments)
     keep_programs()
     try:
-        args.run(args)
+        run_subcommand("study", __doc__, "experiments.studies", COMMANDS, arguments)
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
 

@@ -18,6 +18,7 @@ from experiments.common.decoded_codes import BATCH, decoded_codes, in_batches
 from jaxgen import data, evaluate, generate, models, runs, show
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
+from jaxgen.evaluate.reconstruction import EXACT, SMALLEST_SSIM
 from jaxgen.metrics import binomial_interval, psnr, ssim
 from jaxgen.quantize import usage
 
@@ -29,7 +30,6 @@ CODES = 1024  # codes that are drawn, the most used
 MOVING = 8  # samples that are shown on their way
 SEARCHED = 20_000  # training images among which neighbours are searched
 CLASSES = 20  # with a row of samples each
-SMALLEST_SSIM = 11
 SHARES = ("accuracy", "agreement", "classifier_accuracy")  # of so many examples: these have Wilson's interval
 
 
@@ -92,8 +92,7 @@ class Shown:
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """(held-out images, their reconstructions), uint8."""
         images = self.held_out.spread(max(MEASURED, self.count))[self.held_out.example]
-        restored = [show.to_uint8(self.run.reconstruct(data.to_float(images[i : i + BATCH])))
-                    for i in range(0, len(images), BATCH)]
+        restored = [show.to_uint8(self.run.reconstruct(data.to_float(part))) for part in in_batches(images)]
         return images, np.concatenate(restored)
 
     def some_pairs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -255,7 +254,7 @@ def with_intervals(values: dict[str, Any]) -> dict[str, Any]:
 
 def _compared(images, restored):
     """Means over images with intervals of 95%, by the normal distribution."""
-    values = {"PSNR [dB]": np.minimum(np.asarray(psnr(images, restored, value_range=(0, 255))), 100.0)}
+    values = {"PSNR [dB]": np.minimum(np.asarray(psnr(images, restored, value_range=(0, 255))), EXACT)}
     if min(images.shape[1:3]) >= SMALLEST_SSIM:
         values["SSIM"] = np.asarray(ssim(images, restored, value_range=(0, 255)))
     half = {name: 1.96 * float(value.std(ddof=1)) / len(value) ** 0.5 for name, value in values.items()

@@ -73,7 +73,7 @@ def keep_programs() -> None:
         return
     try:
         directory = program_cache()
-    except RuntimeError:  # the user has no home directory: programs are compiled again
+    except FileNotFoundError:  # the user has no home directory: programs are compiled again
         return
     import jax
 
@@ -87,9 +87,9 @@ def program_cache() -> Path:
 
     JAX's own key of a program holds the versions of JAX and its compiler and all their options.
     """
-    chosen = os.environ.get("JAXGEN_CACHE")
-    root = Path(os.path.expanduser(chosen)) if chosen else Path.home() / ".cache" / "jaxgen"
-    return root / "programs" / hashlib.sha256(_processor().encode()).hexdigest()[:12]
+    from jaxgen.core.cache import cache_directory  # here, since a process that starts again shall not load it twice
+
+    return cache_directory("programs", "compiled programs") / hashlib.sha256(_processor().encode()).hexdigest()[:12]
 
 
 def _processor() -> str:

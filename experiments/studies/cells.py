@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgen.runs import load
+from jaxgen.runs import summarize
 from jaxgen.runs.directory import expand, read_config
 from jaxgen.show import read_records
 
@@ -43,24 +43,17 @@ def train(script: str, directory: Path, options: Sequence[str], steps: int) -> f
 
 
 def _is_done(directory: Path, steps: int) -> bool:
-    try:
-        done = load(directory).step
-    except FileNotFoundError:
-        return False
-    if done > steps:
-        raise ValueError(f"{directory} holds a training of {done} steps: give --steps={done}, or another --workdir")
-    return done == steps
-
-
-def metrics(directory: Path) -> list[dict]:
-    """The rows of a run's metrics.jsonl."""
-    return read_records(directory / "metrics.jsonl")
+    found = summarize(directory)
+    if found.steps > steps:
+        raise ValueError(f"{directory} holds a training of {found.steps} steps: give --steps={found.steps}, or another "
+                         "--workdir")
+    return found.finished and found.num_steps == steps
 
 
 def seconds_of_steps(directory: Path) -> float:
     """The time of a run's training steps by its records of speed, without evaluations, compilation and pauses."""
     config = read_config(directory / "config.json")
-    rows = [row for row in metrics(directory) if "examples_per_second" in row]
+    rows = [row for row in read_records(directory / "metrics.jsonl") if "examples_per_second" in row]
     seconds, before = 0.0, 0
     for row in rows:
         seconds += (row["step"] - before) * config["data"]["batch_size"] / row["examples_per_second"]

@@ -19,6 +19,7 @@ from experiments.common.machine import describe
 from experiments.studies import cells
 from jaxgen import data, evaluate, models, runs
 from jaxgen.core.digest import digest
+from jaxgen.show import read_records
 
 EMA = "ema_decay=0.99, kmeans_iterations=5, revive_below=0.05"
 QUANTIZERS = {
@@ -71,7 +72,8 @@ def run(args: argparse.Namespace) -> list[dict]:
             numbers = cells.once(directory / "study.json", depends_on, lambda d=directory: measure(d, classifier))
             measured.append({**numbers, "seconds": seconds})
             curves.setdefault(name, []).append(
-                [(row["step"], used_of(row, "eval/")) for row in cells.metrics(directory) if "eval/psnr" in row])
+                [(row["step"], used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
+                 if "eval/psnr" in row])
         row = {key: cells.mean_and_std([one.get(key, np.nan) for one in measured]) for key in COLUMNS}
         rows.append({"quantizer": name, "seeds": args.seeds, **row})
         print(cells.line(name, list(row.values()), [form for _, form in COLUMNS.values()]), flush=True)

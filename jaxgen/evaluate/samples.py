@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgen import metrics
 from jaxgen.core.extras import extra
 from jaxgen.data import Dataset
 
@@ -79,10 +80,7 @@ def nearest_images(
 
 def nearest_of(real: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(distances [B], indices [B]) of the nearest of `real` [N, D] to each vector [B, D]."""
-    with extra("experiments"):
-        from sklearn.neighbors import NearestNeighbors
-
-    distance, nearest = NearestNeighbors(n_neighbors=1).fit(real).kneighbors(vectors)
+    distance, nearest = metrics.nearest_neighbours(vectors, real)
     return distance[:, 0], nearest[:, 0]
 
 

@@ -72,8 +72,8 @@ def write_weights(file: Path, variables: Variables, *, step: int, dtype: str = "
             raise ValueError(f"tensor {name!r} has numbers that are not finite, so nobody could use the weights: "
                              "publish the checkpoint of an earlier step")
     stored = {name: _rounded(name, tensor, half) for name, tensor in whole.items()}
-    metadata = {"format": FORMAT, "version": VERSION, "step": str(step), "source": digest(whole, {})}
-    write_safetensors(file, stored, metadata={**metadata, "digest": digest(stored, metadata)})
+    metadata = {"format": FORMAT, "version": VERSION, "step": str(step), "source": digest_of_contents(whole, {})}
+    write_safetensors(file, stored, metadata={**metadata, "digest": digest_of_contents(stored, metadata)})
 
 
 def read_weights(file: Path, template: Variables) -> Weights:
@@ -100,7 +100,7 @@ def read_weights(file: Path, template: Variables) -> Weights:
     if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
         raise ValueError(f"{file} is no {FORMAT} of version {VERSION} by its metadata {header.metadata}: another "
                          "program or version wrote it; jaxgen.interop reads the formats of other libraries")
-    if written != digest(tensors, metadata):
+    if written != digest_of_contents(tensors, metadata):
         raise DamagedCheckpointError(f"{file} is damaged: its contents are not those that were written (digest). Fetch "
                                      "it again, or publish it again from its run")
     shapes = {name: entry[0] for name, entry in manifest.arrays(template._asdict()).items()}
@@ -114,11 +114,12 @@ def read_weights(file: Path, template: Variables) -> Weights:
                    metadata["source"])
 
 
-def digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+def digest_of_contents(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
     """SHA-256 of names, dtypes, shapes and contents, in the order of the names.
 
     Example:
-        >>> digest({"a": np.zeros(2), "b": np.ones(1)}, {}) == digest({"b": np.ones(1), "a": np.zeros(2)}, {})
+        >>> a, b = np.zeros(2), np.ones(1)
+        >>> digest_of_contents({"a": a, "b": b}, {}) == digest_of_contents({"b": b, "a": a}, {})
         True
     """
     result = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())

@@ -10,22 +10,13 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxgen import tokens as tk
 from tests.tokens.joint import JOINT, MASK_ID, ancestral_shares, exact_logits, watched
+from tests.tokens.waves import EVERY, IDS, KEY, TIMES, waves
 
-KEY = jax.random.key(17)
-IDS = np.array([7, 3, 0, 9], np.int32)
-TIMES = np.float32([1, 2 / 3, 1 / 3, 0])
-EVERY = pytest.mark.parametrize("name", tk.UNMASKERS)
 SHIFT = np.float32([1, -1, 0.5, 2])
 COND = {"shift": SHIFT, "waves": np.ones(4, np.float32), "seen": np.ones(4, np.float32),
         "more": np.zeros((4, 6, 4), np.float32)}
 UNKNOWN = {"known": np.full((4, 6), 2, np.int32), "keep": np.zeros((4, 6), bool)}
 FREE = {"temperature": 1.0, "top_k": 4, "top_p": 1.0}
-
-
-def waves(tokens, t, shift):
-    """Logits of six tokens of four values, 4 the mask, which depend on all of their arguments."""
-    shift = t if shift is None else t + shift
-    return jnp.sin(jnp.arange(6.0)[:, None] * 1.7 + tokens[..., None] + jnp.arange(4.0) * shift[:, None, None]) * 3
 
 
 def logits_of(tokens, t, cond):
@@ -290,21 +281,3 @@ KNOWN = np.zeros((2, 6), np.int32)
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@EVERY
-def test_a_trajectory_holds_what_shorter_decodings_end_with(name):
-    """Each state is what decoding by the first times leaves, with the masks that are left."""
-    unmasker = tk.UNMASKERS[name](0.5)
-
-    def logits(tokens, t, cond):
-        return waves(tokens, t, None)
-
-    def decoded(times, **options):
-        return tk.sample_tokens(KEY, logits, unmasker, times, (4, 6), mask_id=4, sample_ids=IDS, **options)
-
-    tokens, seen = decoded(TIMES, trajectory=True)
-    assert seen.shape == (3, 4, 6)
-    np.testing.assert_array_equal(seen[1], decoded(TIMES[:3]))
-    np.testing.assert_array_equal(seen[-1], tokens)
-    assert (seen[0] == 4).any() and not (tokens == 4).any()
