@@ -12,5 +12,5 @@ def get_config(name=None):
     config = diffusion_mnist.get_config(name)
     config.data.update({"name": "fashion_mnist", "crop": 0, "flip": True})
     if not name:
-        config.num_steps = 20_000
+        config.num_steps = 6000
     return config

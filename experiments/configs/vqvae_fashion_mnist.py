@@ -14,5 +14,5 @@ def get_config(name=None):
     config.data.flip = True
     config.data.crop = 0
     if not name:
-        config.num_steps = 4000
+        config.update({"num_steps": 3000, "evaluate_every": 500})
     return config

@@ -1,0 +1,16 @@
+"""Diffusion over the 7x7 latents of Fashion-MNIST, by class, with the network of `latent_diffusion_mnist`.
+
+Autoencoder: a run of `kl_fashion_mnist`, given as --config.autoencoder.
+Paper: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022.
+Result and cost: not measured.
+"""
+
+from experiments.configs import latent_diffusion_mnist
+
+
+def get_config(name=None):
+    config = latent_diffusion_mnist.get_config(name)
+    config.data.flip = True
+    if not name:
+        config.num_steps = 4000
+    return config

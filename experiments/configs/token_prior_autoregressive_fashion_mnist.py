@@ -1,0 +1,16 @@
+"""Autoregressive prior over the 49 codes of Fashion-MNIST, by class, with the network of the one on MNIST.
+
+Tokenizer: a run of `vqgan_fashion_mnist` or `vqvae_fashion_mnist`, given as --config.tokenizer.
+Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
+Result and cost: not measured.
+"""
+
+from experiments.configs import token_prior_autoregressive_mnist
+
+
+def get_config(name=None):
+    config = token_prior_autoregressive_mnist.get_config(name)
+    config.data.flip = True
+    if not name:
+        config.update({"num_steps": 4000, "evaluate_every": 500, "checkpoint_every": 500})
+    return config
