@@ -28,19 +28,23 @@ PRIORS = {
     "token_prior_autoregressive_mnist": ("autoregressive", *DIGITS),
     "token_prior_emoji32": ("autoregressive", "vqgan_emoji32", (32, 32, 3), (8, 8), 7),
     "token_prior_text_emoji32": ("autoregressive", "vqgan_emoji32", (32, 32, 3), (8, 8), 0),
+    "token_prior_autoregressive_fashion_mnist": ("autoregressive", "vqvae_fashion_mnist", (28, 28, 1), (7, 7), 10),
     "token_prior_fashion_mnist": ("masked", "vqgan_fashion_mnist", (28, 28, 1), (7, 7), 10),
     "token_prior_emoji64": ("autoregressive", "vqgan_emoji64", (64, 64, 3), (16, 16), 7),
     "token_prior_cifar10": ("masked", "vqgan_cifar10", (32, 32, 3), (8, 8), 10),
     "token_prior_celeba64": ("autoregressive", "vqgan_celeba64", (64, 64, 3), (16, 16), 0),
     "token_prior_imagenet_maskgit": ("masked", "vqgan_imagenet_maskgit", (256, 256, 3), (16, 16), 1000),
 }
-CLASSIFIERS = {"classifier_mnist"}
+CLASSIFIERS = {"classifier_mnist", "classifier_fashion_mnist"}
 FACTOR_4 = {"channels": 128, "multipliers": (1, 2, 4), "num_res_blocks": 1, "z_channels": 3}
 VQ_F4 = {"name": "vqvae", "latent_channels": 3, "quantizer": {"name": "vq", "num_codes": 8192}, "encoder": FACTOR_4,
          "decoder": FACTOR_4}
 # The autoencoder and the examples that a file's own header names, the latents of one image, and the conditions.
 LATENT = {
     "latent_diffusion_mnist": ("vqvae_mnist", (28, 28, 1), (7, 7, 8), 10),
+    "latent_diffusion_fashion_mnist": ("kl_fashion_mnist", (28, 28, 1), (7, 7, 4), 10),
+    "latent_diffusion_emoji32": ("vqvae_emoji32", (32, 32, 3), (8, 8, 8), 7),
+    "latent_diffusion_text_emoji32": ("vqvae_emoji32", (32, 32, 3), (8, 8, 8), 0),
     "latent_diffusion_celeba64": ("kl_celeba64", (64, 64, 3), (16, 16, 4), 0),
     "ldm4_celebahq": (VQ_F4, (256, 256, 3), (64, 64, 3), 0),
 }

@@ -16,7 +16,7 @@ VQGANS = {
     "vqgan_cifar10": ((32, 32, 3), (8, 8)), "vqgan_celeba64": ((64, 64, 3), (16, 16)),
     "vqgan_imagenet_taming": ((256, 256, 3), (16, 16)), "vqgan_imagenet_llamagen": ((256, 256, 3), (16, 16)),
     "vqgan_imagenet_maskgit": ((256, 256, 3), (16, 16)), "kl_mnist": ((28, 28, 1), (7, 7, 4)),
-    "kl_celeba64": ((64, 64, 3), (16, 16, 4)),
+    "kl_fashion_mnist": ((28, 28, 1), (7, 7, 4)), "kl_celeba64": ((64, 64, 3), (16, 16, 4)),
 }
 
 
