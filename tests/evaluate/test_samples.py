@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgen import data, evaluate
+from jaxgen.evaluate import samples
 from jaxgen.evaluate.samples import distance_within_class
 
 
@@ -91,3 +92,17 @@ def test_the_nearest_image_is_that_of_a_loop(sets):
     distances, nearest = evaluate.nearest_images(moved, blobs, centre=True)
     np.testing.assert_allclose(distances, 0, atol=1e-6)
     assert nearest.tolist() == [0, 1] and evaluate.nearest_images(moved, blobs)[0].min() > 0.5
+
+
+def test_of_large_sets_evenly_spaced_images_are_looked_at(sets, monkeypatch):
+    """Every second of 30 training images, from which one learns, and every fourth of 12 held-out ones."""
+    monkeypatch.setattr(samples, "LEARNED", 15)
+    monkeypatch.setattr(samples, "HELD_OUT", 3)
+    images, labels, _ = squares(9, 2)
+    train_set, test_set = sets
+    real, classes = train_set.examples().copy(), train_set.labels().copy()
+    real[1::2], classes[1::2] = real[::2], (classes[::2] + 1) % 3  # contradict those that are learned from
+    spoilt = data.Dataset.from_arrays(real, classes, name="spoilt", split="all")
+    few = data.Dataset.from_arrays(test_set.examples()[::4], test_set.labels()[::4], name="few", split="all")
+    result, of_few = (evaluate.judge(images, labels, spoilt, one).values for one in (test_set, few))
+    assert result == pytest.approx(of_few, nan_ok=True) and result["agreement"] == 1
