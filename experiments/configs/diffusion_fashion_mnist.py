@@ -13,5 +13,5 @@ def get_config(name=None):
     config.data.update({"name": "fashion_mnist", "crop": 0, "flip": True})
     if not name:
         config.model.network.channels = (48, 96)
-        config.num_steps = 4000
+        config.num_steps = 3000
     return config

@@ -12,5 +12,5 @@ def get_config(name=None):
     config = kl_mnist.get_config(name)
     config.data.update({"name": "fashion_mnist", "flip": True, "crop": 0})
     if not name:
-        config.update({"num_steps": 3000, "evaluate_every": 500})
+        config.update({"num_steps": 2000, "evaluate_every": 500})
     return config

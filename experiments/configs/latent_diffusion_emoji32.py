@@ -12,5 +12,5 @@ def get_config(name=None):
     config = latent_diffusion_mnist.get_config(name)
     config.data.flip = True
     if not name:
-        config.num_steps = 4000
+        config.num_steps = 2500
     return config

@@ -18,5 +18,5 @@ def get_config(name=None):
     if name:
         config.conditions.update({"features": 16, "depth": 1, "heads": 2})
     else:
-        config.update({"num_steps": 8000, "evaluate_every": 1000, "checkpoint_every": 1000})
+        config.update({"num_steps": 6000, "evaluate_every": 1000, "checkpoint_every": 1000})
     return config

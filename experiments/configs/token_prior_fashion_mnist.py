@@ -12,5 +12,5 @@ def get_config(name=None):
     config = token_prior_mnist.get_config(name)
     config.data.flip = True
     if not name:
-        config.update({"num_steps": 4000, "evaluate_every": 500, "checkpoint_every": 500})
+        config.update({"num_steps": 2500, "evaluate_every": 500, "checkpoint_every": 500})
     return config
