@@ -14,6 +14,7 @@ from jaxgen.quantize import Quantizer
 QUANTIZERS = {
     "vq": quantize.vq, "fsq": quantize.fsq, "lfq": quantize.lfq, "gumbel": quantize.gumbel, "simvq": quantize.simvq,
     "residual": quantize.residual, "grouped": quantize.grouped, "projected": quantize.projected,
+    "noisy": quantize.noisy, "dropout": quantize.dropout,
 }
 SCHEDULES = {
     "linear": diffusion.linear, "scaled_linear": diffusion.scaled_linear, "cosine": diffusion.cosine,

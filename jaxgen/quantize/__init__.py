@@ -7,7 +7,8 @@
 For padded sequences, `apply(..., valid=mask)` leaves vectors out of the state, the losses and all statistics.
 Quantizers with equal settings are equal, and can be pickled.
 
-Quantizers: `vq`, `fsq`, `lfq`, `gumbel`, `simvq`. Combinators: `residual`, `grouped`, `projected`; they compose.
+Quantizers: `vq`, `fsq`, `lfq`, `gumbel`, `simvq`. Combinators: `residual`, `grouped`, `projected`, and for training
+`noisy`, `dropout`; they compose.
 """
 
 from jaxgen.core.types import Variables
@@ -19,6 +20,7 @@ from jaxgen.quantize.gumbel import gumbel
 from jaxgen.quantize.lfq import lfq
 from jaxgen.quantize.nearest import nearest
 from jaxgen.quantize.projected import projected
+from jaxgen.quantize.regularized import dropout, noisy
 from jaxgen.quantize.residual import residual
 from jaxgen.quantize.simvq import simvq
 from jaxgen.quantize.types import QuantizeOutput, Quantizer
@@ -26,7 +28,7 @@ from jaxgen.quantize.usage import CodebookUsage, usage, usage_of
 from jaxgen.quantize.vq import vq
 
 __all__ = [
-    "CodebookUsage", "QuantizeOutput", "Quantizer", "Variables", "apply_quantizer", "fsq", "fsq_indices", "grouped",
-    "gumbel", "lfq", "nearest", "projected", "residual", "rotation", "simvq", "straight_through", "usage", "usage_of",
-    "vq",
+    "CodebookUsage", "QuantizeOutput", "Quantizer", "Variables", "apply_quantizer", "dropout", "fsq", "fsq_indices",
+    "grouped", "gumbel", "lfq", "nearest", "noisy", "projected", "residual", "rotation", "simvq", "straight_through",
+    "usage", "usage_of", "vq",
 ]

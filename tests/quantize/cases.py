@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxgen.core.types import Variables
-from jaxgen.quantize import Quantizer, fsq, grouped, gumbel, lfq, projected, residual, simvq, vq
+from jaxgen.quantize import Quantizer, dropout, fsq, grouped, gumbel, lfq, noisy, projected, residual, simvq, vq
 from tests.quantize.inputs import normal, start
 
 
@@ -21,7 +21,8 @@ class Case(NamedTuple):
         draws: whether training needs a key.
         idempotent: whether quantizing a code gives that code.
         noisy: whether noise by position is added to the vectors in training.
-        reduces: whether training sums over the mapped axis that it is given.
+        reduces: whether training sums over the mapped axis that it is given, or draws by the place along it.
+        passes: whether training passes some vectors unquantized.
     """
 
     make: Callable[[str | None], Quantizer]
@@ -30,6 +31,7 @@ class Case(NamedTuple):
     idempotent: bool = True
     noisy: bool = False
     reduces: bool = False
+    passes: bool = False
 
 
 CASES = {
@@ -62,6 +64,9 @@ CASES = {
         lambda axis: projected(grouped(gumbel(6, axis_name=axis), 2), 4),
         6, draws=True, idempotent=False, noisy=True, reduces=True,
     ),
+    "noisy_vq": Case(lambda axis: noisy(vq(12, ema_decay=0.9, axis_name=axis), 0.3, axis_name=axis), 4, draws=True,
+                     reduces=True),
+    "dropout_vq": Case(lambda axis: dropout(vq(12), 0.5, axis_name=axis), 4, draws=True, reduces=True, passes=True),
 }
 
 KEY = jax.random.key(7)

@@ -54,6 +54,8 @@ def test_the_forward_value_is_the_lookup_of_the_indices_bit_for_bit(name):
 
 @each
 def test_training_looks_up_the_codes_that_it_was_given(name):
+    if CASES[name].passes:
+        pytest.skip("quantizer dropout: some vectors are their own")
     (quantizer, variables, *_), (output, _) = prepared(name), trained(name)
     for lookup in (jitted_lookup(name), quantizer.lookup):
         np.testing.assert_array_equal(output.quantized, lookup(variables, output.indices))
