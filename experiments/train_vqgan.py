@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
 from experiments.common import command_line
+from experiments.common.robust import forward_of
 from experiments.common.training import AdversaryRecipe, Recipe, axis_name, build_model, load_data
 from experiments.common.watching import watch_reconstructions
 from jaxgen import evaluate, interop, losses, models, objectives, runs
@@ -59,8 +60,8 @@ def build(config: ConfigDict, workdir: str | None = None) -> Recipe:
     # 3. Their objectives. Both see images through the same kind of augmentation.
     augment = partial(augment_globally, policy=tuple(adversarial.augment), axis=axis) if adversarial.augment else None
     generator_loss = partial(
-        objectives.vqgan_generator_loss, forward=model.forward, num_codes=model.num_codes, discriminate=discriminate,
-        gan=gan, augment=augment, reconstruction=reconstruction, perceptual=perceptual,
+        objectives.vqgan_generator_loss, forward=forward_of(model, config), num_codes=model.num_codes,
+        discriminate=discriminate, gan=gan, augment=augment, reconstruction=reconstruction, perceptual=perceptual,
         perceptual_weight=config.perceptual.weight, gan_weight=adversarial.weight,
         last_layer=("decoder", "conv_out", "kernel") if adversarial.adaptive else None,
         start=adversarial.start, ramp_steps=adversarial.ramp_steps, axis_name=axis, entry=entry,

@@ -14,6 +14,7 @@ from functools import partial
 from ml_collections import ConfigDict
 
 from experiments.common import command_line
+from experiments.common.robust import forward_of
 from experiments.common.training import Recipe, axis_name, build_model, load_data
 from experiments.common.watching import watch_reconstructions
 from jaxgen import losses, objectives
@@ -31,8 +32,8 @@ def build(config: ConfigDict, workdir: str | None = None) -> Recipe:
     sizes = {"example_channels": train_set.example_shape[-1]}
     model = build_model(config, sizes)
     loss_fn = partial(
-        objectives.vqvae_loss, forward=model.forward, reconstruction=reconstruction, num_codes=model.num_codes,
-        axis_name=axis_name(config), entry=train_set.example,
+        objectives.vqvae_loss, forward=forward_of(model, config), reconstruction=reconstruction,
+        num_codes=model.num_codes, axis_name=axis_name(config), entry=train_set.example,
     )
 
     # 3. Training; what is measured and shown along the way are the reconstructions.

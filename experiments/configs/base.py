@@ -55,6 +55,11 @@ def autoencoding(**changes: Any) -> ConfigDict:
     config.reconstruction = "l2"
     # In place of the model's: "residual(vq(512, ema_decay=0.99), depth=2)", or your own, "my_module.ternary(4)".
     config.quantizer = placeholder(str)
+    config.robust = {  # adversarial training: of images perturbed against the model, which give the clean ones
+        "epsilon": 0.0,  # the largest change of a pixel, of [-1, 1]; 0 for none
+        "steps": 1,  # of gradient ascent
+        "target": "latents",  # what changes the most; or "reconstruction"
+    }
     return config
 
 

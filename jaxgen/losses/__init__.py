@@ -11,6 +11,7 @@ from jaxgen.losses.adversarial import (
     vqgan_vanilla,
     wasserstein,
 )
+from jaxgen.losses.attack import pgd
 from jaxgen.losses.augment import POLICIES, diffaugment
 from jaxgen.losses.balance import adaptive_weight, ramp
 from jaxgen.losses.gaussian import Gaussian, gaussian_kl
@@ -22,5 +23,5 @@ __all__ = [
     "GAN_LOSSES", "POLICIES", "RECONSTRUCTIONS", "ConvParams", "GanLoss", "Gaussian", "LecamState", "LpipsParams",
     "adaptive_weight", "cross_entropy", "diffaugment", "feature_distance", "gaussian_kl", "gradient_penalty", "hinge",
     "huber", "l1", "l2", "lazy", "least_squares", "lecam", "lecam_init", "logit_laplace", "logit_laplace_mean", "lpips",
-    "lpips_features", "non_saturating", "r1", "ramp", "vanilla", "vqgan_vanilla", "wasserstein",
+    "lpips_features", "non_saturating", "pgd", "r1", "ramp", "vanilla", "vqgan_vanilla", "wasserstein",
 ]

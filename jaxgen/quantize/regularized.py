@@ -57,7 +57,7 @@ def noisy(quantizer: Quantizer, std: float, *, axis_name: AxisName = None) -> Qu
 def dropout(quantizer: Quantizer, rate: float, *, axis_name: AxisName = None) -> Quantizer:
     """Quantizer dropout: in training each example passes unquantized with probability `rate`.
 
-    `quantized` is then z, with its gradient, in place of `lookup(indices)`; indices, losses and what the codebook learns
+    `quantized` is then z, with its gradient, and not `lookup(indices)`; indices, losses and what the codebook learns
     are those without dropout. It is for quantizers whose codes have the scale of z, not for those that squash or
     normalise it (`fsq`, `lfq`, `metric="cosine"`). `residual(..., dropout=)` drops the last levels instead.
 

@@ -106,6 +106,11 @@ CASES = {
         with_sum(lambda w, a: losses.diffaugment(KEY, times(w, a["images"]), policy="color,translation,cutout",
                                                  sample_ids=a["sample_ids"])),
         {"images": (8, 8, 3), "sample_ids": ()}, narrow=np.inf),  # draws colours in the images' dtype
+    "pgd": Case(
+        with_sum(lambda w, a: times(w, losses.pgd(
+            KEY, lambda x: jnp.mean(discriminate(w, x), axis=1), a["x"], epsilon=0.2, steps=2,
+            sample_ids=a["sample_ids"]))),
+        {"x": (3, 2), "sample_ids": ()}, narrow=np.inf),  # draws its start in the dtype of x
     "mse": Case(pair(metrics.mse, second="y"), {"x": (3, 5, 4, 2), "y": (3, 5, 4, 2)}),
     "psnr": Case(pair(metrics.psnr, second="y"), {"x": (5, 4, 2), "y": (5, 4, 2)}),
     "ssim": Case(pair(partial(metrics.ssim, window=3), second="y"), {"x": (5, 4, 2), "y": (5, 4, 2)}),

@@ -57,6 +57,9 @@ diffusion = {"denoise": denoise, "draw_sigmas": log_normal_sigmas, "weighting": 
 EXAMPLE = {
     "vqvae_loss": lambda w, batch, axis, **options: objectives.vqvae_loss(
         w, {}, batch, None, forward=autoencode, num_codes=CODES, axis_name=axis, **options),
+    "vqvae_loss of robust_forward": lambda w, batch, axis, **options: objectives.vqvae_loss(
+        w, {}, batch, KEY, axis_name=axis, **options, forward=objectives.robust_forward(
+            autoencode, lambda variables, x: autoencode(variables, x)[0], epsilon=0.1, steps=2, axis_name=axis)),
     "vqgan_generator_loss": lambda w, batch, axis, **options: objectives.vqgan_generator_loss(
         w, {}, batch, KEY, discriminator_params=W, step=jnp.int32(3), forward=autoencode, discriminate=discriminate,
         last_layer=LAST, axis_name=axis, **options),
@@ -137,7 +140,8 @@ def test_bfloat16_is_close_by_and_nan_is_seen(name):
     loss, _ = expected(name)
     narrow, gradients = compiled(name)(W, draw() | {"image": jnp.asarray(draw()["image"], jnp.bfloat16)})
     assert narrow.dtype == jnp.float32 and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
-    if "diffusion" not in name and "discriminator" not in name:  # which draw noise and shares in the data's dtype
+    # These draw noise, shares and starts in the data's dtype.
+    if not any(word in name for word in ("diffusion", "discriminator", "robust")):
         assert float(narrow) == pytest.approx(float(loss), rel=0.05)
     batch = draw()
     batch["image"][1, 2] = np.nan

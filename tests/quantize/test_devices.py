@@ -17,7 +17,8 @@ from tests.quantize.inputs import normal, run, start
 
 DEVICES = 8
 STEPS = 3
-OFTEN = ("vq_ema_kmeans_revival", "lfq", "gumbel", "dropout_vq")  # the types of every one are compared, and a few values
+# The types of every one are compared, and a few values.
+OFTEN = ("vq_ema_kmeans_revival", "lfq", "gumbel", "dropout_vq")
 ACROSS = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in CASES]
 
 
