@@ -18,6 +18,7 @@ from experiments.common.subcommands import run_subcommand
 
 COMMANDS = {
     "equal_bits": "quantizers with the same number of bits per image: quality, use of the codes, time",
+    "robustness": "codes and PSNR under changes of the input, with and without regularisation; use of the codes",
     "samplers": "solvers against network evaluations, and guidance: the distance of samples to real images",
 }
 
