@@ -2,13 +2,16 @@
 
     python -m experiments.report --workdir=runs/a
     python -m experiments.report --workdir=runs/a,runs/b --output=gallery.html
+    python -m experiments.report --checkpoint=diffusion_mnist
+    python -m experiments.report --all
     python -m experiments.report --ab --workdir=runs/digits
     python -m experiments.report --ab --workdir=runs/a --against=runs/b --count=50
 
 A report has what the model can give: its configuration and curves, metrics of experiments.evaluate's files (or a few
 that are quickly measured), reconstructions, samples by class, the way of some from noise or the order of their tokens,
 the codebook, the training images nearest to samples, and the model card where the directory has a README.md. The file
-holds its pictures and needs no network.
+holds its pictures and needs no network. Of a published checkpoint the numbers are its card's, with their tolerances;
+--all makes a gallery of all that are shipped.
 
 --ab asks which of two pictures is real, the other being a sample or, of an autoencoder, a reconstruction; with
 --against which of two runs' pictures is better. Order and sides follow from --seed. The page says which was which after
@@ -25,13 +28,18 @@ from experiments.common.outputs import check_output
 from experiments.common.trained import load_trained
 from jaxgen import evaluate, runs, show
 
-SUMMARY = ("loss", "psnr", "accuracy", "bits_per_token", "bits_per_dim")  # last held-out numbers in a gallery's table
+# Held-out numbers in a gallery's table: a training's last ones, or a card's.
+SUMMARY = ("loss", "psnr", "accuracy", "agreement", "bits_per_token", "bits_per_dim")
 THUMBNAIL = 9
 
 
-def main(*, workdir: list[str], ab: bool, against: str | None, checkpoint_step: int | None, output: str | None,
-         samples: int, count: int, seed: int) -> None:
-    workdirs = [path for word in workdir for path in word.split(",") if path]
+def main(*, workdir: list[str], checkpoint: list[str], all_shipped: bool, ab: bool, against: str | None,
+         checkpoint_step: int | None, output: str | None, samples: int, count: int, seed: int) -> None:
+    workdirs = [path for word in [*workdir, *checkpoint] for path in word.split(",") if path]
+    workdirs += map(str, runs.shipped().values()) if all_shipped else []
+    if not workdirs:
+        raise ValueError("pass --workdir=DIRECTORY of a run, --checkpoint=NAME of a checkpoint that comes with the "
+                         "repository, or --all")
     if against and not ab:
         raise ValueError(f"--against={against} is of blind comparisons: add --ab, or give both runs to --workdir")
     if len(workdirs) != 1 and (ab or checkpoint_step is not None):
@@ -67,6 +75,7 @@ def write_report(loaded: list[runs.Run], *, samples: int, seed: int = 0, title: 
 def summary(shown: reporting.Shown) -> dict:
     """A run's line in the table of a gallery."""
     config, last = shown.run.config, runs.summarize(shown.run.path).metrics
+    last |= {f"eval/{one.name}": one.value for one in shown.card}
     numbers = {name: last.get(f"eval/{name}") for name in SUMMARY if f"eval/{name}" in last}
     return {"model": config["model"]["name"], "data": config["data"]["name"], "step": shown.run.step, **numbers}
 
@@ -122,6 +131,7 @@ if __name__ == "__main__":
     OPTIONS = [
         command_line.define_paths("workdir", "The directory of a trained run, or a checkpoint's name; several make a "
                                   "gallery, with commas or given again."),
+        flags.DEFINE_list("checkpoint", [], "The name of a checkpoint of experiments/checkpoints, or several."),
         command_line.define_checkpoint_step(),
         flags.DEFINE_bool("ab", False, "A page of blind comparisons instead of a report."),
         command_line.define_path("against", None, "With --ab: the run to compare with, instead of real images."),
@@ -131,4 +141,5 @@ if __name__ == "__main__":
         command_line.define_path("output", None, "The HTML file; report.html or comparison.html in the run by default, "
                                  "gallery.html beside the first of several."),
     ]
-    command_line.run(lambda: main(**command_line.values(*OPTIONS)))
+    ALL = flags.DEFINE_bool("all", False, "A gallery of all checkpoints of experiments/checkpoints.")
+    command_line.run(lambda: main(**command_line.values(*OPTIONS), all_shipped=ALL.value))

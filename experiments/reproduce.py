@@ -5,9 +5,11 @@
     python -m experiments.reproduce --workdir=my/checkpoints/digits
 
 The exit status is 1 where a number lies outside its tolerance, or where the weights are not those that were measured.
+The last line of each checkpoint says how long it took.
 """
 
 import sys
+import time
 
 from absl import flags
 
@@ -31,7 +33,7 @@ def main(*names: str, all_shipped: bool, workdir: str | None) -> None:
 
 def reproduced(name: str) -> bool:
     """Whether all comes out as published; prints a line for each number."""
-    run = runs.load(name)
+    run, started = runs.load(name), time.monotonic()
     content, numbers = evaluate.read_reproduction(run.path / REPRODUCE)
     if not numbers:
         raise ValueError(f"{run.path / REPRODUCE} holds no numbers, so there is nothing to compare: publish it again")
@@ -45,6 +47,7 @@ def reproduced(name: str) -> bool:
         print(ROW.format(number.name, f"{number.value:.6g}", f"{one.found:.6g}", f"{number.tolerance:.2g}",
                          said(one.passes)), flush=True)
         passes.append(one.passes)
+    print(f"measured in {time.monotonic() - started:.0f} s", flush=True)
     return all(passes)
 
 

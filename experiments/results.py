@@ -1,10 +1,12 @@
-"""Write the tables of the documentation from experiments/results.json, which `experiments.evaluate --record` fills.
+"""Write the tables of the documentation: of shipped checkpoints' cards, else of experiments/results.json.
 
     python -m experiments.results            # writes the tables
     python -m experiments.results --check    # exit status 1 where a file is not what the records say
 
-A table stands between `<!-- results: NAME -->` and `<!-- end -->` in README.md and experiments/README.md. A
-configuration's header has its numbers in the paragraph that begins with "Result:".
+A card's numbers are those of `experiments/checkpoints/NAME/reproduce.json`, which `experiments.publish` measures; of
+what is not shipped they are those that `experiments.evaluate --record` wrote. A table stands between
+`<!-- results: NAME -->` and `<!-- end -->` in README.md and experiments/README.md. A configuration's header has its
+numbers in the paragraph that begins with "Result:".
 """
 
 import re
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import results
+from jaxgen.evaluate.reproduction import FRECHET
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "experiments/README.md")
@@ -24,19 +27,23 @@ AUTOENCODERS = (
     ("perplexity", "perplexity"), ("training", "training"),
 )
 SAMPLES = (
-    ("read as the class asked for", "agreement"), ("real images", "classifier_accuracy"),
-    ("distance to training images, median (least)", "distance_to_training"),
-    ("of held-out images", "held_out_distance_to_training"), ("within a class", "distance_within_class"),
-    ("bits per number or token", "bits"), ("training", "training"),
+    ("samples; held-out images", "compared"), ("read as the class asked for (real images)", "read"),
+    ("Fréchet distance (held-out images)", "frechet"), ("precision", "precision"), ("recall", "recall"),
+    ("nearest distance ratio", "nearest_distance_ratio"), ("bits per number or token", "bits"),
+    ("training", "training"),
 )
+CLASSIFIERS = (("held-out images", "of"), ("read right", "accuracy"), ("training", "training"))
 # A second stage's record holds what its first stage's reconstructions measure too.
 SECOND_STAGE, RECONSTRUCTION = ("bits_per_token", "latent_error_1.0"), ("mse", "psnr", "ssim", "used", "perplexity")
 FORMATS = {"psnr": "{:.1f}", "ssim": "{:.3f}", "used": "{:.0%}", "perplexity": "{:.0f}", "agreement": "{:.1%}",
-           "classifier_accuracy": "{:.1%}", "distance_within_class": "{:.1f}", "bits_per_dim": "{:.2f}",
-           "bits_per_token": "{:.2f}"}
+           "classifier_accuracy": "{:.1%}", "precision": "{:.2f}", "recall": "{:.2f}",
+           "nearest_distance_ratio": "{:.2f}", "bits_per_dim": "{:.2f}", "bits_per_token": "{:.2f}",
+           "accuracy": "{:.1%}"}
 LABELS = {"psnr": "PSNR {} dB", "ssim": "SSIM {}", "used": "{} of the codes in use", "perplexity": "perplexity {}",
           "agreement": "a classifier of real images reads {} of the samples as the class asked for",
-          "bits_per_dim": "{} bits per number", "bits_per_token": "{} bits per held-out token"}
+          "precision": "precision {}", "recall": "recall {}", "bits_per_dim": "{} bits per number",
+          "bits_per_token": "{} bits per held-out token", "accuracy": "{} of the held-out images read right",
+          "training": "after {}"}
 
 
 def main(arguments: list[str]) -> None:
@@ -55,6 +62,7 @@ def documents() -> dict[Path, str]:
     tables = {
         "autoencoders": table({n: v for n, v in values.items() if "psnr" in v}, AUTOENCODERS),
         "samples": table({n: v for n, v in values.items() if "agreement" in v}, SAMPLES),
+        "classifiers": table({n: v for n, v in values.items() if "accuracy" in v}, CLASSIFIERS),
     }
     texts = {}
     for name in DOCUMENTS:
@@ -72,14 +80,14 @@ def documents() -> dict[Path, str]:
 
 
 def merged() -> dict[str, dict[str, Any]]:
-    """{configuration: all values that were recorded of it, but those of its first stage}."""
-    values: dict[str, dict[str, Any]] = {}
+    """{configuration: all values of its card, else all that were recorded of it, but those of its first stage}."""
+    cards, values = results.read_cards(), {}
     for record in results.read():
-        own = record["values"]
-        if any(name in own for name in SECOND_STAGE):
-            own = {name: value for name, value in own.items() if name not in RECONSTRUCTION}
-        values.setdefault(record["configuration"], {}).update(own)
-    return values
+        if record["configuration"] not in cards:
+            about = {name: record[name] for name in ("split", "examples", "samples") if name in record}
+            values.setdefault(record["configuration"], {}).update(about | record["values"])
+    return {name: {key: value for key, value in own.items() if key not in RECONSTRUCTION}
+            if any(key in own for key in SECOND_STAGE) else own for name, own in sorted((values | cards).items())}
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], columns: tuple[tuple[str, str], ...]) -> str:
@@ -91,9 +99,17 @@ def table(rows: Mapping[str, Mapping[str, Any]], columns: tuple[tuple[str, str],
 
 def show(values: Mapping[str, Any], column: str) -> str:
     """One value as a table has it; empty where it was not measured."""
-    if column.endswith("distance_to_training"):
-        median, least = values.get(f"{column}_median"), values.get(f"{column}_least")
-        return "" if median is None else f"{median:.2f} ({least:.2f})"
+    if column == "of":
+        return f"{values['examples']:,} of `{values['split']}`" if "split" in values else ""
+    if column == "compared":
+        return f"{values['samples']:,}; {show(values, 'of')}" if "samples" in values else ""
+    if column == "read":
+        real = f" ({show(values, 'classifier_accuracy')})" if "classifier_accuracy" in values else ""
+        return show(values, "agreement") + real
+    if column == "frechet":
+        name = next((name for name in values if name.startswith(FRECHET) and "held_out" not in name), None)
+        held_out = next((value for other, value in values.items() if name and other.startswith(f"{name}_held_out")), 0)
+        return f"{name} {values[name]:.3f} ({held_out:.3f})" if name else ""
     if column == "bits":
         column = "bits_per_dim" if "bits_per_dim" in values else "bits_per_token"
     value = values.get(column)

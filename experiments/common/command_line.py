@@ -132,8 +132,8 @@ def define_path(name: str, default: str | None, what: str, *, required: bool = F
 
 
 def define_paths(name: str, what: str) -> flags.FlagHolder[list[str]]:
-    """--name=PATH, once or several times."""
-    return flags.DEFINE_multi(_PathParser(), flags.ArgumentSerializer(), name, None, what, required=True)
+    """--name=PATH, once, several times or never."""
+    return flags.DEFINE_multi(_PathParser(), flags.ArgumentSerializer(), name, [], what)
 
 
 def define_workdir(what: str) -> flags.FlagHolder[str]:

@@ -19,8 +19,10 @@ from jaxgen import data, evaluate, generate, models, runs, show
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
 from jaxgen.evaluate.reconstruction import EXACT, SMALLEST_SSIM
+from jaxgen.evaluate.reproduction import REPRODUCE, Number
 from jaxgen.metrics import binomial_interval, psnr, ssim
 from jaxgen.quantize import usage
+from jaxgen.runs.model_card import measured_on
 
 RECONSTRUCTED = 32
 MEASURED = 256  # held-out examples
@@ -46,6 +48,12 @@ class Shown:
     run: runs.Run
     count: int
     seed: int
+
+    @cached_property
+    def card(self) -> list[Number]:
+        """The numbers of a published checkpoint."""
+        file = self.run.path / REPRODUCE
+        return evaluate.read_reproduction(file)[1] if file.is_file() else []
 
     @cached_property
     def held_out(self) -> data.Dataset:
@@ -127,7 +135,12 @@ def curves(shown: Shown) -> show.Part:
 
 
 def metrics(shown: Shown) -> show.Part:
-    """Of the files that experiments.evaluate left, else of some held-out examples and the training's last numbers."""
+    """Of the card, of the files that experiments.evaluate left, or of some held-out examples and the training's end."""
+    if shown.card:
+        tables = {}
+        for one in shown.card:
+            tables.setdefault(measured_on(one.evaluation), {})[one.name] = (one.value, one.tolerance)
+        return show.metrics_part(tables)
     path = shown.run.path
     files = sorted([*path.glob("evaluation-*.json"), *path.glob("nearest-*.json")])
     tables = {file.stem: with_intervals(json.loads(file.read_text(encoding="utf-8"))) for file in files}

@@ -1,4 +1,4 @@
-"""The one source of numbers: experiments/results.json, and the tables that are made of it.
+"""The sources of numbers: the cards of shipped checkpoints, and experiments/results.json of what is not shipped.
 
     python -m experiments.results            # writes the tables into README.md, experiments/README.md and the configs
 
@@ -11,21 +11,55 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from math import log2, prod
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from experiments.common import machine as processor
+from jaxgen.evaluate import read_reproduction
+from jaxgen.evaluate.reproduction import REPRODUCE
+from jaxgen.models import Autoencoder, SecondStage, Tokenizer, build, latent_shape
 from jaxgen.runs import Run
 from jaxgen.runs.directory import environment
+from jaxgen.runs.model_card import duration
 
 FILE = Path(__file__).parents[1] / "results.json"
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
 def read() -> list[dict[str, Any]]:
     """All records."""
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else []
+
+
+def read_cards() -> dict[str, dict[str, Any]]:
+    """{configuration: the numbers of its shipped checkpoint, how it was trained, and what they were measured on}."""
+    cards = {}
+    for file in sorted(CHECKPOINTS.glob(f"*/{REPRODUCE}")):
+        content, numbers = read_reproduction(file)
+        config = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
+        seconds, about = content["training"].get("seconds"), {}
+        for number in numbers:
+            about |= number.evaluation
+        cards[config.get("configuration") or file.parent.name] = {
+            **about, **{number.name: number.value for number in numbers}, "codes": _codes(config),
+            "training": f"{content['step']:,} steps" + (f", {duration(seconds)}" if seconds else "")}
+    return cards
+
+
+def _codes(config: Mapping[str, Any]) -> str:
+    """What an autoencoder makes of an example: codes and the bits of each, or positions and the numbers of each."""
+    model, shape = build(**config["model"]), tuple(config["example_shape"])
+    if isinstance(model, SecondStage):
+        return ""
+    if isinstance(model, Tokenizer):
+        return f"{prod(model.token_shape(shape))} x {log2(model.num_tokens):.3g}"
+    if isinstance(model, Autoencoder):
+        *places, numbers = latent_shape(model, shape)
+        return f"{prod(places)} x {numbers} numbers"
+    return ""
 
 
 def record(run: Run, head: Mapping[str, Any], values: Mapping[str, Any]) -> Path:

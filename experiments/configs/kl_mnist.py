@@ -2,8 +2,7 @@
 
 Paper: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022, section 3.1. A perceptual
 loss made for photographs says little about digits, so there is none.
-Result: PSNR 30.7 dB, SSIM 0.990.
-Cost: 3 minutes on 2 CPU cores shared with other work.
+Result: PSNR 30.6 dB, SSIM 0.989, after 1,500 steps, 108 s.
 """
 
 from experiments.configs import vqvae_mnist

@@ -3,9 +3,8 @@
 Papers: Rombach, Blattmann, Lorenz, Esser & Ommer, "High-resolution image synthesis with latent diffusion models", 2022;
 the transformer of Peebles & Xie, "Scalable diffusion models with transformers", 2023; the denoiser of Karras et al.,
 "Elucidating the design space of diffusion-based generative models", 2022, for data of std 1.
-Result: a classifier of real images reads 99.0% of the samples as the class asked for.
-Sampling: samples of one class are 7.6 apart (mean distance), at guidance 3 7.2, real held-out digits 9.0.
-Cost: 12 minutes on 2 CPU cores shared with other work.
+Result: a classifier of real images reads 98.8% of the samples as the class asked for, precision 0.84, recall 0.51,
+after 2,000 steps, 7 minutes.
 """
 
 from experiments.configs.base import latent, variant

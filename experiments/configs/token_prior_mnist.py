@@ -1,10 +1,10 @@
 """Masked diffusion over the 49 codes of the MNIST VQ-VAE, by class.
 
 Paper: Shi, Han, Wang, Doucet & Titsias, "Simplified and generalized masked diffusion for discrete data", 2024.
-Result: a classifier of real images reads 99.8% of the samples as the class asked for, 6.09 bits per held-out token.
-Sampling: at guidance 1.5 and temperature 1 it reads 98.6%; unlikely codes break strokes, and at 0.8 fewer are drawn.
-Samples of one class then are 6.8 apart (mean distance), otherwise 7.4, real held-out digits 9.0.
-Cost: 5 minutes on 2 CPU cores shared with other work.
+Result: a classifier of real images reads 99.6% of the samples as the class asked for, precision 0.84, recall 0.26,
+6.19 bits per held-out token, after 1,000 steps, 5 minutes.
+Sampling: guidance 1.5 and temperature 1 draw more kinds of samples; unlikely codes break strokes, and at temperature
+0.8 fewer are drawn.
 """
 
 from experiments.configs.base import prior, variant

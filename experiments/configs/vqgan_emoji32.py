@@ -3,8 +3,7 @@
 Data: built from the font (Debian's package fonts-noto-color-emoji). Weights: LPIPS with VGG16.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; with DiffAugment
 (Zhao et al., 2020) and LeCam (Tseng et al., 2021), since the set is small.
-Result: PSNR 22.2 dB, SSIM 0.793, 100% of the codes in use, perplexity 368.
-Cost: 21 minutes on 2 CPU cores, partly shared with other work.
+Result: PSNR 22.2 dB, SSIM 0.793, 100% of the codes in use, perplexity 368, after 2,000 steps, 21 minutes.
 """
 
 from experiments.configs import vqvae_emoji32

@@ -2,8 +2,7 @@
 
 Data: built from the font (Debian's package fonts-noto-color-emoji).
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
-Result: PSNR 23.7 dB, SSIM 0.829, 100% of the codes in use, perplexity 353.
-Cost: 25 minutes on 2 CPU cores shared with other work.
+Result: PSNR 23.7 dB, SSIM 0.829, 100% of the codes in use, perplexity 353, after 2,000 steps, 25 minutes.
 """
 
 from experiments.configs.base import autoencoding, variant

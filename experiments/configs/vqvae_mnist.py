@@ -2,8 +2,7 @@
 
 Paper: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017; EMA codebook of its
 appendix A.1, revival of unused codes, encoder and decoder in the manner of VQGAN.
-Result: PSNR 27.7 dB, SSIM 0.974, 100% of the codes in use, perplexity 377.
-Cost: 167 s on 2 quiet CPU cores, evaluations and compilation included.
+Result: PSNR 27.7 dB, SSIM 0.974, 100% of the codes in use, perplexity 373, after 1,500 steps, 117 s.
 """
 
 from experiments.configs.base import autoencoding, variant

@@ -4,8 +4,10 @@
     NAME/model.safetensors   the weights that are used, in half precision (`jaxgen.runs.weights_file`)
     NAME/reproduce.json      each number, its tolerance, and how it was measured (`jaxgen.evaluate.reproduction`)
     NAME/README.md           the model card (`jaxgen.runs.model_card`)
+    NAME/samples.png         the image of the card (`jaxgen.runs.sheet`), of models that make images
 
-A model over a first stage holds that one's weights in its own state, so that a directory is complete by itself.
+A model over a first stage holds that one's weights in its own state, so that a directory is complete by itself; where
+they are those of a published checkpoint beside it or of a shipped one, they stay there (`jaxgen.runs.reference`).
 """
 
 import json
@@ -26,21 +28,23 @@ from jaxgen.evaluate import Number, numbers_of, read_reproduction, write_reprodu
 from jaxgen.evaluate.reproduction import REPRODUCE
 from jaxgen.runs.directory import environment, expand
 from jaxgen.runs.measures import NETWORKS, feature_network, measure
-from jaxgen.runs.model_card import BY_HAND, by_hand_of, model_card
+from jaxgen.runs.model_card import SHEET, by_hand_of, model_card
+from jaxgen.runs.reference import DIGEST, NAME, find_reference, first_stage_of, option_of
 from jaxgen.runs.run import Run, load
+from jaxgen.runs.sheet import draw_sheet
 from jaxgen.runs.shipped import shipped
 from jaxgen.runs.weights_file import WEIGHTS, digest_of_file, is_published, write_weights
 from jaxgen.show import read_records
 
 CARD, CONFIG = "README.md", "config.json"
-FILES = (CONFIG, WEIGHTS, REPRODUCE, CARD)
+FILES = (CONFIG, WEIGHTS, REPRODUCE, CARD)  # and of models that make images a sheet
 SAMPLES = 500  # that a card's numbers are of
 KEPT = ("python", "packages", "devices", "git_commit")  # of the environment that measured
 
 
 def publish(
     run: Run, directory: str | Path, *, dtype: str = "float16", evaluations: Sequence[Mapping[str, Any]] | None = None,
-    max_bytes: int | None = None, bar: bool = False,
+    first_stage: str | None = None, max_bytes: int | None = None, bar: bool = False,
 ) -> Run:
     """Writes a published checkpoint of a run and measures what its card says, of the weights as they are written.
 
@@ -52,6 +56,9 @@ def publish(
             card; its name becomes the checkpoint's.
         dtype: "float16", "bfloat16" or "float32", of what gradients trained; everything else is kept exactly.
         evaluations: see `jaxgen.runs.measure`; None for `default_evaluations(run)`, () for none.
+        first_stage: the published checkpoint whose weights, beside the directory or shipped, stand for those of the
+            run's first stage; they must be these, rounded as that one's are. None for the one that the configuration
+            names, if its weights are the same, else the run's own.
         max_bytes: what the weights' file may have.
         bar: shows progress on a terminal.
 
@@ -59,33 +66,44 @@ def publish(
         The published checkpoint, read back.
 
     Raises:
+        FileNotFoundError: `first_stage` is not there.
         ValueError: the directory holds something else, the weights are too large or not finite, or a measured number
-            is not; the directory is then as it was.
+            is not, or `first_stage` has other weights; the directory is then as it was.
     """
     path = expand(directory).absolute()
     if path.exists() and not is_published(path) and (path.is_file() or any(path.iterdir())):
         raise ValueError(f"directory {path} holds something else than a published checkpoint: give a new one")
+    config, option = _without_places(run.config), option_of(run.config)
+    asked = first_stage or (Path(run.config[option]).name if option else "")
+    reference = find_reference(run.model, run.variables, asked, path, rounded=bool(first_stage)) if asked else None
+    own = {} if reference is None else {"elsewhere": reference.places, NAME: reference.name, DIGEST: reference.digest}
+    if reference and option:
+        config[option] = reference.name
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         made = Path(folder)
-        (made / CONFIG).write_text(json.dumps(sealed(_without_places(run.config)), indent=2) + "\n", encoding="utf-8")
-        write_weights(made / WEIGHTS, run.variables, step=run.step, dtype=dtype)
+        (made / CONFIG).write_text(json.dumps(sealed(config), indent=2) + "\n", encoding="utf-8")
+        write_weights(made / WEIGHTS, run.variables, step=run.step, dtype=dtype, **own)
         size = (made / WEIGHTS).stat().st_size
         if max_bytes is not None and size > max_bytes:
             raise ValueError(f"{WEIGHTS} would have {size:,} bytes, and max_bytes is {max_bytes:,}: publish a smaller "
                              "model, or allow more")
         written = load(made, build=lambda **_: run.model)
-        numbers = [number for evaluation in (default_evaluations(run) if evaluations is None else evaluations)
+        evaluations = default_evaluations(run) if evaluations is None else evaluations
+        numbers = [number for evaluation in evaluations
                    for number in numbers_of(evaluation, measure(written, evaluation, bar=bar))]
-        now = environment()
-        write_reproduction(made / REPRODUCE, numbers, digest=digest_of_file(made / WEIGHTS), step=run.step,
-                           environment={name: now[name] for name in KEPT}, training=_training(run))
+        now, of_samples = environment(), next((one for one in evaluations if "samples" in one), {})
+        sheet = draw_sheet(written, made / SHEET, seed=of_samples.get("seed", 0), settings=of_samples.get("settings"))
+        facts = {"environment": {name: now[name] for name in KEPT}, "training": _training(run),
+                 **({"sheet": sheet} if sheet else {})}
+        write_reproduction(made / REPRODUCE, numbers, digest=digest_of_file(made / WEIGHTS), step=run.step, **facts)
         before = path / CARD
-        by_hand = by_hand_of(before.read_text(encoding="utf-8")) if before.is_file() else BY_HAND
-        (made / CARD).write_text(_card(path.name, written, numbers, _training(run), by_hand), encoding="utf-8")
+        by_hand = by_hand_of(before.read_text(encoding="utf-8")) if before.is_file() else None
+        (made / CARD).write_text(_card(path.name, written, numbers, facts, by_hand), encoding="utf-8")
         path.mkdir(exist_ok=True)
-        for name in FILES:
-            shutil.move(made / name, path / name)
+        (path / SHEET).unlink(missing_ok=True)
+        for file in sorted(made.iterdir()):
+            shutil.move(file, path / file.name)
     return load(path, build=lambda **_: run.model)
 
 
@@ -119,13 +137,14 @@ def card_of(published: Run) -> str:
     """The card as the other files have it, with the part that was written by hand."""
     content, numbers = read_reproduction(published.path / REPRODUCE)
     by_hand = by_hand_of((published.path / CARD).read_text(encoding="utf-8"))
-    return _card(published.path.name, published, numbers, content.get("training", {}), by_hand)
+    return _card(published.path.name, published, numbers, content, by_hand)
 
 
-def _card(name: str, run: Run, numbers: Sequence[Number], training: Mapping[str, Any], by_hand: str) -> str:
+def _card(name: str, run: Run, numbers: Sequence[Number], facts: Mapping[str, Any], by_hand: str | None) -> str:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.variables.params))
-    return model_card(name, run.config, numbers, step=run.step, parameters=parameters, training=training,
-                      by_hand=by_hand)
+    return model_card(name, run.config, numbers, step=run.step, parameters=parameters,
+                      training=facts.get("training", {}), sheet=facts.get("sheet"),
+                      first_stage=first_stage_of(run.path), by_hand=by_hand)
 
 
 def _training(run: Run) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from jaxgen.evaluate import EVALUATORS, Judgement, judge, make_evaluator
 from jaxgen.models import Autoencoder, Denoising, Reconstructing, Tokenizer
 from jaxgen.models.base import Model, SecondStage
 from jaxgen.runs.checkpoint import read_model, read_run
+from jaxgen.runs.reference import read_weights
 from jaxgen.runs.shipped import locate
-from jaxgen.runs.weights_file import WEIGHTS, is_published, read_weights
+from jaxgen.runs.weights_file import is_published
 from jaxgen.show import to_uint8
 
 
@@ -231,17 +232,18 @@ def load(directory: str | Path, *, step: int | None = None, build: Callable[...,
             `jaxgen.models.build`.
 
     Raises:
-        FileNotFoundError: it is no run's directory, or has no checkpoint; no checkpoint of that name is shipped.
+        FileNotFoundError: it is no run's directory, or has no checkpoint; no checkpoint of that name is shipped; the
+            first stage of a published checkpoint that does not hold it is not there, or is another one.
         ValueError: the configuration is damaged, or does not fit the checkpoint.
         DamagedCheckpointError: files are missing or changed.
     """
     path = locate(directory)
     if is_published(path):
         config, model, template = read_model(path, build)
-        weights = read_weights(path / WEIGHTS, template)
-        if step not in (None, weights.step):
-            raise FileNotFoundError(f"no checkpoint of step {step} in {path}: it was published at step {weights.step}")
-        return Run(path, config, model, weights.variables, weights.step)
+        variables, published = read_weights(path, model, template)
+        if step not in (None, published):
+            raise FileNotFoundError(f"no checkpoint of step {step} in {path}: it was published at step {published}")
+        return Run(path, config, model, variables, published)
     loaded = read_run(path, step=step, build=build)
     params = loaded.params if loaded.ema_params is None else loaded.ema_params
     return Run(path, loaded.config, loaded.model, Variables(params, loaded.model_state), loaded.step)

@@ -7,9 +7,9 @@ header's metadata hold the format, the step, the digest of the weights it was ma
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +30,11 @@ DTYPES = {"float16": jnp.float16, "bfloat16": jnp.bfloat16, "float32": jnp.float
 TRAINED = "params"  # a part of a tensor's name, at the front or where a state holds a first stage's variables
 
 
-class Weights(NamedTuple):
-    """What `read_weights` returns."""
+class Contents(NamedTuple):
+    """What `read_contents` returns."""
 
-    variables: Variables
-    step: int
-    source: str  # the digest of the weights before they were rounded
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]
 
 
 def is_published(directory: Path) -> bool:
@@ -52,7 +51,10 @@ def is_published(directory: Path) -> bool:
         return False
 
 
-def write_weights(file: Path, variables: Variables, *, step: int, dtype: str = "float16") -> None:
+def write_weights(
+    file: Path, variables: Variables, *, step: int, dtype: str = "float16", elsewhere: Collection[str] = (),
+    **metadata: str,
+) -> None:
     """Writes the weights.
 
     Args:
@@ -61,32 +63,30 @@ def write_weights(file: Path, variables: Variables, *, step: int, dtype: str = "
         step: of the checkpoint they are of.
         dtype: a key of `DTYPES`, of what gradients trained; float32 is as they are. A tensor with a number that
             float16 does not reach (65,504) becomes bfloat16.
+        elsewhere: names of tensors that are left out, since another file holds them.
+        **metadata: what else the header says, such as which file that is.
 
     Raises:
         ValueError: an unknown dtype, or weights that are not finite; names the tensor.
     """
     half = jnp.dtype(choose("dtype", dtype, DTYPES))
-    whole = _named(variables)
+    whole = named(variables)
     for name, tensor in whole.items():
         if jnp.issubdtype(tensor.dtype, jnp.floating) and not np.isfinite(tensor.astype(np.float32)).all():
             raise ValueError(f"tensor {name!r} has numbers that are not finite, so nobody could use the weights: "
                              "publish the checkpoint of an earlier step")
-    stored = {name: _rounded(name, tensor, half) for name, tensor in whole.items()}
-    metadata = {"format": FORMAT, "version": VERSION, "step": str(step), "source": digest_of_contents(whole, {})}
+    stored = {name: _rounded(name, tensor, half) for name, tensor in whole.items() if name not in elsewhere}
+    metadata |= {"format": FORMAT, "version": VERSION, "step": str(step), "source": digest_of_contents(whole, {})}
     write_safetensors(file, stored, metadata={**metadata, "digest": digest_of_contents(stored, metadata)})
 
 
-def read_weights(file: Path, template: Variables) -> Weights:
-    """Reads what `write_weights` wrote, into arrays of the template's dtypes on the default device.
-
-    Args:
-        file: `model.safetensors`.
-        template: arrays or `jax.ShapeDtypeStruct`, as the model's `init` gives them.
+def read_contents(file: Path) -> Contents:
+    """The tensors that `write_weights` wrote, and what the header says; all of it checked by its digest.
 
     Raises:
         FileNotFoundError: it is not there.
         DamagedCheckpointError: it is no safetensors file, or its contents are not what was written.
-        ValueError: another program or version wrote it, or its tensors are not the template's; names the first one.
+        ValueError: another program or version wrote it.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist, so {file.parent} is no published checkpoint")
@@ -103,15 +103,25 @@ def read_weights(file: Path, template: Variables) -> Weights:
     if written != digest_of_contents(tensors, metadata):
         raise DamagedCheckpointError(f"{file} is damaged: its contents are not those that were written (digest). Fetch "
                                      "it again, or publish it again from its run")
+    return Contents(tensors, header.metadata)
+
+
+def fill(file: Path, tensors: Mapping[str, np.ndarray], template: Variables) -> Variables:
+    """Tensors as arrays of the template's dtypes on the default device.
+
+    Args:
+        file: of the tensors, for messages.
+        tensors: by name.
+        template: arrays or `jax.ShapeDtypeStruct`, as the model's `init` gives them.
+
+    Raises:
+        ValueError: the tensors are not the template's; names the first one.
+    """
     shapes = {name: entry[0] for name, entry in manifest.arrays(template._asdict()).items()}
     manifest.check_arrays(file, *({name: [list(shape), "tensor "] for name, shape in one.items()}
                                   for one in ({n: t.shape for n, t in tensors.items()}, shapes)), partial=False)
-
-    def fill(path, leaf):
-        return jnp.asarray(tensors[_name(path)], manifest.dtype_of(leaf))
-
-    return Weights(Variables(**jax.tree_util.tree_map_with_path(fill, template._asdict())), int(metadata["step"]),
-                   metadata["source"])
+    return Variables(**jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(tensors[name_of(path)], manifest.dtype_of(leaf)), template._asdict()))
 
 
 def digest_of_contents(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
@@ -136,12 +146,14 @@ def digest_of_file(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _named(variables: Variables) -> dict[str, np.ndarray]:
+def named(variables: Variables) -> dict[str, np.ndarray]:
+    """{name of the tensor: its contents}."""
     leaves: PyTree = jax.tree_util.tree_leaves_with_path(variables._asdict())
-    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    return {name_of(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def _name(path) -> str:
+def name_of(path: Any) -> str:
+    """What the tensor at a path of JAX's is called."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

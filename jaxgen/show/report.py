@@ -259,18 +259,21 @@ def neighbours_part(
 
 
 def metrics_part(tables: Mapping[str, Mapping[str, Any]]) -> Part:
-    """Numbers, and their intervals where there are some.
+    """Numbers, and their intervals or tolerances where there are some.
 
     Args:
-        tables: {title: {name: value}}; a value is a number, words, or (number, low, high).
+        tables: {title: {name: value}}; a value is a number, words, or (number, low, high); or all of a table's are
+            (number, tolerance).
     """
     body = ""
     for title, values in tables.items():
-        rows = [(name, value[0], f"{value[1]:.4g} to {value[2]:.4g}") if isinstance(value, tuple) else (name, value, "")
-                for name, value in values.items()]
+        rows = [(name, *(value if isinstance(value, tuple) else (value,))) for name, value in values.items()]
+        said = "may differ by" if any(len(row) == 3 for row in rows) else "95% interval"
+        rows = [(*row[:2], f"{row[2]:.2g}" if len(row) == 3 else " to ".join(f"{bound:.4g}" for bound in row[2:]))
+                for row in rows]
         some = any(row[2] for row in rows)
         body += f"<h3>{escape(title)}</h3>" + table(
-            rows if some else [row[:2] for row in rows], ["measure", "value", "95% interval"] if some else [])
+            rows if some else [row[:2] for row in rows], ["measure", "value", said] if some else [])
     return Part("metrics", "Metrics", body)
 
 

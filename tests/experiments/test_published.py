@@ -1,22 +1,26 @@
 """Checkpoints as a user publishes, uses and measures them again."""
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from experiments import reproduce
 from jaxgen import runs
 from jaxgen.evaluate import read_reproduction
 from jaxgen.runs.weights_file import digest_of_file, write_weights
+from jaxgen.show import text
+from tests.show.pages import check
 
 PLACE = "JAXGEN_CHECKPOINTS"
 
 
 @pytest.fixture(scope="module")
 def shipped(scripts, codes, tmp_path_factory):
-    """A VQ-VAE, and a prior that was trained over it by its name and needs it no more; both published."""
+    """A VQ-VAE, and a prior that was trained over it by its name; both published."""
     base = tmp_path_factory.mktemp("published")
     place = {PLACE: str(base / "checkpoints")}
     out = scripts.run("publish", f"--workdir={codes}", "--name=codes", **place)
@@ -24,8 +28,7 @@ def shipped(scripts, codes, tmp_path_factory):
     scripts.run("train_token_prior", f"--workdir={base / 'prior'}", "--config=token_prior_mnist:smoke",
                 "--config.tokenizer=codes", **place)
     scripts.run("publish", f"--workdir={base / 'prior'}", "--name=prior", "--samples=40", "--steps=3", **place)
-    (base / "checkpoints" / "codes").rename(base / "codes")
-    return base
+    return base / "checkpoints"
 
 
 def contents(directory):
@@ -42,8 +45,9 @@ def test_what_is_published_is_the_run_to_half_precision(codes, shipped):
     assert {one.name: one.value for one in numbers} == pytest.approx(published.evaluate(), rel=1e-6)
 
 
-def test_a_prior_holds_its_first_stage_and_has_all_abilities(shipped):
-    run, stage = runs.load(shipped / "checkpoints" / "prior"), runs.load(shipped / "codes")
+def test_a_prior_names_its_first_stage_and_has_all_abilities(shipped):
+    run, stage = runs.load(shipped / "prior"), runs.load(shipped / "codes")
+    assert not [name for name in load_file(shipped / "prior" / "model.safetensors") if name.startswith("state")]
     model, variables = run.model.first_stage(run.variables)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 28, 28, 1)).astype(np.float32)
     np.testing.assert_array_equal(model.to_tokens(variables, images), stage.model.to_tokens(stage.variables, images))
@@ -51,7 +55,7 @@ def test_a_prior_holds_its_first_stage_and_has_all_abilities(shipped):
 
 
 def test_scripts_take_a_checkpoint_by_name_and_leave_its_directory_alone(scripts, shipped, tmp_path):
-    place, directory = {PLACE: str(shipped / "checkpoints")}, shipped / "checkpoints" / "prior"
+    place, directory = {PLACE: str(shipped)}, shipped / "prior"
     before = contents(directory)
     out = scripts.run("sample", "--checkpoint=prior", "--count=20", cwd=tmp_path, **place)
     sheet = tmp_path / "samples" / "prior" / "samples-step00000004-seed0.png"
@@ -70,11 +74,12 @@ def test_scripts_take_a_checkpoint_by_name_and_leave_its_directory_alone(scripts
 
 
 def test_all_numbers_come_out_again(scripts, shipped):
-    place = {PLACE: str(shipped / "checkpoints")}
-    lines = scripts.run("reproduce", "--all", f"--workdir={shipped / 'codes'}", **place).splitlines()
+    place = {PLACE: str(shipped)}
+    lines = scripts.run("reproduce", "--all", **place).splitlines()
     names = [line.split()[0] for line in lines if line.endswith("pass")]
     assert {"digest", "psnr", "bits_per_token", "agreement", "distance_within_class"} <= set(names)
     assert names.count("psnr") == 2 and not any("differs" in line for line in lines)
+    assert len([line for line in lines if re.fullmatch(r"measured in \d+ s", line)]) == 2
     assert "name a checkpoint, or pass --all" in scripts.run("reproduce", fails=True, **place)
 
 
@@ -99,6 +104,28 @@ def test_a_changed_weight_fails_by_its_digest_and_by_its_numbers(scripts, shippe
     file.write_bytes(bytes(damaged))
     error = scripts.run("reproduce", f"--workdir={tmp_path / 'codes'}", fails=True)
     assert "model.safetensors is damaged: its contents are not those that were written" in error
+
+
+def test_the_cards_image_shows_what_was_measured(shipped):
+    sheet = np.asarray(Image.open(shipped / "prior" / "samples.png"))[::2, ::2]  # each pixel stands twice
+    images, _ = runs.load(shipped / "prior").judge(40, steps=3)
+    for i in (0, 7, 13):
+        top, left = 2 + i // 10 * 30, 2 + i % 10 * 30
+        np.testing.assert_array_equal(sheet[top : top + 28, left : left + 28], images[i, :, :, 0])
+    assert "](samples.png)" in (shipped / "prior" / "README.md").read_text()
+    assert "below each row of 10" in (shipped / "codes" / "README.md").read_text()
+    assert (shipped / "codes" / "samples.png").is_file()
+
+
+def test_a_report_has_the_cards_numbers(scripts, shipped, tmp_path):
+    scripts.run("report", "--all", "--samples=10", cwd=tmp_path, **{PLACE: str(shipped)})
+    html = (tmp_path / "samples" / "gallery.html").read_text()
+    ids = {attributes.get("id") for _, attributes in check(html)}
+    assert {"run1-metrics", "run2-metrics", "run2-samples"} <= ids
+    for name in ("codes", "prior"):
+        for one in read_reproduction(shipped / name / "reproduce.json")[1]:
+            row = f"<td>{one.name}</td><td>{text(one.value)}</td><td>{one.tolerance:.2g}</td>"
+            assert row in html, (name, row)
 
 
 def test_a_name_is_no_path(scripts, codes):

@@ -1,7 +1,12 @@
-"""Records of results: one for each configuration and command, and the tables made of them."""
+"""Records of results: one for each configuration and command; the tables made of them and of checkpoints' cards."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
 
 from experiments import results as tables
 from experiments.common import results
@@ -25,6 +30,7 @@ def test_a_record_of_the_same_command_replaces_the_numbers_and_keeps_the_words(m
 
 
 def test_a_table_has_a_row_for_each_configuration_also_ones_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "CHECKPOINTS", tmp_path / "nothing is shipped")
     for name in ("mine", "vqvae_mnist"):
         record(monkeypatch, tmp_path / "results.json", name, psnr=20.04, used=1.0)
     texts = tables.documents()
@@ -32,3 +38,61 @@ def test_a_table_has_a_row_for_each_configuration_also_ones_own(monkeypatch, tmp
     assert [row.split(" | ")[0] for row in rows] == ["| `mine`", "| `vqvae_mnist`"]
     assert "Result: PSNR 20.0 dB, 100% of the codes in use." in texts[
         tables.ROOT / "experiments" / "configs" / "vqvae_mnist.py"]
+
+
+@pytest.fixture
+def documents(monkeypatch, tmp_path):
+    """A copy of all that tables are made of and stand in."""
+    for pattern in ("README.md", "experiments/README.md", "experiments/configs/*.py", "experiments/results.json",
+                    "experiments/checkpoints/*/*.json"):
+        for file in tables.ROOT.glob(pattern):
+            copy = tmp_path / file.relative_to(tables.ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "FILE", tmp_path / "experiments" / "results.json")
+    monkeypatch.setattr(results, "CHECKPOINTS", tmp_path / "experiments" / "checkpoints")
+    return tmp_path
+
+
+def cells(text, configuration):
+    """The rows of a configuration, without its name."""
+    return [[cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines()
+            if line.startswith(f"| `{configuration}` |")]
+
+
+def test_of_what_is_shipped_the_tables_have_the_cards_numbers(documents):
+    file = documents / "experiments" / "checkpoints" / "diffusion_mnist" / "reproduce.json"
+    content = json.loads(file.read_text())
+    own = {one["name"]: one["value"] for evaluation in content["evaluations"] for one in evaluation["numbers"]}
+    samples = content["evaluations"][1]
+    (row,) = cells((documents / "experiments" / "README.md").read_text(), "diffusion_mnist")[:1]
+    assert row[0] == f"{samples['samples']}; {samples['examples']} of `{samples['split']}`"
+    assert row[1] == f"{own['agreement']:.1%} ({own['classifier_accuracy']:.1%})"
+    distance = "FD-classifier-mnist_5k"
+    assert row[2] == f"{distance} {own[distance]:.3f} ({own[f'{distance}_held_out_of_500']:.3f})"
+    assert row[3:5] == [f"{own['precision']:.2f}", f"{own['recall']:.2f}"]
+    assert row[5:7] == [f"{own['nearest_distance_ratio']:.2f}", f"{own['bits_per_dim']:.2f}"]
+    assert row[7] == f"{content['step']:,} steps, {content['training']['seconds'] / 60:.0f} minutes"
+    card = json.loads((file.parent.parent / "kl_mnist" / "reproduce.json").read_text())
+    psnr = next(one["value"] for one in card["evaluations"][0]["numbers"] if one["name"] == "psnr")
+    # 7x7 places of four numbers: two levels below 28x28 of the configuration's latents.
+    assert cells((documents / "README.md").read_text(), "kl_mnist")[0][:2] == ["49 x 4 numbers", f"{psnr:.1f}"]
+
+
+@pytest.mark.parametrize(("file", "before", "after", "wrong"), [
+    ("experiments/checkpoints/vqvae_mnist/reproduce.json", r'("psnr",\s+"value": )\d', r"\g<1>9", "README.md"),
+    ("experiments/checkpoints/diffusion_mnist/reproduce.json", r'("step": \d+)', r"\g<1>1", "diffusion_mnist.py"),
+    ("README.md", r"PSNR \[dB\]", "PSNR", "README.md"),
+    ("experiments/configs/kl_mnist.py", "Result: PSNR", "Result: about PSNR", "kl_mnist.py"),
+])
+def test_a_changed_card_or_document_is_noticed(documents, file, before, after, wrong):
+    with pytest.raises(SystemExit) as ended:
+        tables.main(["--check"])
+    assert ended.value.code == 0
+    path = Path(documents, file)
+    text, count = re.subn(before, after, path.read_text())
+    assert count == 1
+    path.write_text(text)
+    with pytest.raises(SystemExit, match=wrong):
+        tables.main(["--check"])

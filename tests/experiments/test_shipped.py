@@ -1,4 +1,4 @@
-"""Every checkpoint that comes with the repository: its size, its digest, its card."""
+"""Every checkpoint that comes with the repository: its size, its digest, its card and the card's image."""
 
 from pathlib import Path
 
@@ -7,6 +7,9 @@ import pytest
 from experiments.publish import LIMIT
 from jaxgen import runs
 from jaxgen.evaluate import read_reproduction
+from jaxgen.runs.model_card import SHEET
+from jaxgen.runs.published import FILES
+from jaxgen.runs.sheet import LARGEST
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "checkpoints"
 ALL_TOGETHER = 40_000_000  # bytes
@@ -25,9 +28,10 @@ def test_they_are_small():
 
 @pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
 def test_each_is_whole_and_its_card_says_what_was_measured(directory):
-    assert sorted(path.name for path in directory.iterdir()) == sorted(runs.published.FILES)
     run = runs.load(directory)
     content, numbers = read_reproduction(directory / "reproduce.json")
+    assert {path.name for path in directory.iterdir()} == {*FILES, *([SHEET] if "sheet" in content else [])}
+    assert not (directory / SHEET).is_file() or (directory / SHEET).stat().st_size <= LARGEST
     assert runs.digest_of_file(directory / "model.safetensors") == content["digest"] and run.step == content["step"]
     assert numbers
     assert runs.card_of(run) == (directory / "README.md").read_text(encoding="utf-8")
