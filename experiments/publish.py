@@ -8,7 +8,7 @@
 
 It makes `experiments/checkpoints/NAME` with config.json, model.safetensors, reproduce.json, README.md and, where the
 model makes images, samples.png. All numbers are of the weights as they are written, on held-out data and of --samples=N
-samples by class. A card's last part, on intended use and limits, is for you to write: it stays when the same name is
+samples by class. Settings of sampling that are given become the checkpoint's own. A card's last part, on intended use and limits, is for you to write: it stays when the same name is
 published again. $JAXGEN_CHECKPOINTS is another place of the checkpoints.
 
 A model that was trained over a published first stage, by its name, leaves that one's weights where they are. One that
@@ -27,14 +27,16 @@ from jaxgen.runs import published
 LIMIT = 5_000_000  # bytes of the weights: directories of the repository stay about this small
 
 
-def main(*, workdir: str, checkpoint_step: int | None, name: str, folder: str | None, dtype: str, samples: int,
-         seed: int, features: str | None, first_stage: str | None, max_bytes: int, settings: dict[str, Any]) -> None:
+def main(*, workdir: str, checkpoint_step: int | None, name: str, folder: str | None, dtype: str, split: str | None,
+         samples: int, seed: int, features: str | None, first_stage: str | None, max_bytes: int,
+         settings: dict[str, Any]) -> None:
     if Path(name).name != name or name.startswith((".", "~")):
         raise ValueError(f"--name={name} must be a bare name, such as diffusion_mnist: --folder says where it goes")
     run = runs.load(workdir, step=checkpoint_step)
+    if settings:
+        run = run.with_sampling(**settings)
     place = runs.shipped_folder() if folder is None else runs.expand(folder)
-    evaluations = published.default_evaluations(run, samples=samples, seed=seed, features=features,
-                                                **settings)
+    evaluations = published.default_evaluations(run, split=split, samples=samples, seed=seed, features=features)
     result = runs.publish(run, place / name, dtype=dtype, evaluations=evaluations, first_stage=first_stage,
                           max_bytes=max_bytes, bar=True)
     for file in sorted(result.path.iterdir()):
@@ -51,6 +53,8 @@ if __name__ == "__main__":
         flags.DEFINE_string("name", None, "The checkpoint's name.", required=True),
         command_line.define_path("folder", None, "The folder of checkpoints; experiments/checkpoints by default."),
         flags.DEFINE_enum("dtype", "float16", ["float16", "bfloat16", "float32"], "What weights are rounded to."),
+        flags.DEFINE_string("split", None, "The part of the held-out data that the model's own measures are of, such as "
+                            "test[:500]; all by default."),
         flags.DEFINE_integer("samples", published.SAMPLES, "How many samples by class are judged; 0: none.",
                              lower_bound=0),
         flags.DEFINE_integer("seed", 0, "Seed of the samples' noise."),

@@ -108,23 +108,23 @@ def publish(
 
 
 def default_evaluations(
-    run: Run, *, samples: int = SAMPLES, seed: int = 0, features: str | None = None, **settings: Any
+    run: Run, *, split: str | None = None, samples: int = SAMPLES, seed: int = 0, features: str | None = None
 ) -> list[dict[str, Any]]:
     """Everything that `Run.evaluate` measures of held-out data; of images by class what `Run.judge` says too.
 
     Args:
         run: of `load`.
-        samples: how many are judged; 0 leaves that out.
+        split: of the data that `Run.evaluate` measures; None for all held-out data.
+        samples: how many are judged, next to all held-out data; 0 leaves that out.
         seed: of the samples' noise.
         features: whose features compare the samples as a set, see `jaxgen.runs.feature_network`; None leaves it out.
-        **settings: changes of the run's sampling.
     """
-    held_out = run.dataset()
-    of_data = {"split": held_out.split, "examples": len(held_out)}
+    held_out, measured = run.dataset(), run.dataset(split)
+    of_data = {"split": measured.split, "examples": len(measured)}
     classes = getattr(getattr(run.model, "conditions", None), "num_classes", 0)
     if not samples or not classes or not isinstance(held_out.spec[held_out.example], Image):
         return [of_data]
-    of_samples = {**of_data, "samples": samples, "seed": seed, "settings": settings}
+    of_samples = {"split": held_out.split, "examples": len(held_out), "samples": samples, "seed": seed, "settings": {}}
     if features:
         if features not in (*NETWORKS, *shipped()):
             raise ValueError(f"features={features} must be a network that others have too: {', '.join(NETWORKS)} or a "

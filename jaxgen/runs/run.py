@@ -76,6 +76,12 @@ class Run:
                              "of its own: give a run of a diffusion model or of a token prior")
         return generate.make_sampler(self.model, {**self.config["sampling"], **settings})
 
+    def with_sampling(self, **settings: Any) -> "Run":
+        """This run with other settings of sampling as its own, as `publish` writes them."""
+        self.sampler(**settings)  # refuses what it cannot sample with
+        config = {**self.config, "sampling": {**self.config["sampling"], **settings}}
+        return Run(self.path, config, self.model, self.variables, self.step)
+
     def sample(
         self, count: int = 16, *, classes: Sequence[int | str] | None = None, prompts: Sequence[str] | None = None,
         seed: int = 0, batch: int = 64, **settings: Any,

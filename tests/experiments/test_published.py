@@ -27,7 +27,8 @@ def shipped(scripts, codes, tmp_path_factory):
     assert "next: write what it is for" in out
     scripts.run("train_token_prior", f"--workdir={base / 'prior'}", "--config=token_prior_mnist:smoke",
                 "--config.tokenizer=codes", **place)
-    scripts.run("publish", f"--workdir={base / 'prior'}", "--name=prior", "--samples=40", "--steps=3", **place)
+    scripts.run("publish", f"--workdir={base / 'prior'}", "--name=prior", "--samples=40", "--steps=2", "--split=test[:20]",
+                **place)
     return base / "checkpoints"
 
 
@@ -52,6 +53,14 @@ def test_a_prior_names_its_first_stage_and_has_all_abilities(shipped):
     images = np.random.default_rng(0).uniform(-1, 1, (2, 28, 28, 1)).astype(np.float32)
     np.testing.assert_array_equal(model.to_tokens(variables, images), stage.model.to_tokens(stage.variables, images))
     assert run.sample(2, classes=[3], steps=2).shape == run.reconstruct(images).shape == (2, 28, 28, 1)
+
+
+def test_a_checkpoint_samples_as_it_was_measured(shipped):
+    assert runs.load(shipped / "prior").config["sampling"]["steps"] == 2
+    content, _ = read_reproduction(shipped / "prior" / "reproduce.json")
+    of_data, of_samples = content["evaluations"]
+    assert (of_data["split"], of_data["examples"]) == ("test[:20]", 20)
+    assert (of_samples["split"], of_samples["examples"], of_samples["settings"]) == ("test", 500, {})
 
 
 def test_scripts_take_a_checkpoint_by_name_and_leave_its_directory_alone(scripts, shipped, tmp_path):
@@ -108,7 +117,7 @@ def test_a_changed_weight_fails_by_its_digest_and_by_its_numbers(scripts, shippe
 
 def test_the_cards_image_shows_what_was_measured(shipped):
     sheet = np.asarray(Image.open(shipped / "prior" / "samples.png"))[::2, ::2]  # each pixel stands twice
-    images, _ = runs.load(shipped / "prior").judge(40, steps=3)
+    images, _ = runs.load(shipped / "prior").judge(40, steps=2)
     for i in (0, 7, 13):
         top, left = 2 + i // 10 * 30, 2 + i % 10 * 30
         np.testing.assert_array_equal(sheet[top : top + 28, left : left + 28], images[i, :, :, 0])
