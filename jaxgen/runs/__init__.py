@@ -11,6 +11,7 @@ with extra("train"):
     import orbax.checkpoint  # noqa: F401
     import PIL  # noqa: F401
 
+from jaxgen.runs._efficiency import efficiency
 from jaxgen.runs.checkpoint import Checkpointer, Loaded, Restored, read_run
 from jaxgen.runs.directory import RunDirectory, check_run, expand, open_run
 from jaxgen.runs.first_stage import FirstStage, find_first_stage
@@ -43,6 +44,7 @@ __all__ = [
     "compare_samples",
     "default_evaluations",
     "digest_of_file",
+    "efficiency",
     "expand",
     "feature_network",
     "find_first_stage",

@@ -101,7 +101,7 @@ class Run:
         Raises:
             ValueError: the model has no reconstructions, or x is no batch of examples that it takes and gives back.
         """
-        reconstruct = self._reconstruct
+        reconstruct = self.reconstruction_program
         self._check_batch(x)
         try:
             x_r = reconstruct(self.variables, x)
@@ -188,7 +188,8 @@ class Run:
                           f"{reason}. Resize the examples, or crop them")
 
     @cached_property
-    def _reconstruct(self) -> Callable:
+    def reconstruction_program(self) -> Callable:
+        """`(variables, x) -> x_r` under `jax.jit`; raises ValueError where the model has no reconstructions."""
         return jax.jit(reconstructor(self.model), compiler_options=compiler_options())
 
 
