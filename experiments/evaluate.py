@@ -17,10 +17,11 @@ leaves wrong at some noise levels. Models over a first stage: what is measured o
 
 --samples=N draws N samples by class as well and compares them with real images: "agreement" is the share where a
 scikit-learn classifier of the real training images says the class that was asked for (its own accuracy on real held-out
-images stands next to it). A model that was trained on shifted images (`config.data.crop`) makes such; all images are
-centred before it looks. Copies show in the distance to the nearest training image, compared with that of held-out
-images, and in a sheet: samples, each above its nearest training image. Samples that are all alike show in the mean
-distance of two images of one class, compared with that of held-out images.
+images stands next to it). A model that was trained on shifted images (`config.data.crop`) makes such: where the set's
+own are centred by their mass, as MNIST's, all images are centred before it looks. Copies show in the distance to the
+nearest training image, compared with that of held-out images, and in a sheet: samples, each above its nearest training
+image. Samples that are all alike show in the mean distance of two images of one class, compared with that of held-out
+images.
 
 --features=NETWORK adds the comparison of samples with real images as sets: Fréchet and kernel distance to the training
 images next to those of held-out images, precision, recall, density and coverage, and whether samples are closer to
@@ -32,7 +33,8 @@ images in place of samples:
     python -m experiments.evaluate --images=their_samples --data=mnist_5k --features=runs/classifier
 
 Images of other sizes than the real ones are cut to their central square and resized (`jaxgen.data.read_folder`); a
-run's own samples are centred where it was trained on shifted images. Numbers depend on the counts of both sides.
+run's own samples are centred where it was trained on shifted images of MNIST. Numbers depend on the counts of both
+sides.
 
 --efficiency measures what a sample and a reconstruction cost instead, in batches of --batch: seconds (medians of some
 batches; compilation stands for itself, and is short where the program was kept), network evaluations and floating-point

@@ -18,7 +18,7 @@ from jaxgen.runs.first_stage import FirstStage, find_first_stage
 from jaxgen.runs.listing import Comparison, RunSummary, best, compare, find_runs, summarize
 from jaxgen.runs.lock import Holder, LockedRunError, holder, lock_run
 from jaxgen.runs.manifest import DamagedCheckpointError
-from jaxgen.runs.measures import compare_samples, feature_network, measure
+from jaxgen.runs.measures import compare_samples, feature_network, load_classifier, measure
 from jaxgen.runs.published import card_of, default_evaluations, publish
 from jaxgen.runs.run import Run, abilities, load, load_split, reconstructor
 from jaxgen.runs.shipped import locate, shipped, shipped_folder
@@ -52,6 +52,7 @@ __all__ = [
     "holder",
     "is_published",
     "load",
+    "load_classifier",
     "load_split",
     "locate",
     "lock_run",
