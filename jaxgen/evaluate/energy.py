@@ -9,7 +9,6 @@ A counter is of a whole package or GPU: what else runs there is counted too.
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,6 @@ from typing import NamedTuple
 import jax
 
 POWERCAP = Path("/sys/class/powercap")
-PACKAGE = re.compile(r"intel-rapl:\d+")  # those with a second number are parts of a package
 
 
 class Counter(NamedTuple):
@@ -57,12 +55,10 @@ def spent(counters: Sequence[Counter], before: Sequence[float], after: Sequence[
 def _packages(powercap: Path) -> list[Counter]:
     """All processors' packages, or none where one of them cannot be read: a part would pass for the whole."""
     counters = []
-    for zone in sorted(powercap.iterdir()) if powercap.is_dir() else ():
-        if not PACKAGE.fullmatch(zone.name):
-            continue
+    for zone in sorted(powercap.glob("intel-rapl:*")):
         try:
             name = (zone / "name").read_text().strip()
-            if not name.startswith("package"):  # "psys" is the board, packages included
+            if not name.startswith("package"):  # "core" and "dram" are parts of one, "psys" is the board
                 continue
             energy, largest = zone / "energy_uj", int((zone / "max_energy_range_uj").read_text())
             int(energy.read_text())
