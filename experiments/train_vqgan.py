@@ -102,10 +102,7 @@ def features_of_run(directory: str | None, example_shape: tuple[int, ...]):
     if not directory:
         raise ValueError("config.perceptual.file is empty: train a classifier with `python -m "
                          "experiments.train_classifier` and give its directory, or --config.perceptual.name=none")
-    run = runs.load(directory)
-    if not isinstance(run.model, models.Classifying):
-        raise ValueError(f"config.perceptual.file={directory} is a run of {run.config['model']['name']!r}: give one of "
-                         "experiments.train_classifier")
+    run = runs.load_classifier("config.perceptual.file", directory)
     if run.example_shape != tuple(example_shape):
         raise ValueError(f"the classifier in {directory} was trained on images of {run.example_shape}, but these are "
                          f"{tuple(example_shape)}: train one on these")
@@ -113,7 +110,10 @@ def features_of_run(directory: str | None, example_shape: tuple[int, ...]):
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of a tree's arrays: they lie outside the checkpoint, and a run goes on with the same ones only."""
+    """SHA-256 of a tree's arrays: they lie outside the checkpoint, and a run goes on with the same ones only.
+
+    Not `jaxgen.core.digest`, which takes in names and shapes too: runs that were begun hold this one.
+    """
     result = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         result.update(np.asarray(leaf).tobytes())

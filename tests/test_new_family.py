@@ -171,6 +171,19 @@ def test_it_is_measured_by_what_it_can_do(trained, name, measures):
     assert set(result) == measures and np.isfinite(list(result.values())).all()
 
 
+@pytest.mark.parametrize(("name", "measured"), [
+    ("patches", {"reconstruction"}), ("means", {"sample"}), ("latent means", {"sample", "reconstruction"}),
+])
+def test_what_it_can_do_has_a_cost(trained, name, measured):
+    found, _ = runs.efficiency(trained[name], batch=2, rounds=1)
+    assert {key.removeprefix("seconds_per_") for key in found if key.startswith("seconds_per_")} == measured
+    if "reconstruction" in measured:  # four patches of 16 pixels, to four numbers and back
+        assert found["flops_per_reconstruction"] == pytest.approx(2 * 4 * 2 * 16 * 4, rel=0.05)
+    if "sample" in measured:
+        assert found["evaluations_per_sample"] == 8  # four steps of Euler's, guided
+        assert found["flops_per_sample"] >= 8 * found["flops_per_evaluation"] > 0
+
+
 def test_it_fills_in_and_keeps_what_the_mask_keeps(sampling):
     x, keep = images(2), np.zeros((2, *SHAPE), bool)
     keep[:, :4] = True

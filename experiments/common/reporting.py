@@ -110,6 +110,7 @@ class Shown:
 
 
 def model(shown: Shown) -> show.Part:
+    """What the model is, its configuration, and the model card where the directory has one."""
     run = shown.run
     config, sizes = run.config, {name: _parameters(tree) for name, tree in _children(run.variables.params).items()}
     card = run.path / "README.md"
@@ -124,13 +125,14 @@ def model(shown: Shown) -> show.Part:
         "conditions": str(config["model"].get("conditions", {}).get("name") or "") or None,
         "sampling": ", ".join(f"{key} {show.text(value)}" for key, value in config.get("sampling", {}).items()) or None,
         "can": ", ".join(shown.able),
-        "pictures": None if shown.of_images else "none: examples are no images",
+        "images": None if shown.of_images else "none: examples are no images",
     }
     text = json.dumps({name: value for name, value in config.items() if name != "spec"}, indent=2)
     return show.model_part(facts, text, card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None)
 
 
 def curves(shown: Shown) -> show.Part:
+    """Of what the training logged."""
     return show.curves_part(show.read_records(shown.run.path / "metrics.jsonl"))
 
 
@@ -155,6 +157,7 @@ def metrics(shown: Shown) -> show.Part:
 
 
 def reconstructions(shown: Shown) -> show.Part | None:
+    """Of held-out images."""
     if "reconstruct" not in shown.able or not shown.of_images:
         return None
     return show.reconstructions_part(*shown.some_pairs(RECONSTRUCTED),
@@ -162,6 +165,7 @@ def reconstructions(shown: Shown) -> show.Part | None:
 
 
 def samples(shown: Shown) -> show.Part | None:
+    """Samples that nobody chose, and some of each class."""
     if "sample" not in shown.able or not shown.of_images:
         return None
     by_class, classes = {}, shown.cond.get("classes")
@@ -220,12 +224,12 @@ def codes(shown: Shown) -> show.Part | None:
 
 
 def neighbours(shown: Shown) -> show.Part | None:
+    """The training images nearest to samples, and how far held-out images are from theirs."""
     if "sample" not in shown.able or not shown.of_images:
         return None
-    config = shown.run.config["data"]
-    train_set = shown.run.dataset(config["train_split"])
+    train_set = shown.run.dataset(shown.run.config["data"]["train_split"])
     training = train_set.spread(SEARCHED)[train_set.example]
-    centre = bool(config.get("crop"))  # it was trained on shifted images, and such are its samples
+    centre = shown.run.samples_off_centre
     distances, nearest = evaluate.nearest_images(shown.samples, training, centre=centre)
     held_out = evaluate.nearest_images(shown.held_out.spread(MEASURED)[shown.held_out.example], training, centre=centre)
     return show.neighbours_part(shown.samples, training[nearest], distances, held_out=held_out[0],

@@ -99,7 +99,7 @@ def row_of(
         samples = trained.sample(count, **settings)
         seconds = time.perf_counter() - start
         images = show.to_uint8(samples)
-        features = evaluate.extract(network, evaluate.centre(images) if trained.config["data"]["crop"] else images)
+        features = evaluate.extract(network, evaluate.centre(images) if trained.samples_off_centre else images)
         finite = bool(np.isfinite(samples).all())
         return {"evaluations": trained.sampler(**settings).evaluations, "seconds_per_sample": seconds / count,
                 "distance": float(distance(metrics.moments(features[:compared]))) if finite else float("nan")}

@@ -17,8 +17,22 @@ def cache_directory(name: str, contents: str) -> Path:
     chosen = os.environ.get("JAXGEN_CACHE")
     if chosen:
         return Path(os.path.expanduser(chosen)) / name
+    return home_directory("JAXGEN_CACHE", contents, "a path") / ".cache" / "jaxgen" / name
+
+
+def home_directory(variable: str, contents: str, argument: str) -> Path:
+    """The user's home directory.
+
+    Args:
+        variable: of the environment, that names another place.
+        contents: what would lie there, for the error.
+        argument: that names another place, for the error.
+
+    Raises:
+        FileNotFoundError: the user has none.
+    """
     try:
-        return Path.home() / ".cache" / "jaxgen" / name
+        return Path.home()
     except RuntimeError as error:
-        raise FileNotFoundError(f"this user has no home directory in which {contents} could lie (HOME is not set): "
-                                "set the environment variable JAXGEN_CACHE to a directory, or pass a path") from error
+        raise FileNotFoundError(f"this user has no home directory in which {contents} could lie (HOME is not set): set "
+                                f"the environment variable {variable} to a directory, or pass {argument}") from error

@@ -11,13 +11,12 @@ from jaxgen.data.device import DeviceBatches, to_device, to_float, to_pmap, to_u
 from jaxgen.data.evaluation import evaluation_batches
 from jaxgen.data.folder import read_folder
 from jaxgen.data.kinds import Caption, Class, Image, Kind, Sound, Text, Video
-from jaxgen.data.load import load
+from jaxgen.data.load import centred_by_mass, load
 from jaxgen.data.pipeline import Batches, batches
 from jaxgen.data.spec import Spec, spec_from_json
 
 __all__ = [
     "Batches", "Caption", "Class", "Dataset", "DeviceBatches", "Image", "Kind", "Sound", "Spec", "Text", "Video",
-    "batches", "crop", "evaluation_batches", "flip", "load", "read_folder", "spec_from_json", "to_device", "to_float",
-    "to_pmap",
-    "to_uint8",
+    "batches", "centred_by_mass", "crop", "evaluation_batches", "flip", "load", "read_folder", "spec_from_json",
+    "to_device", "to_float", "to_pmap", "to_uint8",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.core.cache import home_directory
 from jaxgen.core.checks import check_count
 from jaxgen.core.errors import unknown_name
 from jaxgen.core.extras import extra
@@ -31,7 +32,10 @@ OWN = {
 }
 # Faces fill the middle 140 of the 218x178 images; this crop, then 64x64, is what published numbers use.
 CELEB_A_CROP, CELEB_A_SIZE = 140, 64
+# Sets whose images were shifted when they were made, so that their centre of mass lies in the middle.
+CENTRED_BY_MASS = ("mnist", "mnist_5k")
 READ_AT_ONCE = 256
+PREPARED = "prepared data sets"
 # The features that examples may be; labels and captions come with them.
 READ = {"image"}
 
@@ -85,7 +89,7 @@ def load(
         raise ValueError(f"{name!r} holds no feature that jaxgen.data.load reads ({', '.join(sorted(READ))}), "
                          f"but {sorted(features)}: read it with Dataset.from_spec")
     crop = None
-    if name.split("/")[0].split(":")[0] == "celeb_a":
+    if stem(name) == "celeb_a":
         crop, image_size = CELEB_A_CROP, image_size or CELEB_A_SIZE
     if image_size is None and None in features["image"].shape:
         raise ValueError(f"{name!r} has images of several sizes: pass image_size, for example image_size=64")
@@ -95,6 +99,21 @@ def load(
     with quiet():
         records = _records(name, split, builder)
         return _dataset(name, split, features, records, partial(_decode, crop=crop, size=image_size), memory_limit)
+
+
+def stem(name: str) -> str:
+    """The name of a set without TFDS's configuration and version.
+
+    Example:
+        >>> stem("mnist:3.0.1")
+        'mnist'
+    """
+    return name.split("/")[0].split(":")[0]
+
+
+def centred_by_mass(name: str) -> bool:
+    """Whether the images of a set have their centre of mass in the middle, as MNIST's digits."""
+    return stem(name) in CENTRED_BY_MASS
 
 
 def _records(name: str, split: str, builder: Any) -> Any:
@@ -156,17 +175,9 @@ def _read(source: RecordSource) -> dict[str, np.ndarray]:
 def own_data_dir() -> Path:
     """Where own sets are prepared: `$JAXGEN_DATA_DIR`, or ~/.cache/jaxgen/tfds."""
     chosen = os.environ.get("JAXGEN_DATA_DIR")
-    return Path(os.path.expanduser(chosen)) if chosen else _home("JAXGEN_DATA_DIR") / ".cache" / "jaxgen" / "tfds"
-
-
-def _home(variable: str) -> Path:
-    try:
-        return Path.home()
-    except RuntimeError as error:
-        raise FileNotFoundError(
-            "this user has no home directory for prepared data sets (HOME is not set): set the environment variable "
-            f"{variable} to a directory, or pass data_dir="
-        ) from error
+    if chosen:
+        return Path(os.path.expanduser(chosen))
+    return home_directory("JAXGEN_DATA_DIR", PREPARED, "data_dir=") / ".cache" / "jaxgen" / "tfds"
 
 
 def _own_builder(name: str, data_dir: Any, image_size: int | None, options: dict[str, Any]) -> Any:
@@ -203,7 +214,7 @@ def _stock_builder(name: str, data_dir: Any, options: dict[str, Any]) -> Any:
     if data_dir is not None:
         options = {**options, "data_dir": os.fspath(data_dir)}
     elif not os.environ.get("TFDS_DATA_DIR"):
-        _home("TFDS_DATA_DIR")
+        home_directory("TFDS_DATA_DIR", PREPARED, "data_dir=")
 
     def open_builder() -> Any:
         try:

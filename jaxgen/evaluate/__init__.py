@@ -12,6 +12,8 @@ from jaxgen.data import Dataset
 from jaxgen.evaluate.base import Evaluator, each_example, summed
 from jaxgen.evaluate.classification import classification, perceptual_distance
 from jaxgen.evaluate.distribution import MEASURES, Estimate, sample_quality
+from jaxgen.evaluate.efficiency import peak_memory, program_cost
+from jaxgen.evaluate.energy import energy_counters
 from jaxgen.evaluate.features import (
     FeatureNetwork,
     Features,
@@ -116,6 +118,7 @@ __all__ = [
     "classifier_features",
     "distance_name",
     "each_example",
+    "energy_counters",
     "extract",
     "extract_all",
     "find_lpips",
@@ -126,7 +129,9 @@ __all__ = [
     "make_evaluator",
     "nearest_images",
     "numbers_of",
+    "peak_memory",
     "perceptual_distance",
+    "program_cost",
     "read_reference",
     "read_reproduction",
     "read_statistics",

@@ -35,7 +35,7 @@ def judge(
         classes: [B] the classes that were asked for.
         train_set, test_set: real images with labels.
         centre: shift each image's centre of mass to its middle before it is looked at, for models that were trained on
-            shifted images.
+            shifted images of a set whose own are centred so.
 
     Returns:
         "agreement", the share where the classifier says the class that was asked for, and by class; its own accuracy on

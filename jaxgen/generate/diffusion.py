@@ -1,6 +1,7 @@
 """Samples of diffusion models: noise levels, solver, guidance. An `Autoencoder` too is sampled in latents."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jaxgen import diffusion
 from jaxgen.core.checks import choose
 from jaxgen.core.types import PyTree, Variables
 from jaxgen.diffusion import Denoiser, Schedule, Solver
-from jaxgen.generate.sampler import Sampler, check_settings, compiled
+from jaxgen.generate.sampler import Sampler, Work, check_settings, compiled
 from jaxgen.models import Autoencoder, Denoising
 
 SETTINGS = {"solver": "heun", "steps": 18, "noise_grid": "karras", "sigma_min": 0.002, "sigma_max": 80.0,
@@ -110,9 +111,48 @@ def diffusion_sampler(model: Denoising, settings: Mapping[str, Any], *, save_eve
     def draw(variables, key, ids, cond):
         return run(variables, key, ids, cond, parts.sigmas, parts.guidance)
 
+    def lower(variables, key, ids, cond):
+        return run.lower(variables, key, ids, cond, parts.sigmas, parts.guidance)
+
     solver, steps = parts.solver, len(parts.sigmas) - 1
-    return Sampler(model=model, settings=settings, draw=draw, parts=parts,
+    work = Work(lower, partial(_network, model), partial(_once, model),
+                lambda: count_evaluations(solver, parts.sigmas, parts.guidance if model.null(1) else None))
+    return Sampler(model=model, settings=settings, draw=draw, parts=parts, work=work,
                    evaluations=solver.nfe * steps - (solver.nfe - 1))
+
+
+def count_evaluations(
+    solver: Solver, sigmas: Float[Array, "n+1"], guidance: tuple[float, float, float] | None
+) -> int:
+    """Network evaluations of one sample, counted on a toy; those without the condition, which guidance makes, too.
+
+    Example:
+        >>> count_evaluations(diffusion.heun(), jnp.array([80.0, 5.0, 0.5, 0.0]), (2.0, 1.0, 10.0))  # two more at 5
+        7
+    """
+    calls, x, cond = 0, jnp.ones((1, 1)), jnp.ones(1)
+
+    def denoiser(x, sigma, cond):
+        nonlocal calls
+        calls += len(x)
+        return x / (1 + sigma**2)
+
+    if guidance is not None:
+        scale, low, high = guidance
+        guiding = diffusion.interval(diffusion.cfg(scale, jnp.zeros(1)), low, high)(denoiser)
+    with jax.disable_jit():  # loops and branches run in Python, as often as they do in a program
+        diffusion.integrate(denoiser if guidance is None else guiding, solver, sigmas, x, lambda step, stream: x,
+                            cond=cond)
+    return calls
+
+
+def _network(model, variables, encoded, ids):
+    return model.denoise(variables.params, jnp.zeros((len(ids), *model.sample_shape)), jnp.ones(()), encoded)
+
+
+def _once(model, variables, cond, ids):
+    x = jnp.zeros((len(ids), *model.sample_shape))
+    return model.encode(variables.params, cond), decode(model, variables, x)
 
 
 def _run(model, variables, key, ids, cond, sigmas, guidance, *, solver, save_every):

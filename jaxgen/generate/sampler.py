@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,23 @@ from jaxgen.core.types import Variables
 BATCH = 64
 
 
+class Work(NamedTuple):
+    """What a sampler computes for a batch, to measure it by.
+
+    Attributes:
+        lower: `(variables, key, ids [B], cond) -> jax.stages.Lowered`, the program of `Sampler.draw`.
+        network: `(variables, encoded, ids [B]) -> Any`, one network evaluation of each sample, of an encoded cond.
+        once: `(variables, cond, ids [B]) -> (encoded, x [B, ...])`, what is computed once: conditions are encoded, and
+            what was drawn is decoded.
+        evaluations: `() -> int`, network evaluations of one sample, counted, with those that guidance adds.
+    """
+
+    lower: Callable[..., jax.stages.Lowered]
+    network: Callable[..., Any]
+    once: Callable[..., tuple[Any, Array]]
+    evaluations: Callable[[], int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
     """A model with settings.
@@ -30,6 +47,7 @@ class Sampler:
             With a trajectory it returns (x, [steps, B, ...]).
         evaluations: network evaluations of one sample without guidance; with it, up to twice as many.
         parts: what editing needs of it, such as the solver and the noise levels.
+        work: what measuring needs of it.
     """
 
     model: Any
@@ -37,6 +55,7 @@ class Sampler:
     draw: Callable[[Variables, PRNGKeyArray, Int[Array, "B"], Mapping[str, Array]], Any]
     evaluations: int
     parts: Any = None
+    work: Work | None = None
 
 
 def compiled(function: Callable, model: Any, **static: Any) -> Callable:

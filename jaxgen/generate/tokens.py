@@ -12,7 +12,7 @@ from jaxgen import tokens as tk
 from jaxgen.core.checks import check_fraction, check_not_negative, check_positive, choose
 from jaxgen.core.types import Variables
 from jaxgen.diffusion import cfg
-from jaxgen.generate.sampler import Sampler, check_settings, compiled
+from jaxgen.generate.sampler import Sampler, Work, check_settings, compiled
 from jaxgen.models import MaskedTokens, TokenGenerating
 
 DRAWING = {"guidance": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # top_k 0: from all tokens
@@ -62,8 +62,27 @@ def token_sampler(model: TokenGenerating, settings: Mapping[str, Any]) -> Sample
     def draw(variables, key, ids, cond):
         return parts.run(variables, key, ids, cond, numbers, {})[0]
 
-    return Sampler(model=model, settings=settings, draw=draw, parts=parts,
-                   evaluations=settings["steps"] if masked else prod(model.sample_shape))
+    def lower(variables, key, ids, cond):
+        return parts.run.lower(variables, key, ids, cond, numbers, {})
+
+    evaluations = settings["steps"] if masked else prod(model.sample_shape)
+    twice = "guidance" in numbers and bool(model.null(1))
+    work = Work(lower, partial(_network, model), partial(_once, model), lambda: evaluations * (2 if twice else 1))
+    return Sampler(model=model, settings=settings, draw=draw, parts=parts, work=work, evaluations=evaluations)
+
+
+def _network(model, variables, encoded, ids):
+    count, length = len(ids), prod(model.sample_shape)
+    if isinstance(model.model, MaskedTokens):
+        tokens = jnp.full((count, length), model.model.mask_id)
+        return model.model.logits(variables.params, tokens, jnp.ones(count), encoded)
+    cache = model.model.init_cache(count, length)
+    return model.model.next_logits(variables.params, jnp.zeros((count, 1), int), cache, jnp.zeros((), int), encoded)
+
+
+def _once(model, variables, cond, ids):
+    tokens = jnp.zeros((len(ids), prod(model.sample_shape)), int)
+    return model.encode(variables.params, cond), model.from_tokens(variables, tokens)
 
 
 def _run(model, variables, key, ids, cond, numbers, known, **fixed):

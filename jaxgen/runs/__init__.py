@@ -11,13 +11,14 @@ with extra("train"):
     import orbax.checkpoint  # noqa: F401
     import PIL  # noqa: F401
 
+from jaxgen.runs._efficiency import efficiency
 from jaxgen.runs.checkpoint import Checkpointer, Loaded, Restored, read_run
 from jaxgen.runs.directory import RunDirectory, check_run, expand, open_run
 from jaxgen.runs.first_stage import FirstStage, find_first_stage
 from jaxgen.runs.listing import Comparison, RunSummary, best, compare, find_runs, summarize
 from jaxgen.runs.lock import Holder, LockedRunError, holder, lock_run
 from jaxgen.runs.manifest import DamagedCheckpointError
-from jaxgen.runs.measures import compare_samples, feature_network, measure
+from jaxgen.runs.measures import compare_samples, feature_network, load_classifier, measure
 from jaxgen.runs.published import card_of, default_evaluations, publish
 from jaxgen.runs.run import Run, abilities, load, load_split, reconstructor
 from jaxgen.runs.shipped import locate, shipped, shipped_folder
@@ -43,6 +44,7 @@ __all__ = [
     "compare_samples",
     "default_evaluations",
     "digest_of_file",
+    "efficiency",
     "expand",
     "feature_network",
     "find_first_stage",
@@ -50,6 +52,7 @@ __all__ = [
     "holder",
     "is_published",
     "load",
+    "load_classifier",
     "load_split",
     "locate",
     "lock_run",

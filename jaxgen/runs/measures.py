@@ -1,6 +1,7 @@
 """What is measured of a run: its held-out data, its samples by class, and its samples as a set."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def compare_samples(
 ) -> dict[str, Estimate]:
     """`jaxgen.evaluate.sample_quality` of a run's samples next to its training and its held-out images.
 
-    Samples of a model that was trained on shifted images are centred first, as MNIST's images are.
+    Samples are centred first where `Run.samples_off_centre`.
 
     Args:
         run: of `load`.
@@ -56,9 +57,27 @@ def compare_samples(
         bar: shows progress on a terminal.
     """
     own = run.config["data"]
-    return evaluate.sample_quality(network, evaluate.centre(images) if own["crop"] else images,
+    return evaluate.sample_quality(network, evaluate.centre(images) if run.samples_off_centre else images,
                                    run.dataset(own["train_split"]), run.dataset(), measures=measures, seed=seed,
                                    bar=bar)
+
+
+def load_classifier(argument: str, source: str | Path, *others: str) -> Run:
+    """`load` of a run that must be a classifier's.
+
+    Args:
+        argument: for the error.
+        source: its directory, or the name of a checkpoint.
+        *others: what else could be given, for the error.
+
+    Raises:
+        ValueError: it trained another model.
+    """
+    run = load(source)
+    if not isinstance(run.model, Classifying):
+        raise ValueError(f"{argument}={source} is a {run.config['model']['name']!r}: give the run of a classifier"
+                         f"{''.join(f', or {other}' for other in others)}")
+    return run
 
 
 def feature_network(source: str) -> FeatureNetwork:
@@ -72,8 +91,5 @@ def feature_network(source: str) -> FeatureNetwork:
         return evaluate.inception_features(interop.load_inception())
     if source == "vgg16":
         return evaluate.vgg16_features(interop.load_lpips(net="vgg"))
-    run = load(source)
-    if not isinstance(run.model, Classifying):
-        raise ValueError(f"features={source} is a {run.config['model']['name']!r}: give the run of a classifier, or "
-                         f"{' or '.join(NETWORKS)}")
+    run = load_classifier("features", source, *NETWORKS)
     return evaluate.classifier_features(run.model, run.variables, name=f"classifier-{run.config['data']['name']}")

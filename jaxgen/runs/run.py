@@ -65,6 +65,16 @@ class Run:
         return (f"Run({str(self.path)!r}, step {self.step}): a {self.config['model']['name']!r}{by}, examples of "
                 f"{'x'.join(map(str, self.example_shape))}; can {', '.join(abilities(self.model))}")
 
+    @property
+    def samples_off_centre(self) -> bool:
+        """Whether samples are to be centred by their mass before they are compared with real images.
+
+        The model was trained on shifted images (`config["data"]["crop"]`) of a set whose own are centred so, as MNIST's
+        digits. Shifted samples of other sets are compared as they are.
+        """
+        own = self.config["data"]
+        return bool(own.get("crop")) and data.centred_by_mass(own["name"])
+
     def dataset(self, split: str | None = None) -> Dataset:
         """The run's held-out data, or another split of its data."""
         return load_split(self.config["data"], split)
@@ -108,7 +118,7 @@ class Run:
         Raises:
             ValueError: the model has no reconstructions, or x is no batch of examples that it takes and gives back.
         """
-        reconstruct = self._reconstruct
+        reconstruct = self.reconstruction_program
         self._check_batch(x)
         try:
             x_r = reconstruct(self.variables, x)
@@ -147,7 +157,7 @@ class Run:
     ) -> tuple[np.ndarray, Judgement]:
         """(samples by class as bytes, how they compare with the run's real images); see `jaxgen.evaluate.judge`.
 
-        Images of a model that was trained on shifted ones are centred before they are compared.
+        Images are centred before they are compared where `samples_off_centre`.
 
         Args:
             count, classes, prompts, seed, batch, **settings: see `sample`.
@@ -164,9 +174,9 @@ class Run:
         samples = generate.sample(self.sampler(**settings), self.variables, jax.random.key(seed), cond, count,
                                   batch=batch, bar=bar)
         generate.check_all(generate.finite_images(samples), "samples", "they cannot be judged")
-        images, own = to_uint8(samples), self.config["data"]
-        judgement = judge(images, cond["classes"], self.dataset(own["train_split"]), self.dataset(),
-                          centre=bool(own["crop"]))
+        images, train_set = to_uint8(samples), self.dataset(self.config["data"]["train_split"])
+        judgement = judge(images, cond["classes"], train_set, self.dataset(),
+                          centre=self.samples_off_centre)
         return images, judgement
 
     def _edited(self, edit, arguments, classes, prompts, seed, settings, **own):
@@ -195,7 +205,8 @@ class Run:
                           f"{reason}. Resize the examples, or crop them")
 
     @cached_property
-    def _reconstruct(self) -> Callable:
+    def reconstruction_program(self) -> Callable:
+        """`(variables, x) -> x_r` under `jax.jit`; raises ValueError where the model has no reconstructions."""
         return jax.jit(reconstructor(self.model), compiler_options=compiler_options())
 
 

@@ -12,7 +12,7 @@ INK, TRACK = 40, 225  # grey of a bar, and of the place where it could be longer
 def principal_plane(vectors: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "K 2"]:
     """The coordinates of vectors along their two principal axes, centred; a second axis of zeros where D is 1.
 
-    Each axis points where its largest component is positive, so that the picture does not depend on the machine.
+    Each axis points where its largest component is positive, so that the image does not depend on the machine.
 
     Args:
         vectors: K of at least 1, finite.
@@ -74,9 +74,9 @@ def code_plane(
 
     Args:
         patches: of each code what the decoder makes of it.
-        places: coordinates; the picture spans what they span, along each axis by itself, the second one upwards.
+        places: coordinates; the image spans what they span, along each axis by itself, the second one upwards.
         counts: how often each occurs; what does not is faint.
-        width, height: of the picture.
+        width, height: of the image.
     """
     sheet = np.full((height, width, patches.shape[-1]), 255, np.uint8)
     span = np.maximum(np.ptp(places, axis=0), 1e-12)

@@ -35,8 +35,8 @@ function show() {
   for (const [side, source] of [['left', pair[0]], ['right', pair[1]]]) {
     const image = $(side).querySelector('img');
     image.src = source;
-    image.alt = `the picture on the ${side} of pair ${number}`;
-    $(side).setAttribute('aria-label', `Choose the picture on the ${side} of pair ${number}`);
+    image.alt = `the image on the ${side} of pair ${number}`;
+    $(side).setAttribute('aria-label', `Choose the image on the ${side} of pair ${number}`);
   }
   if (pair.length > 2) { $('reference').src = pair[2]; $('reference').alt = `the original of pair ${number}`; }
   $('place').textContent = `Pair ${number} of ${count}`;

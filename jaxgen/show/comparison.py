@@ -1,4 +1,4 @@
-"""A page on which a person judges pairs of pictures without knowing which is which.
+"""A page on which a person judges pairs of images without knowing which is which.
 
 Pairs come in random order and each with its sides at random, both by a seed. The page holds which side is which in a
 form that cannot be read by eye, and says it after the last answer: how many were right, or how many preferred the first
@@ -27,26 +27,26 @@ def comparison_page(
 
     Args:
         title: of the page; it must not say which side is which.
-        first, second: the pictures of each pair.
+        first, second: the images of each pair.
         names: what they are, such as ("real", "sample"); told after the last answer.
         question: what is asked of each pair.
         right: whether the first is the right answer, so that right ones are counted; else preferences are.
         seed: of order and sides.
-        references: a third picture, shown above each pair.
+        references: a third image, shown above each pair.
 
     Raises:
         ValueError: there are no pairs, or their shapes differ.
     """
     if not len(first) or first.shape != second.shape or (references is not None and len(references) != len(first)):
-        raise ValueError(f"pairs need as many pictures of one size on both sides, and one at least; got "
+        raise ValueError(f"pairs need as many images of one size on both sides, and one at least; got "
                          f"{list(first.shape)} and {list(second.shape)}")
     rng = np.random.default_rng(seed)
     order, first_left = rng.permutation(len(first)), rng.integers(0, 2, len(first)).astype(bool)
     pairs = []
     for i, left in zip(order, first_left, strict=True):
         pair = [first[i], second[i]] if left else [second[i], first[i]]
-        pictures = pair if references is None else [*pair, references[i]]
-        pairs.append([data_uri(png(image)) for image in pictures])
+        images = pair if references is None else [*pair, references[i]]
+        pairs.append([data_uri(png(image)) for image in images])
     head = {"seed": seed, "names": list(names), "right": right, "truth": hide(first_left, seed)}
     digest = hashlib.sha256(json.dumps([head, pairs]).encode()).hexdigest()[:16]
     payload = json.dumps({"id": digest, **_hidden_names(head, seed), "pairs": pairs}).replace("<", "\\u003c")
@@ -105,7 +105,7 @@ kbd {{ border: 1px solid var(--line); border-radius: .25rem; padding: 0 .35rem; 
 <h1>{title}</h1>
 <section id="judging" aria-label="judging">
 <p id="question" class="big">{question}</p>
-<p class="soft">Click a picture, or press <kbd>&larr;</kbd> or <kbd>&rarr;</kbd>. <kbd>Backspace</kbd> goes back.</p>
+<p class="soft">Click an image, or press <kbd>&larr;</kbd> or <kbd>&rarr;</kbd>. <kbd>Backspace</kbd> goes back.</p>
 {reference}
 <div id="pair" role="group" aria-labelledby="question">
 <button type="button" class="choice" id="left">

@@ -1,6 +1,6 @@
-"""A web page in one file: pictures are data URIs, styles and scripts stand inside, nothing is fetched.
+"""A web page in one file: images are data URIs, styles and scripts stand inside, nothing is fetched.
 
-    body = section("samples", "Samples", picture(make_grid(images), "64 samples in a grid", scale=3))
+    body = section("samples", "Samples", image_html(make_grid(images), "64 samples in a grid", scale=3))
     Path("page.html").write_text(page("My run", body))
 
 Functions take plain values and arrays and return HTML; text is escaped here, so callers pass it as it is.
@@ -51,7 +51,7 @@ button { font: inherit; padding: .4rem 1rem; border: 1px solid var(--line); bord
 .frames input { flex: 1 1 12rem; max-width: 24rem; accent-color: var(--accent); }
 """
 
-# Each `frames` figure: a slider, a button that plays, and one picture whose source changes.
+# Each `frames` figure: a slider, a button that plays, and one image whose source changes.
 FRAMES_SCRIPT = """
 for (const figure of document.querySelectorAll('[data-frames]')) {
   const sources = JSON.parse(figure.querySelector('script').textContent);
@@ -117,7 +117,7 @@ def png(image: UInt8[np.ndarray, "H W C"]) -> bytes:
 
 
 def data_uri(data: bytes, kind: str = "image/png") -> str:
-    """Bytes as the source of a picture.
+    """Bytes as the source of an image.
 
     Example:
         >>> data_uri(b"hello", "text/plain")
@@ -126,7 +126,7 @@ def data_uri(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def picture(image: UInt8[np.ndarray, "H W C"], alt: str, *, scale: float = 1, caption: str = "") -> str:
+def image_html(image: UInt8[np.ndarray, "H W C"], alt: str, *, scale: float = 1, caption: str = "") -> str:
     """An image in its own pixels, enlarged by the browser and never wider than the window; in a figure with a caption.
 
     Args:
@@ -143,20 +143,20 @@ def picture(image: UInt8[np.ndarray, "H W C"], alt: str, *, scale: float = 1, ca
 
 def tiles(images: Sequence[UInt8[np.ndarray, "H W C"]], captions: Sequence[str], alts: Sequence[str], *,
           scale: float = 1) -> str:
-    """Pictures beside each other, as many in a row as there is room for, each with a caption."""
-    figures = (f"<figure>{picture(image, alt, scale=scale)}<figcaption>{escape(caption)}</figcaption></figure>"
+    """Images beside each other, as many in a row as there is room for, each with a caption."""
+    figures = (f"<figure>{image_html(image, alt, scale=scale)}<figcaption>{escape(caption)}</figcaption></figure>"
                for image, caption, alt in zip(images, captions, alts, strict=True))
     return f'<div class="tiles">{"".join(figures)}</div>'
 
 
 def frames(images: Sequence[UInt8[np.ndarray, "H W C"]], labels: Sequence[str], alt: str, *, scale: float = 1,
            caption: str = "") -> str:
-    """A picture with a slider over its frames and a button that plays them; the last frame without scripts.
+    """An image with a slider over its frames and a button that plays them; the last frame without scripts.
 
     Args:
         images: the frames, of one size.
         labels: what each frame is, such as "step 3 of 18".
-        alt, scale, caption: see `picture`.
+        alt, scale, caption: see `image_html`.
 
     Raises:
         ValueError: there are no frames, or not a label for each.
@@ -167,7 +167,7 @@ def frames(images: Sequence[UInt8[np.ndarray, "H W C"]], labels: Sequence[str], 
     pairs = ",".join(f'["{_json_text(label)}","{data_uri(png(image))}"]'
                      for image, label in zip(images, labels, strict=True))
     last = len(images) - 1
-    return (f'<figure data-frames>{picture(images[-1], alt, scale=scale)}<div class="frames">'
+    return (f'<figure data-frames>{image_html(images[-1], alt, scale=scale)}<div class="frames">'
             f'<button type="button">Play</button>'
             f'<input type="range" min="0" max="{last}" value="{last}" aria-label="frame: {escape(alt)}" '
             f'aria-valuetext="{escape(labels[-1])}"><output>{escape(labels[-1])}</output></div>'

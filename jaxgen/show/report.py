@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from jaxgen.show.codebook import code_plane, code_sheet, principal_plane
 from jaxgen.show.curves import chart, charts_of, lines_of
 from jaxgen.show.images import make_grid, scaled_to_show, to_uint8
-from jaxgen.show.page import escape, folded, frames, page, picture, section, strips, table, tiles
+from jaxgen.show.page import escape, folded, frames, image_html, page, section, strips, table, tiles
 
 FIRST_CHARTS = ("loss", "reconstruction", "accuracy", "psnr", "ssim", "perplexity", "bits_per_token", "bits_per_dim")
 HIDDEN = 128  # grey of what is not drawn yet
@@ -172,12 +172,12 @@ def codes_part(
         counts = counts if chosen is None else counts[chosen]
         scale = max(1, 20 // patches.shape[1])
         sheet = code_sheet(patches, counts, scale=scale)
-        body += picture(sheet, f"{len(counts)} codes, each decoded, most used first", scale=_scale(sheet, 700),
+        body += image_html(sheet, f"{len(counts)} codes, each decoded, most used first", scale=_scale(sheet, 700),
                         caption="What the decoder draws where a code stands, the mean over its places and a little "
                                 "wider than one cell, most used first. The bar is the square root of its use.")
         if vectors is not None:
             large = patches.repeat(scale, 1).repeat(scale, 2)
-            body += picture(code_plane(large, principal_plane(vectors), counts),
+            body += image_html(code_plane(large, principal_plane(vectors), counts),
                             "the decoded codes at the places of their vectors in the plane of the principal axes",
                             caption="The same at the places of their vectors, along the two principal axes; faint "
                                     "where a code does not occur.")
@@ -225,7 +225,7 @@ def filling_part(images: Images, drawn: Bool[np.ndarray, "n B N"], token_shape: 
     order = make_grid(late, columns=min(8, count))
     return Part("filling", "The order of the tokens", frames(
         sheets, labels, f"{count} samples as their tokens are drawn", scale=_scale(sheets[0], WIDE),
-        caption="Finished samples, of which the cells that are not drawn yet are grey.") + picture(
+        caption="Finished samples, of which the cells that are not drawn yet are grey.") + image_html(
         order, "when each cell was drawn, brighter is later", scale=_scale(order, WIDE),
         caption="When each cell was drawn: dark at first, bright at last."))
 
@@ -279,7 +279,7 @@ def metrics_part(tables: Mapping[str, Mapping[str, Any]]) -> Part:
 
 def _sheet(images, alt, *, columns=None, wide=WIDE, caption=""):
     sheet = make_grid(to_uint8(images), columns=columns)
-    return picture(sheet, alt, scale=_scale(sheet, wide), caption=caption)
+    return image_html(sheet, alt, scale=_scale(sheet, wide), caption=caption)
 
 
 def _scale(sheet, wide):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxgen.core.cost import planned_bytes
 from jaxgen.train.progress import duration
 from jaxgen.train.state import TrainState
 
@@ -89,11 +90,8 @@ def memory_estimate(step: Callable, state: TrainState, batch: PyTree) -> Memory:
         state: in the form that `step` takes.
         batch: one batch.
     """
-    plan = step.lower(state, batch).compile().memory_analysis()
-    device = None
-    if plan is not None:
-        device = (plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
-                  + plan.temp_size_in_bytes)
+    compiled = step.lower(state, batch).compile()
+    plan, device = compiled.memory_analysis(), planned_bytes(compiled)
     parts = (state.params, state.opt_state, state.ema_params, state.model_state, state.adversary, batch)
     return Memory(*map(tree_bytes, parts), device, None if plan is None else plan.temp_size_in_bytes)
 

@@ -57,6 +57,15 @@ def test_samples_follow_seed_classes_and_settings_and_not_the_batch(scripts, dig
     assert np.abs(difference).max() < 0.51
 
 
+def test_the_cost_of_a_sample_follows_the_settings(scripts, digits, tmp_path):
+    scripts.run("evaluate", f"--workdir={digits}", "--efficiency", "--batch=2", "--solver=heun", "--steps=2",
+                "--guidance=2", f"--output={tmp_path / 'cost.json'}")
+    found = json.loads((tmp_path / "cost.json").read_text())
+    assert (found["solver"], found["evaluations_per_sample"]) == ("heun", 6)
+    assert found["flops_per_sample"] == pytest.approx(6 * found["flops_per_evaluation"], rel=1e-6)
+    assert found["seconds_per_sample"] > 0 and "seconds_per_reconstruction" not in found
+
+
 @pytest.mark.parametrize(("asked", "count", "columns"), [
     (10, 60, 10), (3, 64, 15), (2, 5, 4), (10, 4, None), (99, 200, None),
 ])

@@ -92,6 +92,17 @@ def test_all_numbers_come_out_again(scripts, shipped):
     assert "name a checkpoint, or pass --all" in scripts.run("reproduce", fails=True, **place)
 
 
+def test_a_damaged_checkpoint_fails_and_the_others_are_measured_all_the_same(scripts, shipped, tmp_path):
+    for name in ("damaged", "whole"):  # in the order of --all
+        shutil.copytree(shipped / "codes", tmp_path / name)
+    weights = tmp_path / "damaged" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    error = scripts.run("reproduce", "--all", fails=True, **{PLACE: str(tmp_path)})
+    first, last = error.strip().splitlines()[0], error.strip().splitlines()[-1]
+    assert first.startswith(f"error: {tmp_path / 'damaged'}: ") and "model.safetensors" in first
+    assert last == f"not as published: {tmp_path / 'damaged'}"
+
+
 def test_a_changed_weight_fails_by_its_digest_and_by_its_numbers(scripts, shipped, tmp_path, capsys):
     shutil.copytree(shipped / "codes", tmp_path / "codes")
     file = tmp_path / "codes" / "model.safetensors"

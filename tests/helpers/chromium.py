@@ -65,7 +65,7 @@ class Browser:
         os.close(self._write)
 
     def open(self, file: Path, *, width: int = 1400, height: int = 900, dark: bool = False) -> None:
-        """Loads a file, and waits until its pictures are there."""
+        """Loads a file, and waits until its images are there."""
         self._send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._send("Emulation.setEmulatedMedia", features=[scheme])

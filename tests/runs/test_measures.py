@@ -1,5 +1,7 @@
 """What is measured of a run: which evaluation gives which numbers, and that shifted samples are centred."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from jax.tree_util import Partial
 
 from jaxgen.data import Dataset
 from jaxgen.evaluate import FeatureNetwork, Features, Handling
-from jaxgen.runs import compare_samples, measure
+from jaxgen.runs import Run, compare_samples, measure, shipped
 from jaxgen.runs import measures as module
 
 
@@ -39,7 +41,7 @@ def run(tmp_path, monkeypatch):
             for seed, (name, count) in enumerate(SPLITS.items())}
     drawn = np.roll(sets["test"].examples(), (2, -2), axis=(1, 2))
     return SimpleNamespace(
-        config={"data": {"name": "blobs", "train_split": "train", "crop": 2}},
+        config={"data": {"name": "blobs", "train_split": "train"}}, samples_off_centre=True,
         dataset=lambda split="test": sets[split],
         evaluate=lambda dataset, bar: {"psnr": float(len(dataset))},
         judge=lambda count, seed, bar, **settings: (drawn[:count], SimpleNamespace(
@@ -69,8 +71,24 @@ def test_numbers_in_other_features_are_not_compared(run):
         measure(run, {**evaluation, "features_digest": "a" * 64})
 
 
-def test_samples_of_a_model_of_unshifted_images_stay_where_they_are(run):
-    run.config["data"]["crop"] = 0
+@pytest.mark.parametrize(("name", "crop", "expected"), [
+    ("mnist_5k", 2, True), ("mnist:3.0.1", 1, True), ("mnist_5k", 0, False), ("fashion_mnist", 2, False),
+    ("noto_emoji", 2, False),
+])
+def test_shifted_digits_are_off_the_centre_of_their_mass_and_other_images_have_none(name, crop, expected):
+    run = Run(Path("a"), {"data": {"name": name, "crop": crop}}, None, None, 0)
+    assert run.samples_off_centre is expected
+
+
+@pytest.mark.parametrize("path", shipped().values(), ids=str)
+def test_shipped_checkpoints_of_mnist_are_measured_as_they_were(path):
+    own = json.loads((path / "config.json").read_text())["data"]
+    if own["name"] == "mnist_5k":
+        assert Run(path, {"data": own}, None, None, 0).samples_off_centre is (own["crop"] > 0)
+
+
+def test_samples_that_are_not_off_centre_stay_where_they_are(run):
+    run.samples_off_centre = False
     images, _ = run.judge(30, seed=0, bar=False)
     found = compare_samples(run, images, NETWORK, measures=("frechet",))
     assert found["FD-toy"].value > 10 * found["FD-toy_held_out_of_30"].value

@@ -44,7 +44,7 @@ def pixels(uri):
 
 
 def check(html):
-    """What holds of every page: it fetches nothing, ids are unique, links lead somewhere, pictures say what they are.
+    """What holds of every page: it fetches nothing, ids are unique, links lead somewhere, images say what they are.
 
     Returns:
         Its tags.

@@ -1,4 +1,4 @@
-"""Pages in a real browser: they fit the window, all pictures show, and a comparison can be gone through."""
+"""Pages in a real browser: they fit the window, all images show, and a comparison can be gone through."""
 
 import json
 import urllib.parse
@@ -41,7 +41,7 @@ def fits(browser, path, width):
 
 
 @pytest.mark.parametrize("width", [400, 1400])
-def test_reports_fit_the_window_and_show_their_pictures(browser, tmp_path, width):
+def test_reports_fit_the_window_and_show_their_images(browser, tmp_path, width):
     many = [show.Report(f"run_{'with_a_long_name_' * 5}{i}", {"model": "vqvae", "loss": 0.1}, IMAGES, every_part())
             for i in range(3)]
     for name, reports in (("one", many[:1]), ("gallery", many)):

@@ -58,5 +58,5 @@ def test_the_page_does_not_say_which_is_which():
     (FIRST[:0], SECOND[:0], None), (FIRST, SECOND[:3], None), (FIRST, SECOND[:, :2], None), (FIRST, SECOND, ABOVE[:2]),
 ])
 def test_pairs_that_do_not_fit_are_refused(first, second, references):
-    with pytest.raises(ValueError, match="pairs need as many pictures of one size"):
+    with pytest.raises(ValueError, match="pairs need as many images of one size"):
         comparison_page("t", first, second, references=references, **PAGE)

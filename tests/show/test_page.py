@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxgen.show.page import data_uri, frames, page, picture, png, section, table, text, tiles
+from jaxgen.show.page import data_uri, frames, image_html, page, png, section, table, text, tiles
 from tests.show.pages import check, pixels, tags
 
 NASTY = """<b title="x">a & b's</b>"""
@@ -12,17 +12,17 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_picture_holds_the_pixels_it_was_given(channels):
+def test_an_image_holds_the_pixels_it_was_given(channels):
     image = RNG.integers(0, 256, (5, 7, channels), dtype=np.uint8)
     np.testing.assert_array_equal(pixels(data_uri(png(image))).reshape(image.shape), image)
-    (_, attributes), = tags(picture(image, NASTY, scale=3))
+    (_, attributes), = tags(image_html(image, NASTY, scale=3))
     assert attributes["alt"] == NASTY and (attributes["width"], attributes["height"]) == ("7", "5")
     assert attributes["style"] == "width:21px"
 
 
 def test_text_is_escaped_wherever_it_stands():
     image = np.zeros((2, 2, 1), np.uint8)
-    body = section("a", NASTY, table([(NASTY, 1.5)], [NASTY, NASTY]), picture(image, NASTY, caption=NASTY),
+    body = section("a", NASTY, table([(NASTY, 1.5)], [NASTY, NASTY]), image_html(image, NASTY, caption=NASTY),
                    tiles([image], [NASTY], [NASTY]), frames([image], [NASTY], NASTY, caption=NASTY))
     html = page(NASTY, body)
     check(html)
@@ -49,7 +49,7 @@ def test_numbers_are_shown_to_be_read():
     assert section("a", "nothing", "", "") == ""
 
 
-def test_what_is_no_picture_is_refused():
+def test_what_is_no_image_is_refused():
     with pytest.raises(ValueError, match=r"uint8 \[H, W, C\].*float64 \[2, 2, 1\]: jaxgen.show.to_uint8"):
         png(np.zeros((2, 2, 1)))
     with pytest.raises(ValueError, match="uint8"):

@@ -10,7 +10,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (10, 8, 8, 1), dtype=np.uint8)
 
 
-def pictures(html):
+def shown(html):
     return [pixels(uri) for uri in re.findall(r'src="(data:image/png[^"]*)"', html)]
 
 
@@ -55,7 +55,7 @@ def test_parts_without_anything_are_left_out():
 
 def test_each_reconstruction_stands_below_its_original():
     originals = RNG.integers(0, 256, (20, 40, 40, 1), dtype=np.uint8)
-    sheet, = pictures(show.reconstructions_part(originals, 255 - originals, what="x").body)
+    sheet, = shown(show.reconstructions_part(originals, 255 - originals, what="x").body)
     sheet = sheet[2:, 2:]
     for i in range(20):
         top, left = 2 * (i // 8) * 42, i % 8 * 42
@@ -73,7 +73,7 @@ def test_cells_are_grey_until_their_tokens_are_drawn():
     assert (found[1][:4, 4:] == 128).all() and (found[1][4:, 4:] == 128).all()
     np.testing.assert_allclose(found[1][4:, :4], (128 + image[4:, :4].astype(float)) / 2, atol=0.5)  # one of two levels
     np.testing.assert_array_equal(found[3], image)
-    order = pictures(part.body)[1][2:10, 2:10]
+    order = shown(part.body)[1][2:10, 2:10]
     assert [order[i, j] for i, j in ((0, 0), (0, 7), (7, 0), (7, 7))] == [64, 191, 128, 191]  # 1, 3, 2 and 3 of 4
     assert "step 2 of 4, 38% drawn" in part.body
 
@@ -88,7 +88,7 @@ def test_the_way_from_noise_shows_each_state_in_the_visible_range():
 def test_the_closest_neighbours_come_first():
     distances = np.array([5.0, 1.25, 3.0])
     part = show.neighbours_part(IMAGES[:3], IMAGES[3:6], distances, shown=2, held_out=np.array([1.0, 2.0]))
-    found = pictures(part.body)
+    found = shown(part.body)
     for pair, i in zip(found, (1, 2), strict=True):
         np.testing.assert_array_equal(pair[2:10, 2:10], IMAGES[i, ..., 0])
         np.testing.assert_array_equal(pair[2:10, 12:20], IMAGES[3 + i, ..., 0])
@@ -100,17 +100,17 @@ def test_a_codebook_counts_what_is_used():
     counts = np.array([8, 0, 4, 4])
     part = show.codes_part(counts, what="two images")
     entropy = -(0.5 * np.log(0.5) + 2 * 0.25 * np.log(0.25))
-    assert "3 of 4 codes" in part.body and f"perplexity {np.exp(entropy):.0f}" in part.body and not pictures(part.body)
+    assert "3 of 4 codes" in part.body and f"perplexity {np.exp(entropy):.0f}" in part.body and not shown(part.body)
     patches = IMAGES[:2, :4, :4]
     some = show.codes_part(counts, chosen=np.array([1, 2]), patches=patches, what="two images")
-    np.testing.assert_array_equal(pictures(some.body)[0][3 : 3 + 20 : 5, 3 : 3 + 20 : 5], patches[1, ..., 0])
+    np.testing.assert_array_equal(shown(some.body)[0][3 : 3 + 20 : 5, 3 : 3 + 20 : 5], patches[1, ..., 0])
     with pytest.raises(ValueError, match="counts are all 0"):
         show.codes_part(np.zeros(3, int), what="nothing")
 
 
 def test_samples_stand_by_class_or_with_their_captions():
-    rows = pictures(show.samples_part(IMAGES, by_class={"a": IMAGES[:3], "b": IMAGES[3:5]}).body)
+    rows = shown(show.samples_part(IMAGES, by_class={"a": IMAGES[:3], "b": IMAGES[3:5]}).body)
     np.testing.assert_array_equal(rows[1][2:10, 22:30], IMAGES[2, ..., 0])
     assert rows[2].shape == (12, 22)
     with_text = show.samples_part(IMAGES[:2], captions=["a < b", "c"]).body
-    assert "sample for: a &lt; b" in with_text and len(pictures(with_text)) == 2
+    assert "sample for: a &lt; b" in with_text and len(shown(with_text)) == 2

@@ -6,7 +6,6 @@
 Nothing is downloaded.
 """
 
-import hashlib
 import os
 import re
 import shlex
@@ -20,6 +19,7 @@ import numpy as np
 
 from jaxgen.core.cache import cache_directory
 from jaxgen.core.checks import choose
+from jaxgen.core.digest import digest
 from jaxgen.interop.lpips.published import ARCHIVE, ARCHIVES, read_published
 from jaxgen.interop.safetensors import PICKLED, read_safetensors, write_safetensors
 from jaxgen.interop.safetensors_file import SUFFIX, read_header
@@ -104,7 +104,7 @@ def save_lpips(path: str | Path, params: LpipsParams) -> None:
     check_fit(tensors, _shapes(net), "params", net)
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        write_safetensors(unfinished, tensors, metadata={DIGEST: _digest(tensors), "format": "pt"})
+        write_safetensors(unfinished, tensors, metadata={DIGEST: digest(tensors), "format": "pt"})
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -150,7 +150,7 @@ def _read(path: Path, net: str) -> LpipsParams:
     tensors = read_safetensors(path, dtype=None)
     if path.suffix == SUFFIX and path.is_file():
         expected = read_header(path).metadata.get(DIGEST)
-        if expected is not None and expected != _digest(tensors):
+        if expected is not None and expected != digest(tensors):
             raise ValueError(f"{path} is damaged: its tensors are not those that were written. Delete it, and fetch or "
                              f"convert the weights again. {_advice(net)}")
     return lpips_from_tensors(tensors, net=net, source=str(path))
@@ -181,14 +181,6 @@ def _shapes(net: str) -> dict[str, tuple[int, ...]]:
         shapes[f"features.{i}.weight"] = (out, channels, side, side)
         shapes[f"features.{i}.bias"] = (out,)
     return shapes | {f"lin{i}.model.1.weight": (1, channels, 1, 1) for i, channels in enumerate(HEADS[net])}
-
-
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-        digest.update(tensor.tobytes())
-    return digest.hexdigest()
 
 
 def _cast(params: LpipsParams, dtype: Any) -> LpipsParams:
