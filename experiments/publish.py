@@ -8,8 +8,9 @@
 
 It makes `experiments/checkpoints/NAME` with config.json, model.safetensors, reproduce.json, README.md and, where the
 model makes images, samples.png. All numbers are of the weights as they are written, on held-out data and of --samples=N
-samples by class. Settings of sampling that are given become the checkpoint's own. A card's last part, on intended use and limits, is for you to write: it stays when the same name is
-published again. $JAXGEN_CHECKPOINTS is another place of the checkpoints.
+samples by class. Settings of sampling that are given become the checkpoint's own. A card's last part, on intended use
+and limits, is for you to write: it stays when the same name is published again. $JAXGEN_CHECKPOINTS is another place of
+the checkpoints.
 
 A model that was trained over a published first stage, by its name, leaves that one's weights where they are. One that
 was trained over a run which was published later does so by --first_stage=NAME. Others hold their first stage.
@@ -53,8 +54,8 @@ if __name__ == "__main__":
         flags.DEFINE_string("name", None, "The checkpoint's name.", required=True),
         command_line.define_path("folder", None, "The folder of checkpoints; experiments/checkpoints by default."),
         flags.DEFINE_enum("dtype", "float16", ["float16", "bfloat16", "float32"], "What weights are rounded to."),
-        flags.DEFINE_string("split", None, "The part of the held-out data that the model's own measures are of, such as "
-                            "test[:500]; all by default."),
+        flags.DEFINE_string("split", None, "The part of the held-out data that the model's own measures are of, such "
+                            "as test[:500]; all by default."),
         flags.DEFINE_integer("samples", published.SAMPLES, "How many samples by class are judged; 0: none.",
                              lower_bound=0),
         flags.DEFINE_integer("seed", 0, "Seed of the samples' noise."),

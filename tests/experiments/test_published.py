@@ -27,8 +27,8 @@ def shipped(scripts, codes, tmp_path_factory):
     assert "next: write what it is for" in out
     scripts.run("train_token_prior", f"--workdir={base / 'prior'}", "--config=token_prior_mnist:smoke",
                 "--config.tokenizer=codes", **place)
-    scripts.run("publish", f"--workdir={base / 'prior'}", "--name=prior", "--samples=40", "--steps=2", "--split=test[:20]",
-                **place)
+    scripts.run("publish", f"--workdir={base / 'prior'}", "--name=prior", "--samples=40", "--steps=2",
+                "--split=test[:20]", **place)
     return base / "checkpoints"
 
 
