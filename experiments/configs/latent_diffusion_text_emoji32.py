@@ -14,10 +14,10 @@ def get_config(name=None):
     config = latent_diffusion_mnist.get_config(name)
     config.conditions = {"name": "text", "length": 48, "features": 96, "depth": 2, "heads": 4}
     config.data.flip = False  # names tell arrows, clocks and flags from their mirror images
-    config.data.batch_size = 32
     config.sampling.guidance = 3.0
     if name:
         config.conditions.update({"features": 16, "depth": 1, "heads": 2})
     else:
+        config.data.batch_size = 32
         config.update({"num_steps": 5000, "evaluate_every": 1000, "checkpoint_every": 1000})
     return config
