@@ -33,14 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--workdir", type=expand, default=Path(default), help="the study's directory; default: "
                         f"{default}")
     parser.add_argument("--record", action="store_true", help="keep the table in experiments/results.json and the plot "
-                        "in experiments/gallery")
-    parser.add_argument("--plot", type=expand, help="where to draw it; default: in the study's directory, or with "
-                        "--record experiments/gallery/study_NAME.png")
+                        "in experiments/gallery; otherwise the plot is in the study's directory")
 
 
 def save(args: argparse.Namespace, name: str, figure: Any) -> None:
-    """Writes a figure of matplotlib to where the options of `add_arguments` say."""
-    file = args.plot or (GALLERY / f"study_{name}.png" if args.record else args.workdir / f"{name}.png")
+    """Writes a figure of matplotlib to the study's directory, or with `--record` to the gallery."""
+    file = GALLERY / f"study_{name}.png" if args.record else args.workdir / f"{name}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=130)
     print(f"wrote {file}")
