@@ -4,8 +4,8 @@ All solvers of `jaxgen.diffusion` at the same numbers of evaluations (a solver o
 fewer steps; the number it really takes is printed), then scales of classifier-free guidance, and intervals of noise
 levels in which it is applied, with one solver. The measure is the Fréchet distance in the features of a classifier, by
 its name, of samples of all classes in turn to the training images; the same samples' noise in every row. The first line
-is the distance of held-out images. Guidance doubles the cost of an evaluation; it is off where
-solvers are compared. Where a sample is not finite the distance is left out.
+is the distance of held-out images. Guidance takes a second evaluation where it is applied, which is counted; it is off
+where solvers are compared. Where a sample is not finite the distance is left out.
 
     python -m experiments.study samplers --model=runs/digits --classifier=runs/classifier
 """
@@ -113,7 +113,7 @@ def row_of(
         images = show.to_uint8(samples)
         features = evaluate.extract(network, evaluate.centre(images) if trained.samples_off_centre else images)
         finite = bool(np.isfinite(samples).all())
-        return {"evaluations": trained.sampler(**settings).evaluations, "seconds_per_sample": seconds,
+        return {"evaluations": trained.sampler(**settings).work.evaluations(), "seconds_per_sample": seconds,
                 "distance": float(distance(metrics.moments(features[:compared]))) if finite else None}
 
     depends_on = {**settings, "count": count, "compared": compared, "weights": digest(trained.variables),

@@ -109,8 +109,7 @@ def row_of(
         return {"distance": found.get(as_many, found[distance]).value, "held_out": found[held_out].value,
                 "precision": found["precision"].value, "recall": found["recall"].value,
                 "agreement": judgement.values["agreement"], "nearest": found["nearest_distance_ratio"].value,
-                "evaluations": sampler.evaluations * (1 if settings["guidance"] == 1 else 2),
-                "milliseconds": 1e3 * seconds}
+                "evaluations": sampler.work.evaluations(), "milliseconds": 1e3 * seconds}
 
     depends_on = {"settings": settings, "count": count, "weights": digest(trained.variables),
                   "network": network.digest}
