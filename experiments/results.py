@@ -5,10 +5,11 @@
 
 A card's numbers are those of `experiments/checkpoints/NAME/reproduce.json`, which `experiments.publish` measures; of
 what is not shipped they are those that `experiments.evaluate --record` wrote. A table stands between
-`<!-- results: NAME -->` and `<!-- end -->` in README.md and experiments/README.md. A configuration's header has its
-numbers in the paragraph that begins with "Result:".
+`<!-- results: NAME -->` and `<!-- end -->` in README.md and experiments/README.md; those of a study, `study_NAME`, are
+made by its module. A configuration's header has its numbers in the paragraph that begins with "Result:".
 """
 
+import importlib
 import re
 import sys
 import textwrap
@@ -68,7 +69,8 @@ def documents() -> dict[Path, str]:
     for name in DOCUMENTS:
         path = ROOT / name
         texts[path] = re.sub(
-            r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{tables[m[2]]}{m[3]}",
+            r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)",
+            lambda m: f"{m[1]}{tables[m[2]] if m[2] in tables else study(m[2])}{m[3]}",
             path.read_text(encoding="utf-8"), flags=re.S)
     for name, own in values.items():
         path = ROOT / "experiments" / "configs" / f"{name}.py"
@@ -88,6 +90,16 @@ def merged() -> dict[str, dict[str, Any]]:
             values.setdefault(record["configuration"], {}).update(about | record["values"])
     return {name: {key: value for key, value in own.items() if key not in RECONSTRUCTION}
             if any(key in own for key in SECOND_STAGE) else own for name, own in sorted((values | cards).items())}
+
+
+def study(name: str) -> str:
+    """The tables of the records of `study_NAME`, each with its command, or that there are none."""
+    found = [record for record in results.read() if record["configuration"] == name]
+    if not found:
+        return "Not run yet.\n"
+    module = importlib.import_module(f"experiments.studies.{name.removeprefix('study_')}")
+    return "\n".join(f"`{record['command']}` ({record['machine']}):\n\n{module.table(record['values']['rows'])}\n"
+                     for record in found)
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], columns: tuple[tuple[str, str], ...]) -> str:

@@ -7,11 +7,12 @@ A study goes on where it was stopped: what is in its directory is not computed a
 experiments/results.json.
 
 A sub-command is one entry of COMMANDS and one module `experiments/studies/<name>.py` with a docstring,
-`add_arguments(parser)` and `run(args)`.
+`add_arguments(parser)`, `run(args)`, and `table(rows)`, the Markdown of the rows that it records.
 """
 
 import sys
 
+from experiments.benchmarks.measure import WorkerError
 from experiments.common.command_line import EXPECTED_ERRORS
 from experiments.common.startup import keep_programs
 from experiments.common.subcommands import run_subcommand
@@ -20,6 +21,8 @@ COMMANDS = {
     "equal_bits": "quantizers with the same number of bits per image: quality, use of the codes, time",
     "robustness": "codes and PSNR under changes of the input, with and without regularisation; use of the codes",
     "samplers": "solvers against network evaluations, and guidance: the distance of samples to real images",
+    "second_stages": "masked and autoregressive priors and latent diffusion over one tokenizer: quality and cost",
+    "time_to_quality": "the same autoencoder and U-Net trained by jaxgen and by PyTorch for the same time",
 }
 
 
@@ -27,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     keep_programs()
     try:
         run_subcommand("study", __doc__, "experiments.studies", COMMANDS, arguments)
-    except EXPECTED_ERRORS as error:
+    except (*EXPECTED_ERRORS, WorkerError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -19,21 +19,28 @@ def prepare(case: dict) -> dict:
     return {"jaxgen": _ours, "diffusers": _peer}[case["library"]](case)
 
 
+def network(case: dict, image_channels: int = 3):
+    """Our autoencoder of the case."""
+    from jaxgen import models
+
+    levels = {"channels": case["channels"][0], "multipliers": [c // case["channels"][0] for c in case["channels"]]}
+    return models.build(
+        "vqvae", latent_channels=case["latent_channels"], example_channels=image_channels,
+        encoder={**levels, "num_res_blocks": case["blocks"]},
+        decoder={**levels, "num_res_blocks": case["blocks"] + 1},
+        quantizer={"name": "vq", "num_codes": case["codes"]},
+    )
+
+
 def _ours(case: dict) -> dict:
     from functools import partial
 
     import jax
 
-    from jaxgen import models, objectives, train
+    from jaxgen import objectives, train
     from jaxgen.core.cpu import compiler_options
 
-    network = {"channels": case["channels"][0], "multipliers": [c // case["channels"][0] for c in case["channels"]]}
-    model = models.build(
-        "vqvae", latent_channels=case["latent_channels"], example_channels=3,
-        encoder={**network, "num_res_blocks": case["blocks"]},
-        decoder={**network, "num_res_blocks": case["blocks"] + 1},
-        quantizer={"name": "vq", "num_codes": case["codes"]},
-    )
+    model = network(case)
     loss_fn = partial(objectives.vqvae_loss, forward=model.forward)
     optimizer = train.make_optimizer("adam", learning_rate=1e-4)
     step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0,

@@ -83,8 +83,16 @@ def run(args: argparse.Namespace) -> dict:
     return result
 
 
-def prepare(asked: str, first_stage: str | None = None) -> tuple[Callable, str]:
-    """(a function that runs one training step to its end, the compiled program's text) of a configuration."""
+def prepare(
+    asked: str, first_stage: str | None = None, changes: Mapping[str, Any] | None = None
+) -> tuple[Callable, str]:
+    """(a function that runs one training step to its end, the compiled program's text) of a configuration.
+
+    Args:
+        asked: its name, and after a colon its variant.
+        first_stage: the run of a prior's tokenizer or of a latent model's autoencoder.
+        changes: other values, by dotted names.
+    """
     import jax
 
     from experiments.common import command_line, training
@@ -93,6 +101,7 @@ def prepare(asked: str, first_stage: str | None = None) -> tuple[Callable, str]:
     for option in ("tokenizer", "autoencoder"):
         if first_stage and option in config:
             config[option] = first_stage
+    config.update_from_flattened_dict(dict(changes or {}))
     recipe = importlib.import_module(f"experiments.{script_of(config)}").build(config, None)
     step, state, batches = training.make_step(recipe, config)
     batch = next(batches)
@@ -108,10 +117,16 @@ def prepare(asked: str, first_stage: str | None = None) -> tuple[Callable, str]:
 
 def prepare_benchmark(name: str) -> tuple[Callable, str]:
     """The same of our side of a comparison of steps, in its default sizes."""
+    operations = importlib.import_module(f"experiments.benchmarks.{name}").prepare(
+        {**default_sizes(name), "library": "jaxgen"})
+    return operations["step"], operations["compile"]().as_text()
+
+
+def default_sizes(name: str) -> dict[str, Any]:
+    """What the cases of a comparison of steps share where no option is passed."""
     module, parser = importlib.import_module(f"experiments.benchmarks.{name}"), argparse.ArgumentParser()
     module.add_arguments(parser)
-    operations = module.prepare({**module.sizes(parser.parse_args([])), "library": "jaxgen"})
-    return operations["step"], operations["compile"]().as_text()
+    return module.sizes(parser.parse_args([]))
 
 
 def script_of(config: Mapping[str, Any]) -> str:

@@ -25,6 +25,19 @@ def network(case: dict):
     return UNet(channels=tuple(case["channels"]), layers=case["layers"], down=tuple(down), head_dim=8)
 
 
+def denoising(network, shape: tuple[int, ...]):
+    """(the diffusion model of a network, its loss of predicted noise at random times) as DDPM has them."""
+    from functools import partial
+
+    from jaxgen import diffusion, models, objectives
+
+    model = models.DiffusionModel(network=network, sample_shape=shape, kind="eps", schedule=diffusion.linear())
+    return model, partial(
+        objectives.diffusion_loss, denoise=model.denoise, weighting=diffusion.uniform_weighting("eps"),
+        draw_sigmas=lambda key, count: model.schedule.ratio(diffusion.uniform_times(key, count, end=999.0)),
+    )
+
+
 def peer_network(case: dict):
     """diffusers' U-Net with the same layers."""
     from diffusers import UNet2DModel
@@ -39,20 +52,14 @@ def peer_network(case: dict):
 
 
 def _ours(case: dict) -> dict:
-    from functools import partial
-
     import jax
     import jax.numpy as jnp
 
-    from jaxgen import diffusion, models, objectives, train
+    from jaxgen import train
     from jaxgen.core.cpu import compiler_options
 
     shape = (case["size"], case["size"], 3)
-    model = models.DiffusionModel(network=network(case), sample_shape=shape, kind="eps", schedule=diffusion.linear())
-    loss_fn = partial(
-        objectives.diffusion_loss, denoise=model.denoise, weighting=diffusion.uniform_weighting("eps"),
-        draw_sigmas=lambda key, count: model.schedule.ratio(diffusion.uniform_times(key, count, end=999.0)),
-    )
+    model, loss_fn = denoising(network(case), shape)
     optimizer = train.make_optimizer("adam", learning_rate=1e-4)
     step = jax.jit(train.make_train_step(loss_fn, optimizer, run_key=jax.random.key(0)), donate_argnums=0,
                    compiler_options=compiler_options())

@@ -5,19 +5,29 @@ position of the latent map has 9 bits (one of 512 codes, 3 of 8, or 9 binary one
 three groups of three and nine bits fit without a projection; FSQ is projected to its three levels of 8. PSNR, SSIM and
 the distance are of held-out images, as bytes; the distance is LPIPS's formula in the features of a classifier
 (`--classifier`, a run of `experiments.train_classifier` on the same data). "agreement" is the share of reconstructions
-that this classifier reads as it reads the original. Seconds are of the training steps alone.
+that this classifier reads as it reads the original.
+
+Trainings may share the machine with other work. The time of a training step is measured when all are done, on a machine
+that should then be quiet: all quantizers in turn, `--rounds` times, and the median is taken.
 """
 
 import argparse
+import ast
+import functools
+import statistics
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from experiments.common import results
+from experiments.benchmarks import roofline
+from experiments.common.command_line import check_value_name, find_config
 from experiments.common.machine import describe
 from experiments.studies import cells
 from jaxgen import data, evaluate, models, runs
+from jaxgen.core.checks import check_count
 from jaxgen.core.digest import digest
 from jaxgen.show import read_records
 
@@ -36,9 +46,13 @@ QUANTIZERS = {
     "Gumbel": "gumbel(512)",
 }
 BITS = 9
-COLUMNS = {"psnr": ("PSNR [dB]", ".2f"), "ssim": ("SSIM", ".3f"), "distance": ("distance", ".4f"),
-           "agreement": ("agreement", ".1%"), "used": ("codes in use", ".0%"),
-           "entropy_bits": ("entropy [bits per position]", ".2f"), "seconds": ("seconds", ".0f")}
+COLUMNS = {"quantizer": ("quantizer", ""), "psnr": ("PSNR [dB]", ".2f"), "ssim": ("SSIM", ".3f"),
+           "distance": ("distance", ".4f"), "agreement": ("agreement", ".1%"),
+           "used": ("codes in use", ".0%"), "entropy_bits": ("entropy [bits per position]", ".2f"),
+           "step": ("milliseconds per step", ".1f")}
+OF_RUNS = tuple(COLUMNS)[1:-1]  # columns with a value for each seed
+STEPS = 10  # of a round, for their time
+table = functools.partial(cells.table, columns=COLUMNS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,40 +64,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=list(QUANTIZERS), default=list(QUANTIZERS), metavar="NAME",
                         help=f"some of {', '.join(QUANTIZERS)}")
     parser.add_argument("--classifier", help="the run of a classifier, for distance and agreement")
+    parser.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the configuration in "
+                        "all trainings, such as model.encoder.channels=16 model.decoder.channels=16")
+    parser.add_argument("--rounds", type=int, default=3, help="of the times of steps; 0 measures none")
 
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Prints the table, draws it, and returns its rows."""
+    check_arguments(args)
     classifier = runs.load(args.classifier) if args.classifier else None
     if classifier is not None and not isinstance(classifier.model, models.Classifying):
         raise ValueError(f"--classifier={args.classifier} is a {classifier.config['model']['name']!r}: give the run "
                          "of a classifier")
-    rows, curves = [], {}
+    rows, curves, seconds = [], {}, 0.0
     print(f"{args.config}, {args.steps} steps, {args.seeds} seeds, {BITS} bits per position; {describe()}")
-    print(f"| quantizer | {' | '.join(heading for heading, _ in COLUMNS.values())} |\n{'|---' * (len(COLUMNS) + 1)}|")
+    print(cells.heading(COLUMNS))
     for name in args.only:
         measured = []
         for seed in range(args.seeds):
             directory = args.workdir / f"{args.config}-{'-'.join(name.replace(',', '').split())}-{seed}"
-            options = [f"--config={args.config}", f"--config.quantizer={QUANTIZERS[name]}", f"--config.seed={seed}",
-                       f"--config.model.latent_channels={BITS}"]
-            seconds = cells.train("train_vqvae", directory, options, args.steps)
+            options = [f"--config={args.config}", f"--config.seed={seed}",
+                       *(f"--config.{key}={value}" for key, value in changes_of(name).items()),
+                       *(f"--config.{option}" for option in args.option)]
+            seconds += cells.train("train_vqvae", directory, options, args.steps)
             depends_on = {"steps": args.steps, "classifier": classifier and digest(classifier.variables)}
-            numbers = cells.once(directory / "study.json", depends_on, lambda d=directory: measure(d, classifier))
-            measured.append({**numbers, "seconds": seconds})
+            measured.append(cells.once(directory / "study.json", depends_on,
+                                       lambda d=directory: measure(d, classifier)))
             curves.setdefault(name, []).append(
                 [(row["step"], used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
                  if "eval/psnr" in row])
-        row = {key: cells.mean_and_std([one.get(key, np.nan) for one in measured]) for key in COLUMNS}
-        rows.append({"quantizer": name, "seeds": args.seeds, **row})
-        print(cells.line(name, list(row.values()), [form for _, form in COLUMNS.values()]), flush=True)
-    file = args.workdir / "equal_bits.png"
-    draw(file, rows, curves)
-    print(f"wrote {file}")
-    if args.record:
-        head = {"config": args.config, "steps": args.steps, "seeds": args.seeds}
-        print(f"recorded in {results.record_study('equal_bits', head, rows)}")
+        columns = {key: cells.mean_and_std([one[key] for one in measured]) for key in OF_RUNS if key in measured[0]}
+        rows.append({"quantizer": name, **columns})
+        print(cells.line(rows[-1], COLUMNS), flush=True)
+    if args.rounds:
+        changes = {key: literal(value) for key, value in (option.split("=", 1) for option in args.option)}
+        times = milliseconds({name: {**changes_of(name), **changes} for name in args.only}, args.config, args.rounds)
+        rows = [{**row, "step": times[row["quantizer"]]} for row in rows]
+        print(f"\nwith the times of steps, medians of {args.rounds} rounds; {describe()}\n{table(rows)}")
+    head = {"config": args.config, "options": args.option, "steps": args.steps, "seeds": args.seeds,
+            "training_hours": seconds / 3600}
+    cells.save(args, "equal_bits", draw(rows, curves))
+    cells.record(args, "equal_bits", head, rows)
     return rows
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises ValueError for options with which no training could run."""
+    for name, least in (("steps", 1), ("seeds", 1), ("rounds", 0)):
+        check_count(f"--{name}", getattr(args, name), least)
+    _, config = find_config("config", args.config, "vqvae_fashion_mnist", models=("vqvae",))
+    for option in args.option:
+        if "=" not in option:
+            raise ValueError(f"--option {option} has no value: write KEY=VALUE, as model.encoder.channels=16")
+        check_value_name("config", f"--config.{option}", config)
+
+
+def changes_of(quantizer: str) -> dict[str, Any]:
+    """The values of the configuration that a quantizer changes."""
+    return {"quantizer": QUANTIZERS[quantizer], "model.latent_channels": BITS}
+
+
+def literal(value: str) -> Any:
+    """A number, a list and so on that is written as Python has it, or the word itself."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def milliseconds(changes: Mapping[str, Mapping[str, Any]], config: str, rounds: int) -> dict[str, float]:
+    """{name: the time of a training step}, a median over rounds in which each configuration takes STEPS steps in turn.
+
+    Args:
+        changes: {name: values of the configuration by dotted names}.
+        config: the configuration.
+        rounds: how many.
+    """
+    steps = {name: roofline.prepare(config, changes=values)[0] for name, values in changes.items()}
+    times = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            for _ in range(STEPS):
+                step()
+            times[name].append(1e3 * (time.perf_counter() - start) / STEPS)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def measure(directory: Path, classifier: runs.Run | None) -> dict[str, float]:
@@ -116,8 +183,8 @@ def by_classifier(trained: runs.Run, classifier: runs.Run, dataset: data.Dataset
     return evaluate.each_example(compared, batch_size=100)(trained.variables, dataset)
 
 
-def draw(file: Path, rows: list[dict], curves: Mapping[str, list]) -> None:
-    """Left PSNR with its std, right the use of the codes over training."""
+def draw(rows: list[dict], curves: Mapping[str, list]) -> Any:
+    """A figure: left PSNR with its std, right the use of the codes over training."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -136,4 +203,4 @@ def draw(file: Path, rows: list[dict], curves: Mapping[str, list]) -> None:
     right.set_ylabel("share of the codes in use")
     right.grid(alpha=0.3)
     right.legend(fontsize=7, ncols=2)
-    figure.savefig(file, dpi=130)
+    return figure

@@ -22,7 +22,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.common import results
 from experiments.common.command_line import find_config
 from experiments.common.machine import describe
 from experiments.studies import cells, perturbations
@@ -78,14 +77,11 @@ def run(args: argparse.Namespace) -> list[dict]:
         rows.append({"variant": name, "seeds": args.seeds, **columns})
         print(f"{name}: PSNR {columns['psnr'][0]:.2f} dB, {columns['used'][0]:.0%} of the codes in use", flush=True)
     changes = [key.removeprefix("lost ") for key in rows[0] if key.startswith("lost ")]
-    print_table("codes that change", rows, [f"changed {name}" for name in changes], ".1%")
-    print_table("PSNR lost [dB]", rows, ["psnr", *(f"lost {name}" for name in changes)], ".2f")
-    for file, drawn in (("robustness.png", draw_robustness(rows, changes)), ("collapse.png", draw_collapse(curves))):
-        drawn.savefig(args.workdir / file, dpi=130)
-        print(f"wrote {args.workdir / file}")
-    if args.record:
-        head = {"config": args.config, "steps": args.steps, "seeds": args.seeds, "images": args.images}
-        print(f"recorded in {results.record_study('robustness', head, rows)}")
+    print(f"\n{table(rows)}")
+    cells.save(args, "robustness", draw_robustness(rows, changes))
+    cells.save(args, "collapse", draw_collapse(curves))
+    head = {"config": args.config, "steps": args.steps, "seeds": args.seeds, "images": args.images}
+    cells.record(args, "robustness", head, rows)
     return rows
 
 
@@ -182,13 +178,13 @@ def share_of_changed(tokens: np.ndarray, found: np.ndarray, moved: int = 0) -> f
     return float(np.mean(found[:, :, moved:] != tokens[:, :, :tokens.shape[2] - moved]))
 
 
-def print_table(title: str, rows: Sequence[Mapping], keys: Sequence[str], form: str) -> None:
-    """A Markdown table of those columns that there are."""
-    keys = [key for key in keys if key in rows[0]]
-    headings = [key.partition(" ")[2] or key.upper() for key in keys]
-    print(f"\n| {title} | {' | '.join(headings)} |\n{'|---' * (len(keys) + 1)}|")
-    for row in rows:
-        print(cells.line(row["variant"], [row[key] for key in keys], [form] * len(keys)))
+def table(rows: Sequence[Mapping]) -> str:
+    """Two tables: the share of the codes that change, and the PSNR that is lost."""
+    changed, lost = ([key for key in rows[0] if key.startswith(kind)] for kind in ("changed ", "lost "))
+    shares = {"variant": ("codes that change", ""), **{key: (key.partition(" ")[2], ".1%") for key in changed}}
+    losses_of = {"variant": ("PSNR lost [dB]", ""), "psnr": ("PSNR", ".2f"),
+                 **{key: (key.partition(" ")[2], ".2f") for key in lost}}
+    return f"{cells.table(rows, shares)}\n\n{cells.table(rows, losses_of)}"
 
 
 def draw_robustness(rows: Sequence[Mapping], changes: Sequence[str]) -> Any:

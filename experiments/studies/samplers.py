@@ -4,23 +4,23 @@ All solvers of `jaxgen.diffusion` at the same numbers of evaluations (a solver o
 fewer steps; the number it really takes is printed), then scales of classifier-free guidance, and intervals of noise
 levels in which it is applied, with one solver. The measure is the Fréchet distance in the features of a classifier, by
 its name, of samples of all classes in turn to the training images; the same samples' noise in every row. The first line
-is the distance of held-out images. Guidance doubles the cost of an evaluation; it is off where
-solvers are compared.
+is the distance of held-out images. Guidance takes a second evaluation where it is applied, which is counted; it is off
+where solvers are compared. Where a sample is not finite the distance is left out.
 
     python -m experiments.study samplers --model=runs/digits --classifier=runs/classifier
 """
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from experiments.common import results
 from experiments.common.machine import describe
 from experiments.studies import cells
 from jaxgen import diffusion, evaluate, metrics, runs, show
+from jaxgen.core.checks import check_count
 from jaxgen.core.digest import digest
 
 SOLVERS = tuple(name for name in diffusion.SOLVERS if name != "consistency")  # which is for consistency models
@@ -28,6 +28,10 @@ EVALUATIONS = (5, 8, 10, 20, 50)
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
 INTERVALS = ((0.0, 80.0), (0.3, 5.0), (0.3, 1.0), (1.0, 5.0), (1.0, 80.0))  # noise levels
 BEST = {"solver": "dpmpp_2m", "steps": 20}
+COLUMNS = {"study": ("study", ""), "solver": ("solver", ""), "steps": ("steps", "d"), "guidance": ("guidance", "g"),
+           "guidance_low": ("above", "g"), "guidance_high": ("up to", "g"), "evaluations": ("evaluations", "d"),
+           "distance": ("distance", ".4f"), "seconds_per_sample": ("seconds per sample", ".4f")}
+OF_GUIDANCE = {key: COLUMNS[key] for key in ("guidance", "guidance_low", "guidance_high", "distance")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Prints the tables, draws them, and returns their rows."""
+    check_count("--count", args.count, 2)
+    for evaluations in args.evaluations:
+        check_count("--evaluations", evaluations, 2)
     trained, network = runs.load(args.model), runs.feature_network(args.classifier)
     train_set = trained.dataset(trained.config["data"]["train_split"])
     distance = metrics.frechet_to(metrics.moments(evaluate.extract(network, train_set)))
@@ -52,57 +59,62 @@ def run(args: argparse.Namespace) -> list[dict]:
     print(f"{trained}; {args.count} samples, {evaluate.distance_name(network)} ({network.digest[:12]}) to "
           f"{len(train_set)} training images; {describe()}")
     print(f"{count} held-out images: {floor:.4f}; the distance of samples is of as many too\n")
-    args.workdir.mkdir(parents=True, exist_ok=True)
     rows = []
-    for kind, settings in [*of_solvers(args.only, args.evaluations), *of_guidance()]:
+    print(cells.heading(COLUMNS))
+    for kind, asked, settings in [*of_solvers(args.only, args.evaluations), *of_guidance()]:
         row = row_of(args.workdir, trained, settings, args.count, count, network, distance)
-        rows.append({"study": kind, **settings, **row})
-        print(f"| {kind} | {', '.join(f'{key} {value}' for key, value in settings.items())} | {row['evaluations']} | "
-              f"{row['distance']:.4f} | {row['seconds_per_sample']:.4f} |", flush=True)
-    file = args.workdir / "samplers.png"
-    draw(file, rows, floor, evaluate.distance_name(network))
-    print(f"wrote {file}")
-    if args.record:
-        head = {"run": trained.config.get("configuration"), "samples": args.count, "network_digest": network.digest,
-                "held_out": floor}
-        print(f"recorded in {results.record_study('samplers', head, rows)}")
+        rows.append({"study": kind, "asked": asked, **settings, **row})
+        print(cells.line(rows[-1], COLUMNS), flush=True)
+    print(f"\n{table(rows)}")
+    head = {"run": trained.config.get("configuration"), "samples": args.count, "network_digest": network.digest,
+            "held_out": floor}
+    cells.save(args, "samplers", draw(rows, floor, evaluate.distance_name(network)))
+    cells.record(args, "samplers", head, rows)
     return rows
 
 
-def of_solvers(solvers: list[str], evaluations: list[int]) -> Iterator[tuple[str, dict]]:
-    """("solver", settings): as many steps as the evaluations allow; the step into 0 takes one."""
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Two tables: the distance of each solver by the number of evaluations asked for, and that of guidance."""
+    solvers, columns = {}, {"solver": ("solver", "")}
+    for row in (row for row in rows if row["study"] == "solver"):
+        key = str(row["asked"])
+        columns[key] = (f"{key} evaluations", ".3f")
+        solvers.setdefault(row["solver"], {"solver": row["solver"]})[key] = row["distance"]
+    guidance = [row for row in rows if row["study"] != "solver"]
+    return f"{cells.table(list(solvers.values()), columns)}\n\n{cells.table(guidance, OF_GUIDANCE)}"
+
+
+def of_solvers(solvers: list[str], evaluations: list[int]) -> Iterator[tuple[str, int | None, dict]]:
+    """("solver", evaluations, settings): as many steps as the evaluations allow; the step into 0 takes one."""
     for name in solvers:
         per_step = diffusion.get_solver(name).nfe
         for count in evaluations:
             steps = (count + per_step - 1) // per_step
             if steps > 1:
-                yield "solver", {"solver": name, "steps": steps, "guidance": 1.0}
+                yield "solver", count, {"solver": name, "steps": steps, "guidance": 1.0}
 
 
-def of_guidance() -> Iterator[tuple[str, dict]]:
-    """("guidance" or "interval", settings) of one solver."""
+def of_guidance() -> Iterator[tuple[str, int | None, dict]]:
+    """("guidance" or "interval", None, settings) of one solver."""
     for scale in SCALES:
-        yield "guidance", {**BEST, "guidance": scale}
+        yield "guidance", None, {**BEST, "guidance": scale}
     for low, high in INTERVALS:
-        yield "interval", {**BEST, "guidance": 2.0, "guidance_low": low, "guidance_high": high}
+        yield "interval", None, {**BEST, "guidance": 2.0, "guidance_low": low, "guidance_high": high}
 
 
 def row_of(
     workdir: Path, trained: runs.Run, settings: dict, count: int, compared: int, network: evaluate.FeatureNetwork,
     distance: Callable[..., float],
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """The row of some settings, or what it was when it was asked for before."""
 
-    def measure() -> dict[str, float]:
-        trained.sample(64, **settings)  # compiles
-        start = time.perf_counter()
-        samples = trained.sample(count, **settings)
-        seconds = time.perf_counter() - start
+    def measure() -> dict[str, float | None]:
+        samples, _, seconds = cells.timed_samples(trained, count, settings)
         images = show.to_uint8(samples)
         features = evaluate.extract(network, evaluate.centre(images) if trained.samples_off_centre else images)
         finite = bool(np.isfinite(samples).all())
-        return {"evaluations": trained.sampler(**settings).evaluations, "seconds_per_sample": seconds / count,
-                "distance": float(distance(metrics.moments(features[:compared]))) if finite else float("nan")}
+        return {"evaluations": trained.sampler(**settings).work.evaluations(), "seconds_per_sample": seconds,
+                "distance": float(distance(metrics.moments(features[:compared]))) if finite else None}
 
     depends_on = {**settings, "count": count, "compared": compared, "weights": digest(trained.variables),
                   "network": network.digest}
@@ -110,15 +122,15 @@ def row_of(
     return cells.once(workdir / f"{name}.json", depends_on, measure)
 
 
-def draw(file: Path, rows: list[dict], floor: float, label: str) -> None:
-    """Left solvers over evaluations, right guidance."""
+def draw(rows: list[dict], floor: float, label: str) -> Any:
+    """A figure: left solvers over evaluations, right guidance."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     solvers = dict.fromkeys(row["solver"] for row in rows if row["study"] == "solver")
     for index, name in enumerate(solvers):
-        points = [(row["evaluations"], row["distance"]) for row in rows
+        points = [(row["evaluations"], np.nan if row["distance"] is None else row["distance"]) for row in rows
                   if row["study"] == "solver" and row["solver"] == name]
         left.plot(*zip(*points), marker="o", markersize=3, color=f"C{index % 10}",
                   linestyle="-" if index < 10 else "--", label=name)
@@ -133,4 +145,4 @@ def draw(file: Path, rows: list[dict], floor: float, label: str) -> None:
         axes.axhline(floor, color="grey", linestyle=":", label="held-out images")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7, ncols=2)
-    figure.savefig(file, dpi=130)
+    return figure
