@@ -2,8 +2,8 @@
 
 Papers: Razavi, van den Oord & Vinyals, "Generating diverse high-fidelity images with VQ-VAE-2", 2019; by a transformer:
 Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
-Result: a classifier of real images reads 99.2% of the samples as the class asked for, 5.18 bits per held-out token,
-after 1,000 steps, 5 minutes.
+Result: a classifier of real images reads 99.0% of the samples as the class asked for, precision 0.90, recall 0.59,
+5.21 bits per held-out token, after 1,000 steps, 5 minutes.
 """
 
 from experiments.configs.base import autoregressive_prior, variant
