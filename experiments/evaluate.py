@@ -17,11 +17,12 @@ leaves wrong at some noise levels. Models over a first stage: what is measured o
 
 --samples=N draws N samples by class as well and compares them with real images: "agreement" is the share where a
 scikit-learn classifier of the real training images says the class that was asked for (its own accuracy on real held-out
-images stands next to it). A model that was trained on shifted images (`config.data.crop`) makes such: where the set's
-own are centred by their mass, as MNIST's, all images are centred before it looks. Copies show in the distance to the
-nearest training image, compared with that of held-out images, and in a sheet: samples, each above its nearest training
-image. Samples that are all alike show in the mean distance of two images of one class, compared with that of held-out
-images.
+images stands next to it). It learns from 5,000 training images at most, and 2,000 held-out ones at most are looked at,
+evenly spaced: "judge_learned" and "judge_held_out" say how many. A model that was trained on shifted images
+(`config.data.crop`) makes such: where the set's own are centred by their mass, as MNIST's, all images are centred
+before it looks. Copies show in the distance to the nearest training image, compared with that of held-out images, and
+in a sheet: samples, each above its nearest training image. Samples that are all alike show in the mean distance of two
+images of one class, compared with that of held-out images.
 
 --features=NETWORK adds the comparison of samples with real images as sets: Fréchet and kernel distance to the training
 images next to those of held-out images, precision, recall, density and coverage, and whether samples are closer to
@@ -191,7 +192,7 @@ def judge_samples(run, count, classes, prompt, seed, batch, settings, sheet: Pat
     pairs = np.concatenate([images[shown], train_set.examples()[judgement.nearest[shown]]])
     show.save_grid(sheet, pairs, columns=len(shown), scale=2)
     print(f"wrote {sheet}: samples, each above its nearest training image")
-    result = {**judgement.values, "agreement_by_class": judgement.by_class}
+    result = {**judgement.values, **judgement.counts, "agreement_by_class": judgement.by_class}
     if network:
         result |= entries(runs.compare_samples(run, images, network, measures=metrics, seed=seed, bar=True), network)
     return result

@@ -114,7 +114,9 @@ def show(values: Mapping[str, Any], column: str) -> str:
     if column == "of":
         return f"{values['examples']:,} of `{values['split']}`" if "split" in values else ""
     if column == "compared":
-        return f"{values['samples']:,}; {show(values, 'of')}" if "samples" in values else ""
+        judged = values.get("judge_held_out", values.get("examples"))
+        fewer = f" ({judged:,} for the classifier)" if judged != values.get("examples") else ""
+        return f"{values['samples']:,}; {show(values, 'of')}{fewer}" if "samples" in values else ""
     if column == "read":
         real = f" ({show(values, 'classifier_accuracy')})" if "classifier_accuracy" in values else ""
         return show(values, "agreement") + real

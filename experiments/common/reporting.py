@@ -32,7 +32,8 @@ CODES = 1024  # codes that are drawn, the most used
 MOVING = 8  # samples that are shown on their way
 SEARCHED = 20_000  # training images among which neighbours are searched
 CLASSES = 20  # with a row of samples each
-SHARES = ("accuracy", "agreement", "classifier_accuracy")  # of so many examples: these have Wilson's interval
+# Shares, which have Wilson's interval, and the name of the count that each is of.
+SHARES = {"accuracy": "examples", "agreement": "samples", "classifier_accuracy": "judge_held_out"}
 
 
 @dataclass
@@ -246,8 +247,8 @@ PARTS: tuple[tuple[str, Callable[[Shown], show.Part | None]], ...] = (
 def with_intervals(values: dict[str, Any]) -> dict[str, Any]:
     """The values of an evaluation's JSON, without what is nested.
 
-    One is (value, low, high) where there are "NAME_low" and "NAME_high" too, or if it is a share of "samples" or
-    "examples".
+    One is (value, low, high) where there are "NAME_low" and "NAME_high" too, or if it is one of SHARES whose count is
+    there.
 
     Example:
         >>> with_intervals({"psnr": 20.0, "psnr_low": 19.0, "psnr_high": 21.0, "by_class": {"a": 1}})
@@ -256,13 +257,13 @@ def with_intervals(values: dict[str, Any]) -> dict[str, Any]:
     result = {}
     for name, value in values.items():
         bounds = tuple(values.get(f"{name}_{end}") for end in ("low", "high"))
-        count = values.get("samples") if name == "agreement" else values.get("examples")
+        count = values.get(SHARES.get(name))
         stem, _, end = name.rpartition("_")
         if isinstance(value, dict | list) or (end in ("low", "high") and stem in values):
             continue
         if None not in bounds:
             result[name] = (value, *bounds)
-        elif name in SHARES and count and 0 <= value <= 1:
+        elif count and 0 <= value <= 1:
             result[name] = (value, *binomial_interval(round(value * count), count))
         else:
             result[name] = value

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from jaxgen.core.json_file import parse_object
 
 REPRODUCE = "reproduce.json"
-Evaluation = Mapping[str, Any]  # {"split", "examples"}, and of samples "samples", "seed", "settings" too
+# {"split", "examples"}, and of samples "samples", "seed", "settings" too, and "judge_held_out", the held-out examples
+# that `judge` looks at: all of them where it is missing.
+Evaluation = Mapping[str, Any]
 Measure = Callable[[Evaluation], Mapping[str, float]]
 
 # Processors and versions of XLA add numbers up in different orders, in float32: means over a set move by 1e-6 to 1e-5
@@ -34,6 +36,7 @@ DISTANCES_OF_SAMPLES = ("distance_to_training_median", "distance_within_class", 
 LEAST_OF_SAMPLES, RELATIVE_OF_LEAST = "distance_to_training_least", 0.5
 # Of samples as a set: shares, and the Fréchet distance, whose interval of 95% was 28% of it to either side at N = 500.
 SHARES_OF_SAMPLES = ("agreement", "precision", "recall", "coverage", "closer_than_held_out", "authentic")
+OF_AS_MANY = ("precision", "recall", "density", "coverage")  # samples as there are held-out images, at most
 FRECHET, RELATIVE_OF_FRECHET = ("FID", "FD-"), 0.3
 
 
@@ -73,10 +76,14 @@ def tolerance_of(name: str, value: float, evaluation: Evaluation) -> float:
         0.045
     """
     count = evaluation.get("samples")
+    if name in OF_AS_MANY:
+        count = min(count, evaluation["examples"])
     if name in SHARES_OF_SAMPLES:  # of the prior of Agresti & Coull, so that 100% leaves room too
         share = (value * count + 2) / (count + 4)
         return STANDARD_DEVIATIONS * math.sqrt(share * (1 - share) / count)
-    if name in ("accuracy", "classifier_accuracy"):
+    if name == "classifier_accuracy":
+        return BORDER_EXAMPLES / evaluation.get("judge_held_out", evaluation["examples"])
+    if name == "accuracy":
         return BORDER_EXAMPLES / evaluation["examples"]
     relative = RELATIVE
     if name.endswith(("perplexity", "used", "entropy_bits_per_pixel")):

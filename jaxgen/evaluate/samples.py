@@ -23,6 +23,7 @@ class Judgement(NamedTuple):
     values: dict[str, float]
     by_class: dict[int, float]
     nearest: np.ndarray  # [B] of each sample the nearest training image
+    counts: dict[str, int]  # {"judge_learned", "judge_held_out"}: the real images that were looked at
 
 
 def judge(
@@ -40,7 +41,8 @@ def judge(
     Returns:
         "agreement", the share where the classifier says the class that was asked for, and by class; its own accuracy on
         held-out images; distances (root sums of squares of pixels in [0, 1]). The classifier learns from `LEARNED`
-        training images at most, and `HELD_OUT` held-out ones at most are looked at, evenly spaced.
+        training images at most, and `HELD_OUT` held-out ones at most are looked at, evenly spaced: how many is in the
+        counts. Distances are to all training images.
     """
     with extra("experiments"):
         from sklearn.pipeline import make_pipeline
@@ -67,7 +69,8 @@ def judge(
         "held_out_distance_within_class": distance_within_class(held_out, held_out_labels),
     }
     by_class = {int(c): float(agrees[classes == c].mean()) for c in np.unique(classes)}
-    return Judgement({name: float(value) for name, value in values.items()}, by_class, nearest)
+    counts = {"judge_learned": len(learned), "judge_held_out": len(other)}
+    return Judgement({name: float(value) for name, value in values.items()}, by_class, nearest, counts)
 
 
 def evenly(count: int, most: int) -> np.ndarray:

@@ -138,8 +138,11 @@ def measured_on(evaluation: Mapping[str, Any]) -> str:
         return f"N = {said}"
     changes = f", {_plain(evaluation['settings'])}" if evaluation["settings"] else ""
     network = f", features of `{evaluation['features']}`" if evaluation.get("features") else ""
+    judged = evaluation.get("judge_held_out", evaluation["examples"])
+    fewer = (f" (by the classifier of pixels and by distances of pixels with {judged:,} of them)"
+             if judged < evaluation["examples"] else "")
     return (f"N = {evaluation['samples']:,} samples, seed {evaluation['seed']}{changes}, compared with "
-            f"{said}{network}")
+            f"{said}{fewer}{network}")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -26,6 +26,7 @@ from jaxgen.core.json_file import sealed
 from jaxgen.data import Image
 from jaxgen.evaluate import Number, numbers_of, read_reproduction, write_reproduction
 from jaxgen.evaluate.reproduction import REPRODUCE
+from jaxgen.evaluate.samples import HELD_OUT
 from jaxgen.runs.directory import environment, expand
 from jaxgen.runs.measures import NETWORKS, feature_network, measure
 from jaxgen.runs.model_card import SHEET, by_hand_of, model_card
@@ -124,7 +125,8 @@ def default_evaluations(
     classes = getattr(getattr(run.model, "conditions", None), "num_classes", 0)
     if not samples or not classes or not isinstance(held_out.spec[held_out.example], Image):
         return [of_data]
-    of_samples = {"split": held_out.split, "examples": len(held_out), "samples": samples, "seed": seed, "settings": {}}
+    of_samples = {"split": held_out.split, "examples": len(held_out), "judge_held_out": min(len(held_out), HELD_OUT),
+                  "samples": samples, "seed": seed, "settings": {}}
     if features:
         if features not in (*NETWORKS, *shipped()):
             raise ValueError(f"features={features} must be a network that others have too: {', '.join(NETWORKS)} or a "

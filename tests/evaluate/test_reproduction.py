@@ -33,11 +33,21 @@ def test_tolerances_are_those_of_the_kind_of_number():
     assert 0 < tolerance_of("bits_prior", 0.0, HELD_OUT) < 1e-4  # nothing is as exact as zero
     assert tolerance_of("accuracy", 0.98, HELD_OUT) == tolerance_of("classifier_accuracy", 0.9, DRAWN) == 2 / 500
     assert tolerance_of("top_perplexity", 200.0, HELD_OUT) == pytest.approx(2.0, rel=1e-3)
+    few_judged = {**DRAWN, "examples": 10_000, "judge_held_out": 2000}
+    assert tolerance_of("classifier_accuracy", 0.9, few_judged) == 2 / 2000  # of what `judge` looked at
+    assert tolerance_of("accuracy", 0.9, {"split": "test", "examples": 10_000}) == 2 / 10_000
     # What is measured of samples moves with the draw; what is measured of held-out images next to them does not.
     few, many = ({**DRAWN, "samples": count} for count in (100, 400))
     assert tolerance_of("distance_to_training_median", 5.0, few) == pytest.approx(0.5, rel=1e-3)
     assert tolerance_of("distance_to_training_median", 5.0, many) == pytest.approx(0.25, rel=1e-3)
     assert tolerance_of("held_out_distance_to_training_median", 5.0, DRAWN) == pytest.approx(0.005, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "density", "coverage"])
+def test_what_is_of_as_many_samples_as_held_out_images_moves_as_that_many_do(name):
+    many, as_many, fewer = ({**DRAWN, "examples": 100, "samples": samples} for samples in (400, 100, 50))
+    assert tolerance_of(name, 0.8, many) == tolerance_of(name, 0.8, as_many) < tolerance_of(name, 0.8, fewer)
+    assert tolerance_of("agreement", 0.8, many) < tolerance_of("agreement", 0.8, as_many)
 
 
 def numbers():

@@ -71,6 +71,7 @@ def test_measures_are_python_floats(sets):
     images, labels, _ = squares(9, 2)
     result = evaluate.judge(images, labels, *sets)
     assert all(type(value) is float for value in [*result.values.values(), *result.by_class.values()])
+    assert result.counts == {"judge_learned": 30, "judge_held_out": 12}
 
 
 def test_the_distance_within_a_class_is_a_mean_over_pairs_and_then_over_classes():
@@ -106,3 +107,5 @@ def test_of_large_sets_evenly_spaced_images_are_looked_at(sets, monkeypatch):
     few = data.Dataset.from_arrays(test_set.examples()[::4], test_set.labels()[::4], name="few", split="all")
     result, of_few = (evaluate.judge(images, labels, spoilt, one).values for one in (test_set, few))
     assert result == pytest.approx(of_few, nan_ok=True) and result["agreement"] == 1
+    assert evaluate.judge(images, labels, spoilt, test_set).counts == {"judge_learned": 15, "judge_held_out": 3}
+    assert evaluate.judge(images, labels, spoilt, few).counts == {"judge_learned": 15, "judge_held_out": 3}

@@ -110,6 +110,7 @@ def test_evaluation_gives_bits_and_judging_gives_agreement(scripts, digits, tmp_
     assert 0 <= result["agreement"] <= 1 and result["classifier_accuracy"] > 0.9
     assert result["distance_within_class"] > 0 and 7 < result["held_out_distance_within_class"] < 11
     assert result["samples"] == 20 and (tmp_path / "j.png").is_file()
+    assert (result["judge_learned"], result["judge_held_out"]) == (4500, 500)
 
 
 def test_a_prior_samples_and_is_measured_without_the_run_of_its_tokenizer(scripts, prior, tmp_path):

@@ -121,4 +121,8 @@ def test_intervals_are_taken_from_the_file_or_are_wilsons():
                              "loss_low_noise": 1.0, "nested": {"a": 1}})
     assert values["psnr"] == (20.0, 19.0, 21.0) and set(values) == {"psnr", "accuracy", "examples", "loss_low_noise"}
     assert values["accuracy"] == pytest.approx((0.9, 0.8256, 0.9448), abs=1e-4)
+    # Of the held-out images that `judge` looked at, and of the samples: not of all that are held out.
+    values = with_intervals({"classifier_accuracy": 0.9, "judge_held_out": 100, "agreement": 0.9, "samples": 100,
+                             "examples": 10_000})
+    assert values["classifier_accuracy"] == values["agreement"] == pytest.approx((0.9, 0.8256, 0.9448), abs=1e-4)
 

@@ -96,3 +96,10 @@ def test_a_changed_card_or_document_is_noticed(documents, file, before, after, w
     path.write_text(text)
     with pytest.raises(SystemExit, match=wrong):
         tables.main(["--check"])
+
+
+def test_a_row_says_what_the_classifier_looked_at_where_that_is_less():
+    of = {"split": "test", "examples": 10_000, "samples": 500}
+    assert tables.show({**of, "judge_held_out": 2000}, "compared") == "500; 10,000 of `test` (2,000 for the classifier)"
+    assert tables.show({**of, "judge_held_out": 10_000}, "compared") == tables.show(of, "compared") == (
+        "500; 10,000 of `test`")

@@ -6,7 +6,8 @@ import pytest
 
 from experiments.publish import LIMIT
 from jaxgen import runs
-from jaxgen.evaluate import read_reproduction
+from jaxgen.evaluate import read_reproduction, tolerance_of
+from jaxgen.evaluate.samples import HELD_OUT
 from jaxgen.runs.model_card import SHEET
 from jaxgen.runs.published import FILES
 from jaxgen.runs.sheet import LARGEST
@@ -34,6 +35,10 @@ def test_each_is_whole_and_its_card_says_what_was_measured(directory):
     assert not (directory / SHEET).is_file() or (directory / SHEET).stat().st_size <= LARGEST
     assert runs.digest_of_file(directory / "model.safetensors") == content["digest"] and run.step == content["step"]
     assert numbers
+    assert {one.name: one.tolerance for one in numbers} == pytest.approx(
+        {one.name: tolerance_of(*one[:2], one.evaluation) for one in numbers})
+    of_samples = [one for one in content["evaluations"] if "samples" in one]
+    assert all(one["judge_held_out"] == min(HELD_OUT, one["examples"]) for one in of_samples)
     assert runs.card_of(run) == (directory / "README.md").read_text(encoding="utf-8")
     assert not [text for text in ((directory / name).read_text() for name in ("README.md", "config.json"))
                 if "/home/" in text or "/work/" in text or "/root/" in text]

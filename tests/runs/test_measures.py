@@ -11,8 +11,9 @@ from jax.tree_util import Partial
 
 from jaxgen.data import Dataset
 from jaxgen.evaluate import FeatureNetwork, Features, Handling
-from jaxgen.runs import Run, compare_samples, measure, shipped
+from jaxgen.runs import Run, compare_samples, measure, published, shipped
 from jaxgen.runs import measures as module
+from jaxgen.runs.model_card import measured_on
 
 
 def pixels(images):
@@ -69,6 +70,19 @@ def test_numbers_in_other_features_are_not_compared(run):
     assert "FD-toy" in measure(run, {**evaluation, "features_digest": "0" * 64})
     with pytest.raises(ValueError, match="features=toy has weights 000000000000, and the numbers were measured with a"):
         measure(run, {**evaluation, "features_digest": "a" * 64})
+
+
+def test_an_evaluation_and_the_card_say_at_how_many_held_out_images_the_judge_looks(monkeypatch):
+    held_out = Dataset.from_arrays(blobs(30, 0), np.arange(30) % 3, split="test")
+    run = SimpleNamespace(dataset=lambda split=None: held_out,
+                          model=SimpleNamespace(conditions=SimpleNamespace(num_classes=3)))
+    monkeypatch.setattr(published, "HELD_OUT", 8)
+    _, fewer = published.default_evaluations(run, samples=20)
+    monkeypatch.setattr(published, "HELD_OUT", 50)
+    _, every = published.default_evaluations(run, samples=20)
+    assert (fewer["examples"], fewer["judge_held_out"], every["judge_held_out"]) == (30, 8, 30)
+    assert measured_on(every) == "N = 20 samples, seed 0, compared with 30 examples of the split `test`"
+    assert measured_on(fewer).startswith(measured_on(every)) and measured_on(fewer).endswith("with 8 of them)")
 
 
 @pytest.mark.parametrize(("name", "crop", "expected"), [
