@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import results
-from jaxgen.evaluate.reproduction import FRECHET
+from jaxgen.evaluate import frechet_of_as_many
+from jaxgen.evaluate.distribution import OF_HELD_OUT
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "experiments/README.md")
@@ -121,9 +122,8 @@ def show(values: Mapping[str, Any], column: str) -> str:
         real = f" ({show(values, 'classifier_accuracy')})" if "classifier_accuracy" in values else ""
         return show(values, "agreement") + real
     if column == "frechet":
-        name = next((name for name in values if name.startswith(FRECHET) and "held_out" not in name), None)
-        held_out = next((value for other, value in values.items() if name and other.startswith(f"{name}_held_out")), 0)
-        return f"{name} {values[name]:.3f} ({held_out:.3f})" if name else ""
+        name = next((key.partition(OF_HELD_OUT)[0] for key in values if OF_HELD_OUT in key), None)
+        return "{} {:.3f} ({:.3f})".format(name, *frechet_of_as_many(values, name)) if name else ""
     if column == "bits":
         column = "bits_per_dim" if "bits_per_dim" in values else "bits_per_token"
     value = values.get(column)

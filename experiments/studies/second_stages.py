@@ -103,10 +103,8 @@ def row_of(
         judgement = evaluate.judge(images, classes, trained.dataset(own["train_split"]), trained.dataset(),
                                    centre=bool(own["crop"]))
         found = runs.compare_samples(trained, images, network, measures=("frechet", "neighbours", "authenticity"))
-        distance = evaluate.distance_name(network)
-        held_out = next(key for key in found if key.startswith(f"{distance}_held_out_of_"))
-        as_many = held_out.replace("_held_out", "")  # where there are more samples than held-out images
-        return {"distance": found.get(as_many, found[distance]).value, "held_out": found[held_out].value,
+        distance, held_out = evaluate.frechet_of_as_many(found, evaluate.distance_name(network))
+        return {"distance": distance.value, "held_out": held_out.value,
                 "precision": found["precision"].value, "recall": found["recall"].value,
                 "agreement": judgement.values["agreement"], "nearest": found["nearest_distance_ratio"].value,
                 "evaluations": sampler.work.evaluations(), "milliseconds": 1e3 * seconds}

@@ -11,7 +11,7 @@ from jaxgen.core.types import Variables
 from jaxgen.data import Dataset
 from jaxgen.evaluate.base import Evaluator, each_example, summed
 from jaxgen.evaluate.classification import classification, perceptual_distance
-from jaxgen.evaluate.distribution import MEASURES, Estimate, sample_quality
+from jaxgen.evaluate.distribution import MEASURES, Estimate, frechet_of_as_many, sample_quality
 from jaxgen.evaluate.efficiency import peak_memory, program_cost
 from jaxgen.evaluate.energy import energy_counters
 from jaxgen.evaluate.features import (
@@ -122,6 +122,7 @@ __all__ = [
     "extract",
     "extract_all",
     "find_lpips",
+    "frechet_of_as_many",
     "inception_features",
     "judge",
     "latent_errors",

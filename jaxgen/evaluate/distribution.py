@@ -6,8 +6,8 @@ given for as many of both. Precision, recall, density and coverage are against h
 are, so that a copied training set is no perfect model. All numbers depend on the counts, which belong to them.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ SPLITS = 10
 # Neighbours: 3 are usual for precision and recall, 5 for density and coverage.
 NEAR, DENSE = 3, 5
 LEAST = DENSE + 1  # samples
+OF_HELD_OUT = "_held_out_of_"  # between a Fréchet distance's name and the count of held-out images that it is of
+T = TypeVar("T")
 
 
 class Estimate(NamedTuple):
@@ -51,7 +53,24 @@ def _frechet(sets: Sets) -> dict[str, Estimate]:
     samples, held_out = _as_many(sets)
     if len(samples) < len(features):
         result[f"{name}_of_{len(samples)}"] = _alone(distance(samples))
-    return result | {f"{name}_held_out_of_{len(held_out)}": _alone(distance(held_out))}
+    return result | {f"{name}{OF_HELD_OUT}{len(held_out)}": _alone(distance(held_out))}
+
+
+def frechet_of_as_many(found: Mapping[str, T], name: str) -> tuple[T, T]:
+    """(the Fréchet distance of samples, that of as many held-out images), as "frechet" of `sample_quality` gave them.
+
+    Where there are more samples than held-out images it is that of as many as these.
+
+    Args:
+        found: by the names of `sample_quality`.
+        name: of the distance, see `distance_name`.
+
+    Example:
+        >>> frechet_of_as_many({"FID": 3.0, "FID_of_500": 4.0, "FID_held_out_of_500": 2.0}, "FID")
+        (4.0, 2.0)
+    """
+    held_out = next(key for key in found if key.startswith(name + OF_HELD_OUT))
+    return found.get(held_out.replace("_held_out", ""), found[name]), found[held_out]
 
 
 def _frechet_infinity(sets: Sets) -> dict[str, Estimate]:

@@ -7,7 +7,7 @@ from jax.tree_util import Partial
 from scipy import linalg
 
 from jaxgen.data import Dataset
-from jaxgen.evaluate import MEASURES, FeatureNetwork, Features, Handling, sample_quality
+from jaxgen.evaluate import MEASURES, FeatureNetwork, Features, Handling, frechet_of_as_many, sample_quality
 
 
 def pixels(images):
@@ -50,6 +50,10 @@ def test_samples_of_the_same_distribution_are_as_good_as_held_out_images(real):
     found = sample_quality(network(), draw(3, 300), *real, resamples=20)
     assert found["FD-pixels"].low < 3 * found["FD-pixels_held_out_of_200"].value
     assert found["FD-pixels_of_200"].value < 3 * found["FD-pixels_held_out_of_200"].value
+    held_out = found["FD-pixels_held_out_of_200"]
+    assert frechet_of_as_many(found, "FD-pixels") == (found["FD-pixels_of_200"], held_out)
+    fewer = sample_quality(network(), draw(3, 100), *real, measures=("frechet",), resamples=20)
+    assert frechet_of_as_many(fewer, "FD-pixels") == (fewer["FD-pixels"], fewer["FD-pixels_held_out_of_100"])
     assert min(found["precision"].value, found["recall"].value, found["coverage"].value) > 0.7
     assert 0.35 < found["closer_than_held_out"].value < 0.65
     np.testing.assert_allclose(found["nearest_distance_ratio"].value, 1, atol=0.15)

@@ -98,6 +98,14 @@ def test_a_changed_card_or_document_is_noticed(documents, file, before, after, w
         tables.main(["--check"])
 
 
+def test_the_frechet_distance_is_of_as_many_samples_as_held_out_images():
+    more = {"FD-x": 0.5, "FD-x_of_500": 0.75, "FD-x_held_out_of_500": 0.25, "FD-x_infinity": 0.125}
+    assert tables.show(more, "frechet") == "FD-x 0.750 (0.250)"
+    assert tables.show({key: value for key, value in more.items() if key != "FD-x_of_500"}, "frechet") == (
+        "FD-x 0.500 (0.250)")
+    assert tables.show({"FD-x_infinity": 0.125}, "frechet") == ""
+
+
 def test_a_row_says_what_the_classifier_looked_at_where_that_is_less():
     of = {"split": "test", "examples": 10_000, "samples": 500}
     assert tables.show({**of, "judge_held_out": 2000}, "compared") == "500; 10,000 of `test` (2,000 for the classifier)"
