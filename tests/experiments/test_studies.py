@@ -179,12 +179,30 @@ def test_samplers_are_compared_once_for_the_same_weights(classifier, few, tmp_pa
     assert (tmp_path / "samplers.png").stat().st_size > 5000
     lines = samplers.table(rows).splitlines()
     assert lines[0] == "| solver | 3 evaluations | 4 evaluations |" and lines[2].startswith("| euler | ")
-    assert lines[5].startswith("| guidance |") and len(lines) == 10
+    assert [line.endswith(" (3) |") for line in lines[2:4]] == [False, True]  # heun's, of 4
+    assert lines[5].startswith("| guidance |") and "evaluations" in lines[5] and len(lines) == 10
     measured, lost = [], np.full((12, 28, 28, 1), np.nan)
     monkeypatch.setattr(cells, "timed_samples", lambda *arguments: measured.append(1) or (lost, None, 1.0))
     assert study(*words) == rows and not measured
     trained.variables = trained.variables._replace(params={"other": np.ones(1)})
     assert [row["distance"] for row in study(*words)] == [None] * 7 and len(measured) > 4
+
+
+def test_solvers_take_as_many_steps_as_the_evaluations_allow():
+    trained = with_classes("digits", DIFFUSION, {})
+    asked = list(samplers.of_solvers(trained, ["rk4", "pndm"], [2, 3, 8]))
+    assert [(count, settings["solver"], settings["steps"]) for _, count, settings in asked] == [
+        (8, "rk4", 2), (3, "pndm", 2), (8, "pndm", 7)]
+    taken = [trained.sampler(**settings).work.evaluations() for *_, settings in asked]
+    assert taken == [5, 3, 8]  # four of the only step of rk4 but that into 0; pndm's second step takes two
+
+
+def test_no_setting_of_guidance_is_measured_twice():
+    trained = with_classes("digits", DIFFUSION, {})
+    guided = [(row.get("guidance_low", 0.0) < sigmas) & (sigmas <= row.get("guidance_high", np.inf)) for *_, row
+              in samplers.of_guidance() for sigmas in [np.asarray(trained.sampler(**row).parts.sigmas)[:-1]]]
+    scales = [row["guidance"] for *_, row in samplers.of_guidance()]
+    assert len({(scale, tuple(at)) for scale, at in zip(scales, guided)}) == len(scales)
 
 
 def test_second_stages_are_measured_as_evaluate_does(classifier, few, tmp_path, monkeypatch):
