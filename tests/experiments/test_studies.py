@@ -210,6 +210,7 @@ def test_second_stages_are_measured_as_evaluate_does(classifier, few, tmp_path, 
         "masked": with_classes("masked", PRIOR, {"solver": "ancestral", "steps": 2, "guidance": 2.0}),
         "next": with_classes("next", {**PRIOR, "kind": "autoregressive"}, {"guidance": 1.0}),
     }
+    found["masked"].config["tokenizer"] = "runs/codes"
     network = runs.feature_network(str(classifier))
     monkeypatch.setattr(second_stages.runs, "load", found.__getitem__)
     monkeypatch.setattr(second_stages.runs, "feature_network", lambda name: network)
@@ -217,9 +218,10 @@ def test_second_stages_are_measured_as_evaluate_does(classifier, few, tmp_path, 
                                                     "autoregressive": ({},)})
     words = ["second_stages", "--models=masked,next", "--classifier=c", "--count=20", f"--workdir={tmp_path}"]
     rows = study(*words)
-    assert [(row["model"], row["sampler"], row["evaluations"]) for row in rows] == [
-        ("masked", "ancestral, 2 steps, guidance 2, temperature 1", 4),
-        ("masked", "maskgit, 3 steps, guidance 1, temperature 1", 3), ("next", "guidance 1, temperature 1", 49)]
+    assert [(row["model"], row["first_stage"], row["sampler"], row["evaluations"]) for row in rows] == [
+        ("masked", "codes", "ancestral, 2 steps, guidance 2, temperature 1", 4),
+        ("masked", "codes", "maskgit, 3 steps, guidance 1, temperature 1", 3),
+        ("next", None, "guidance 1, temperature 1", 49)]
     images, judged = found["masked"].judge(20, batch=10)
     wanted = runs.compare_samples(found["masked"], images, network, measures=("frechet", "neighbours", "authenticity"))
     name = evaluate.distance_name(network)
@@ -228,11 +230,26 @@ def test_second_stages_are_measured_as_evaluate_does(classifier, few, tmp_path, 
     assert {key: rows[0][key] for key in keys} == pytest.approx({key: wanted[of].value for key, of in keys.items()})
     assert rows[0]["agreement"] == judged.values["agreement"] and rows[0]["milliseconds"] > 0
     assert (tmp_path / "second_stages.png").stat().st_size > 5000
-    assert second_stages.table(rows).count("\n| masked | ") == 2
+    assert second_stages.table(rows).count("\n| masked | codes | ") == 2
     monkeypatch.setattr(cells, "timed_samples", None)  # nothing is sampled again
     assert study(*words) == rows
     with pytest.raises(TypeError):
         study(*words[:-2], "--count=21", words[-1])
+
+
+@pytest.mark.parametrize(("name", "centred"), [("mnist_5k", True), ("fashion_mnist", False)])
+def test_of_shifted_images_only_digits_are_centred(tmp_path, monkeypatch, name, centred):
+    trained, seen = with_classes("a", DIFFUSION, {}), []
+    trained.config["data"] |= {"name": name, "crop": 2}
+    numbers = ("precision", "recall", "nearest_distance_ratio", "FD-c_held_out_of_12", "FD-c")
+    monkeypatch.setattr(runs.Run, "dataset", lambda self, split=None: None)
+    monkeypatch.setattr(cells, "timed_samples", lambda *_: (np.zeros((12, 28, 28, 1)), None, 1.0))
+    monkeypatch.setattr(runs, "compare_samples", lambda *_, **__: {key: SimpleNamespace(value=0.0) for key in numbers})
+    monkeypatch.setattr(evaluate, "distance_name", lambda network: "FD-c")
+    monkeypatch.setattr(evaluate, "judge", lambda *_, centre: seen.append(centre) or SimpleNamespace(
+        values={"agreement": 1.0}))
+    second_stages.row_of(tmp_path, "a", trained, {}, 12, SimpleNamespace(digest=""))
+    assert seen == [centred]
 
 
 def test_models_of_other_data_are_refused(monkeypatch):
