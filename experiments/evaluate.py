@@ -40,7 +40,7 @@ sides.
 --efficiency measures what a sample and a reconstruction cost instead, in batches of --batch: seconds (medians of some
 batches; compilation stands for itself, and is short where the program was kept), network evaluations and floating-point
 operations, memory, and the energy of processors and GPUs where the machine counts it. Joules are those of all that runs
-there meanwhile.
+there meanwhile, a mean over a second at least; "energy_of" names the counters.
 
 --record writes the numbers to experiments/results.json, of which the tables of the documentation are made.
 """

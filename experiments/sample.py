@@ -56,8 +56,8 @@ def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | 
     shown = generate.blank(samples, finite)[:SHEET]
     show.save_grid(path, shown, columns=columns, scale=scale)
     first = f"the first {len(shown)} of " if len(shown) < count else ""
-    print(f"wrote {path}: {first}{count} samples of step {run.step}; {sampler.evaluations} network evaluations each "
-          f"(twice that where guided); {count / seconds:.1f} samples/s with compilation")
+    print(f"wrote {path}: {first}{count} samples of step {run.step}; {sampler.work.evaluations()} network evaluations "
+          f"each, guidance included; {count / seconds:.1f} samples/s with compilation")
     images = show.to_uint8(samples[finite])
     if npz:
         cond = {name: value[finite] for name, value in cond.items()}

@@ -14,6 +14,9 @@ from experiments.common.watching import watch_reconstructions, watch_samples
 from experiments.configs import base
 from jaxgen import data, diffusion, generate, models, objectives, runs
 from jaxgen.core.types import Variables
+from jaxgen.evaluate import efficiency
+from jaxgen.evaluate.energy import Counter
+from jaxgen.runs import _efficiency
 from jaxgen.show import read_records
 
 SHAPE, PATCH, WIDTH = (8, 8, 1), 4, 4
@@ -174,8 +177,11 @@ def test_it_is_measured_by_what_it_can_do(trained, name, measures):
 @pytest.mark.parametrize(("name", "measured"), [
     ("patches", {"reconstruction"}), ("means", {"sample"}), ("latent means", {"sample", "reconstruction"}),
 ])
-def test_what_it_can_do_has_a_cost(trained, name, measured):
+def test_what_it_can_do_has_a_cost(monkeypatch, trained, name, measured):
+    monkeypatch.setattr(_efficiency, "energy_counters", lambda: ([Counter("package-0", lambda: 5.0)], []))
+    monkeypatch.setattr(efficiency, "COUNTED", 0.0)
     found, _ = runs.efficiency(trained[name], batch=2, rounds=1)
+    assert found["energy_of"] == ["package-0"] and all(f"joules_per_{one}" in found for one in measured)
     assert {key.removeprefix("seconds_per_") for key in found if key.startswith("seconds_per_")} == measured
     if "reconstruction" in measured:  # four patches of 16 pixels, to four numbers and back
         assert found["flops_per_reconstruction"] == pytest.approx(2 * 4 * 2 * 16 * 4, rel=0.05)

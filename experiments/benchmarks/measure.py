@@ -9,10 +9,12 @@ import contextlib
 import gc
 import importlib
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +33,21 @@ class Worker:
         case: JSON-serialisable, handed to the module's `prepare`.
         memory_limit: bytes of private memory that the process may have; more raises in it.
         time_limit: seconds that the process may spend computing.
+        cores: how many of the cores that this process may use are the worker's, the first ones; all by default, and
+            where the system does not hold a process to some.
+        environment: variables that the worker has beside those of this process.
 
     Raises:
         WorkerError: from any call, when the case fails.
     """
 
-    def __init__(self, module: str, case: dict, *, memory_limit: int | None = None, time_limit: int = 600):
-        command = [sys.executable, "-m", __name__, module, json.dumps(case), str(memory_limit or -1), str(time_limit)]
+    def __init__(self, module: str, case: dict, *, memory_limit: int | None = None, time_limit: int = 600,
+                 cores: int | None = None, environment: Mapping[str, str] | None = None):
+        command = [sys.executable, "-m", __name__, module, json.dumps(case), str(memory_limit or -1), str(time_limit),
+                   str(cores or -1)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **(environment or {})}
         )
         self.operations: list[str] = self._answer()
 
@@ -145,7 +153,9 @@ def _value(operation) -> Any:
 QUESTIONS = {"peak": _peak, "time": _seconds, "usage": _usage, "value": _value}
 
 
-def _serve(module: str, case: str, memory_limit: str, time_limit: str) -> None:
+def _serve(module: str, case: str, memory_limit: str, time_limit: str, cores: str) -> None:
+    if int(cores) > 0 and hasattr(os, "sched_setaffinity"):  # before any library starts its threads
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(cores)])
     resource.setrlimit(resource.RLIMIT_CPU, (int(time_limit), int(time_limit) + 5))
     if int(memory_limit) > 0:
         resource.setrlimit(resource.RLIMIT_DATA, (int(memory_limit), int(memory_limit)))

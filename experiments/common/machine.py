@@ -29,6 +29,11 @@ def describe() -> str:
     return f"{name()}, {os.cpu_count()} cores{''.join(f', {s}' for s in sets)}{load}"
 
 
+def cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _fields() -> dict[str, str]:
     """What Linux says of its last processor; empty elsewhere."""
     if not CPUINFO.exists():

@@ -173,9 +173,8 @@ def samples(shown: Shown) -> show.Part | None:
     if classes is not None:
         names = shown.run.class_names or [str(c) for c in range(shown.run.model.conditions.num_classes)]
         by_class = {names[c]: shown.samples[classes == c][:8] for c in np.unique(classes)[:CLASSES]}
-    sampler = shown.run.sampler()
     how = (f"{min(64, len(shown.samples))} of {len(shown.samples)} samples with seed {shown.seed}, not chosen by hand; "
-           f"{sampler.evaluations} network evaluations each (twice that where guided).")
+           f"{shown.run.sampler().work.evaluations()} network evaluations each, guidance included.")
     mixed = np.random.default_rng(shown.seed).permutation(len(shown.samples))[:64]
     if shown.captions:
         return show.samples_part(shown.samples, captions=shown.captions, how=how)

@@ -7,7 +7,6 @@ command again replaces it, but for values that are words, such as how long the t
 """
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -106,4 +105,4 @@ def command() -> str:
 def machine() -> str:
     """The processor, its cores, and the accelerators."""
     devices = {device.device_kind for device in jax.devices() if device.platform != "cpu"}
-    return "; ".join([f"{processor.name()}, {len(os.sched_getaffinity(0))} cores", *sorted(devices)])
+    return "; ".join([f"{processor.name()}, {processor.cores()} cores", *sorted(devices)])

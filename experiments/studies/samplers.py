@@ -1,7 +1,7 @@
 """Solvers against network evaluations, and guidance: how close samples come to real images for what they cost.
 
-All solvers of `jaxgen.diffusion` at the same numbers of evaluations (a solver of several evaluations per step takes
-fewer steps; the number it really takes is printed), then scales of classifier-free guidance, and intervals of noise
+All solvers of `jaxgen.diffusion` in as many steps as some numbers of evaluations allow (what a solver really takes is
+printed, in brackets where it is less), then scales of classifier-free guidance, and intervals of noise
 levels in which it is applied, with one solver. The measure is the Fréchet distance in the features of a classifier, by
 its name, of samples of all classes in turn to the training images; the same samples' noise in every row. The first line
 is the distance of held-out images. Guidance takes a second evaluation where it is applied, which is counted; it is off
@@ -26,12 +26,13 @@ from jaxgen.core.digest import digest
 SOLVERS = tuple(name for name in diffusion.SOLVERS if name != "consistency")  # which is for consistency models
 EVALUATIONS = (5, 8, 10, 20, 50)
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
-INTERVALS = ((0.0, 80.0), (0.3, 5.0), (0.3, 1.0), (1.0, 5.0), (1.0, 80.0))  # noise levels
+INTERVALS = ((0.3, 5.0), (0.3, 1.0), (1.0, 5.0), (1.0, 80.0))  # noise levels
 BEST = {"solver": "dpmpp_2m", "steps": 20}
 COLUMNS = {"study": ("study", ""), "solver": ("solver", ""), "steps": ("steps", "d"), "guidance": ("guidance", "g"),
            "guidance_low": ("above", "g"), "guidance_high": ("up to", "g"), "evaluations": ("evaluations", "d"),
            "distance": ("distance", ".4f"), "seconds_per_sample": ("seconds per sample", ".4f")}
-OF_GUIDANCE = {key: COLUMNS[key] for key in ("guidance", "guidance_low", "guidance_high", "distance")}
+OF_GUIDANCE = {key: COLUMNS[key] for key in ("guidance", "guidance_low", "guidance_high", "evaluations",
+                                               "distance")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> list[dict]:
     print(f"{count} held-out images: {floor:.4f}; the distance of samples is of as many too\n")
     rows = []
     print(cells.heading(COLUMNS))
-    for kind, asked, settings in [*of_solvers(args.only, args.evaluations), *of_guidance()]:
+    for kind, asked, settings in [*of_solvers(trained, args.only, args.evaluations), *of_guidance()]:
         row = row_of(args.workdir, trained, settings, args.count, count, network, distance)
         rows.append({"study": kind, "asked": asked, **settings, **row})
         print(cells.line(rows[-1], COLUMNS), flush=True)
@@ -74,27 +75,34 @@ def run(args: argparse.Namespace) -> list[dict]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Two tables: the distance of each solver by the number of evaluations asked for, and that of guidance."""
+    """Two tables: the distance of each solver by the number of evaluations asked for, and that of guidance.
+
+    In brackets the evaluations that a solver takes, where they are not as many.
+    """
     solvers, columns = {}, {"solver": ("solver", "")}
     for row in (row for row in rows if row["study"] == "solver"):
         key = str(row["asked"])
-        columns[key] = (f"{key} evaluations", ".3f")
-        solvers.setdefault(row["solver"], {"solver": row["solver"]})[key] = row["distance"]
+        columns[key] = (f"{key} evaluations", "")
+        taken = "" if row["evaluations"] == row["asked"] else f" ({row['evaluations']})"
+        cell = None if row["distance"] is None else f"{row['distance']:.3f}{taken}"
+        solvers.setdefault(row["solver"], {"solver": row["solver"]})[key] = cell
     guidance = [row for row in rows if row["study"] != "solver"]
     return f"{cells.table(list(solvers.values()), columns)}\n\n{cells.table(guidance, OF_GUIDANCE)}"
 
 
-def of_solvers(solvers: list[str], evaluations: list[int]) -> Iterator[tuple[str, int | None, dict]]:
+def of_solvers(trained: runs.Run, solvers: list[str], evaluations: list[int]) -> Iterator[tuple[str, int, dict]]:
     """("solver", evaluations, settings): as many steps as the evaluations allow; the step into 0 takes one."""
     for name in solvers:
         per_step = diffusion.get_solver(name).nfe
         for count in evaluations:
-            steps = (count + per_step - 1) // per_step
-            if steps > 1:
-                yield "solver", count, {"solver": name, "steps": steps, "guidance": 1.0}
+            settings = {"solver": name, "steps": (count + per_step - 1) // per_step, "guidance": 1.0}
+            if settings["steps"] > 1 and trained.sampler(**settings).work.evaluations() > count:
+                settings["steps"] -= 1  # pndm evaluates once more
+            if settings["steps"] > 1:
+                yield "solver", count, settings
 
 
-def of_guidance() -> Iterator[tuple[str, int | None, dict]]:
+def of_guidance() -> Iterator[tuple[str, None, dict]]:
     """("guidance" or "interval", None, settings) of one solver."""
     for scale in SCALES:
         yield "guidance", None, {**BEST, "guidance": scale}

@@ -1,13 +1,14 @@
-"""Second stages over one tokenizer: how close to real images, how varied and how fast their samples are.
+"""Second stages, each over its first stage: how close to real images, how varied and how fast their samples are.
 
 A masked prior by its own ancestral sampler, by confidence and by MaskGIT's, an autoregressive prior, latent diffusion,
 and any other model with classes of the same data, such as pixel diffusion, for comparison; each with the settings of
 SETTINGS. The distance is Fréchet's in the features of a classifier, by its name, to the training images, of as many
-samples as there are held-out images or fewer; precision and recall are against held-out images; "agreement" is the
-share that a classifier of scikit-learn, trained on the real images, reads as the class asked for; "nearest" is the
-median distance to the nearest training image over that of held-out images, in the features: below 1 samples are closer
-to the training set than real images are. Evaluations are of the network for one sample, guidance included; those of an
-autoregressive prior are of one token each. Seconds leave compilation out.
+samples as there are held-out images or fewer, and what the first stage loses is in it: the table names it; precision
+and recall are against held-out images; "agreement" is the share that a classifier of scikit-learn, trained on the real
+images, reads as the class asked for; "nearest" is the median distance to the nearest training image over that of held-
+out images, in the features: below 1 samples are closer to the training set than real images are. Evaluations are of the
+network for one sample, guidance included; those of an autoregressive prior are of one token each. Seconds leave
+compilation out.
 
     python -m experiments.study second_stages --classifier=classifier_mnist \\
         --models=token_prior_mnist,token_prior_autoregressive_mnist,latent_diffusion_mnist,diffusion_mnist
@@ -23,6 +24,7 @@ from experiments.studies import cells
 from jaxgen import evaluate, generate, models, runs, show
 from jaxgen.core.checks import check_count
 from jaxgen.core.digest import digest
+from jaxgen.runs.reference import option_of
 
 PLAIN = {"guidance": 1.5, "temperature": 1.0}
 SETTINGS = {  # changes of a run's own settings, by what its model does
@@ -32,9 +34,9 @@ SETTINGS = {  # changes of a run's own settings, by what its model does
     "diffusion": ({}, {"guidance": 1.5}, {"solver": "dpmpp_2m", "steps": 10}),
 }
 SHOWN = {"solver": "{}", "steps": "{} steps", "guidance": "guidance {:g}", "temperature": "temperature {:g}"}
-COLUMNS = {"model": ("model", ""), "sampler": ("sampler", ""), "distance": ("distance", ".4f"),
-           "precision": ("precision", ".2f"), "recall": ("recall", ".2f"), "agreement": ("agreement", ".1%"),
-           "nearest": ("nearest", ".2f"), "evaluations": ("evaluations", "d"),
+COLUMNS = {"model": ("model", ""), "first_stage": ("first stage", ""), "sampler": ("sampler", ""),
+           "distance": ("distance", ".4f"), "precision": ("precision", ".2f"), "recall": ("recall", ".2f"),
+           "agreement": ("agreement", ".1%"), "nearest": ("nearest", ".2f"), "evaluations": ("evaluations", "d"),
            "milliseconds": ("milliseconds per sample", ".1f")}
 LEAST = 12  # samples
 MARKERS = "osD^vP*"
@@ -101,7 +103,7 @@ def row_of(
         generate.check_all(generate.finite_images(samples), "samples", "they cannot be judged")
         images = show.to_uint8(samples)
         judgement = evaluate.judge(images, classes, trained.dataset(own["train_split"]), trained.dataset(),
-                                   centre=bool(own["crop"]))
+                                   centre=trained.samples_off_centre)
         found = runs.compare_samples(trained, images, network, measures=("frechet", "neighbours", "authenticity"))
         distance, held_out = evaluate.frechet_of_as_many(found, evaluate.distance_name(network))
         return {"distance": distance.value, "held_out": held_out.value,
@@ -113,7 +115,9 @@ def row_of(
                   "network": network.digest}
     shown = [text.format(settings[key]) for key, text in SHOWN.items() if key in settings]
     file = workdir / f"{'-'.join([Path(name).name, *(str(settings[key]) for key in SHOWN if key in settings)])}.json"
-    return {"sampler": ", ".join(shown), **cells.once(file, depends_on, measure)}
+    first = option_of(trained.config)  # None: a model of pixels
+    return {"first_stage": Path(trained.config[first]).name if first else None, "sampler": ", ".join(shown),
+            **cells.once(file, depends_on, measure)}
 
 
 def draw(rows: list[dict], distance: str) -> Any:

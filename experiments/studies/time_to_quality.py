@@ -3,9 +3,10 @@
 Both start from the same weights, in diffusers' format, and see the same batches of mnist_5k with the same loss, AdamW,
 learning rate and its warm-up. The autoencoder is VQModel, the U-Net UNet2DModel, in the sizes of `experiments.benchmark
 autoencoder` and `unet`; the first is measured by the PSNR of held-out images, the second by the loss of their predicted
-noise, with fixed noise at times from 0 to 999. Each library has a process of its own and the same seconds of wall
-time, in parts that alternate, so that a machine's moods meet both alike; the other one waits meanwhile. Compilation
-counts, evaluation does not. PyTorch runs eagerly in the faster of its two layouts, which is found out before its time
+noise, with fixed noise at times from 0 to 999. Each library has a process of its own, the same cores (`--threads`; on
+Linux, elsewhere JAX takes all) and the same seconds of wall time, in parts that alternate, so that a machine's moods
+meet both alike; the other one waits meanwhile. Compilation counts, with no compiled programs kept from before;
+evaluation does not. PyTorch runs eagerly in the faster of its two layouts, which is found out before its time
 begins. Curves begin at the weights that both start from.
 
     python -m experiments.study time_to_quality --seconds=600
@@ -24,8 +25,9 @@ import numpy as np
 
 from experiments.benchmarks import autoencoder, roofline, unet
 from experiments.benchmarks.measure import Worker
-from experiments.common.machine import describe
+from experiments.common.machine import cores, describe
 from experiments.studies import cells, sides
+from jaxgen.core.checks import check_count
 
 LIBRARIES = ("jaxgen", "PyTorch")
 TASKS = {"autoencoder": {"learning_rate": 5e-4, "quality": "PSNR [dB]"},
@@ -47,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"some of {', '.join(TASKS)}")
     parser.add_argument("--channels", type=int, nargs="+", help="features of each level; the benchmarks' by default")
     parser.add_argument("--batch", type=int, help="images per step; the benchmarks' by default")
-    parser.add_argument("--threads", type=int, default=2, help="PyTorch's threads; JAX takes the machine's cores")
+    parser.add_argument("--threads", type=int, default=cores(), help="cores that each library has, and PyTorch's "
+                        "threads; default: all that this process may use, %(default)s here")
 
 
 def run(args: argparse.Namespace) -> list[dict]:
@@ -58,6 +61,9 @@ def run(args: argparse.Namespace) -> list[dict]:
                           "'.[parity]'")
     if args.seconds <= 0:
         raise ValueError(f"--seconds={args.seconds:g} must be above 0: each library trains for so long")
+    if check_count("--threads", args.threads) > cores():
+        raise ValueError(f"--threads={args.threads} are more than the {cores()} cores that this process may use: each "
+                         "thread needs a core of its own")
     rows, curves = [], {}
     print(f"{args.seconds:g} seconds of each library; {describe()}\n{cells.heading(COLUMNS)}")
     for task in args.only:
@@ -81,6 +87,7 @@ def compare(workdir: Path, case: dict) -> dict[str, dict]:
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(
             sides.__name__, {**case, "library": name, "directory": str(directory)},
+            cores=case["threads"], environment={"JAX_ENABLE_COMPILATION_CACHE": "false"},  # compilation counts
             time_limit=int(8 * case["threads"] * case["seconds"]) + 3600)) for name in LIBRARIES}
         found = {name: {"curve": [[0.0, worker.value("evaluate")]]} for name, worker in workers.items()}
         for _ in range(case["parts"]):

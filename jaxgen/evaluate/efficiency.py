@@ -14,6 +14,7 @@ from jaxgen.core.cost import planned_bytes
 from jaxgen.evaluate.energy import Counter, spent
 
 ROUNDS = 5
+COUNTED = 1.0  # seconds at least for joules: NVML's counter moves on every 20 to 100 ms
 
 
 def program_cost(
@@ -33,7 +34,7 @@ def program_cost(
     Returns:
         "seconds_per_SAMPLE", the median of the rounds; "seconds_to_compile_SAMPLE", which is short where compiled
         programs are kept; "program_bytes_SAMPLE", see `jaxgen.core.cost.planned_bytes`; with counters
-        "joules_per_SAMPLE", the median too.
+        "joules_per_SAMPLE", the mean of the rounds and, where these are short, of more runs, `COUNTED` seconds in all.
 
     Raises:
         ValueError: fewer than one round, or an empty batch.
@@ -43,16 +44,17 @@ def program_cost(
     planned = planned_bytes(lower().compile())
     result = {f"seconds_to_compile_{of}": time.perf_counter() - start}
     jax.block_until_ready(run())
-    seconds, joules = [], []
-    for _ in range(rounds):
-        before, start = [counter.read() for counter in counters], time.perf_counter()
+    seconds, joules, before = [], 0.0, [counter.read() for counter in counters]
+    while len(seconds) < rounds or (counters and sum(seconds) < COUNTED):
+        start = time.perf_counter()
         jax.block_until_ready(run())
-        seconds.append((time.perf_counter() - start) / batch)
-        joules.append(spent(counters, before, [counter.read() for counter in counters]) / batch)
-    result = {f"seconds_per_{of}": statistics.median(seconds), **result}
+        seconds.append(time.perf_counter() - start)
+        after = [counter.read() for counter in counters]
+        joules, before = joules + spent(counters, before, after), after
+    result = {f"seconds_per_{of}": statistics.median(seconds[:rounds]) / batch, **result}
     if planned is not None:
         result[f"program_bytes_{of}"] = planned
-    return result | ({f"joules_per_{of}": statistics.median(joules)} if counters else {})
+    return result | ({f"joules_per_{of}": joules / len(seconds) / batch} if counters else {})
 
 
 def peak_memory() -> dict[str, int]:

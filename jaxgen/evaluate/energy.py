@@ -8,6 +8,7 @@
 A counter is of a whole package or GPU: what else runs there is counted too.
 """
 
+import ctypes
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,13 +81,25 @@ def _gpus() -> list[Counter]:
         import pynvml
 
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(device.local_hardware_id) for device in devices]
-        counters = [Counter(f"gpu-{device.local_hardware_id}",
+        places = dict.fromkeys(_place_of(device.local_hardware_id) for device in devices)
+        counters = [Counter(f"gpu-{place}",
                             lambda handle=handle: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * 1e-3)
-                    for device, handle in zip(devices, handles)]
+                    for place in places for handle in [pynvml.nvmlDeviceGetHandleByPciBusId(place)]]
         for counter in counters:
             counter.read()
     except Exception as error:  # NVML's own errors have no type without the package
         raise LookupError(f"energy of the GPU is left out: {error}; `pip install nvidia-ml-py` brings pynvml, and "
                           "GPUs before Volta count none") from error
     return counters
+
+
+def _place_of(device: int) -> str:
+    """The PCI bus id of a GPU by CUDA's number.
+
+    NVML numbers all GPUs of the machine, CUDA those of CUDA_VISIBLE_DEVICES in the order of CUDA_DEVICE_ORDER.
+    """
+    cuda, handle, place = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.create_string_buffer(32)
+    if error := (cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(handle), device)
+                 or cuda.cuDeviceGetPCIBusId(place, len(place), handle)):
+        raise OSError(f"CUDA does not say where GPU {device} is (error {error})")
+    return place.value.decode()

@@ -37,7 +37,7 @@ def make_sampler(model: Model, settings: Mapping[str, Any] | None = None) -> Sam
     Example:
         >>> from jaxgen.models import build
         >>> model = build("diffusion", shape=(8, 8, 1), network={"name": "unet", "channels": (8,), "down": ("plain",)})
-        >>> make_sampler(model, {"solver": "euler", "steps": 4}).evaluations
+        >>> make_sampler(model, {"solver": "euler", "steps": 4}).work.evaluations()
         4
     """
     for able, make in SAMPLERS:

@@ -96,7 +96,7 @@ def diffusion_sampler(model: Denoising, settings: Mapping[str, Any], *, save_eve
         >>> from jaxgen.models import build
         >>> model = build("diffusion", shape=(8, 8, 1), network={"name": "unet", "channels": (8,), "down": ("plain",)})
         >>> sampler = diffusion_sampler(model, {"solver": "heun", "steps": 4})
-        >>> sampler.evaluations, sampler.settings["guidance"], len(sampler.parts.sigmas)  # one in the step to 0
+        >>> sampler.work.evaluations(), sampler.settings["guidance"], len(sampler.parts.sigmas)  # one in the step to 0
         (7, 1.0, 5)
     """
     settings = check_settings(settings, SETTINGS)
@@ -114,11 +114,9 @@ def diffusion_sampler(model: Denoising, settings: Mapping[str, Any], *, save_eve
     def lower(variables, key, ids, cond):
         return run.lower(variables, key, ids, cond, parts.sigmas, parts.guidance)
 
-    solver, steps = parts.solver, len(parts.sigmas) - 1
     work = Work(lower, partial(_network, model), partial(_once, model),
-                lambda: count_evaluations(solver, parts.sigmas, parts.guidance if model.null(1) else None))
-    return Sampler(model=model, settings=settings, draw=draw, parts=parts, work=work,
-                   evaluations=solver.nfe * steps - (solver.nfe - 1))
+                lambda: count_evaluations(parts.solver, parts.sigmas, parts.guidance if model.null(1) else None))
+    return Sampler(model=model, settings=settings, draw=draw, parts=parts, work=work)
 
 
 def count_evaluations(

@@ -45,7 +45,6 @@ class Sampler:
         draw: `(variables, key, ids [B], cond) -> x [B, ...]`, compiled: images about in [-1, 1]. One program serves
             all seeds, conditions, guidance scales and grids of one length. Sample i depends on the key and on ids[i].
             With a trajectory it returns (x, [steps, B, ...]).
-        evaluations: network evaluations of one sample without guidance; with it, up to twice as many.
         parts: what editing needs of it, such as the solver and the noise levels.
         work: what measuring needs of it.
     """
@@ -53,7 +52,6 @@ class Sampler:
     model: Any
     settings: Mapping[str, Any]
     draw: Callable[[Variables, PRNGKeyArray, Int[Array, "B"], Mapping[str, Array]], Any]
-    evaluations: int
     parts: Any = None
     work: Work | None = None
 

@@ -42,9 +42,9 @@ def token_sampler(model: TokenGenerating, settings: Mapping[str, Any]) -> Sample
     Example:
         >>> from jaxgen.models import build
         >>> description = {"tokenizer": {"name": "bytes"}, "shape": (16,), "network": {"features": 8, "depth": 1}}
-        >>> token_sampler(build("token_prior", **description), {"steps": 4, "top_k": 5}).evaluations
+        >>> token_sampler(build("token_prior", **description), {"steps": 4, "top_k": 5}).work.evaluations()
         4
-        >>> token_sampler(build("token_prior", kind="autoregressive", **description), {"top_k": 5}).evaluations
+        >>> token_sampler(build("token_prior", kind="autoregressive", **description), {"top_k": 5}).work.evaluations()
         16
     """
     masked = isinstance(model.model, MaskedTokens)
@@ -68,7 +68,7 @@ def token_sampler(model: TokenGenerating, settings: Mapping[str, Any]) -> Sample
     evaluations = settings["steps"] if masked else prod(model.sample_shape)
     twice = "guidance" in numbers and bool(model.null(1))
     work = Work(lower, partial(_network, model), partial(_once, model), lambda: evaluations * (2 if twice else 1))
-    return Sampler(model=model, settings=settings, draw=draw, parts=parts, work=work, evaluations=evaluations)
+    return Sampler(model=model, settings=settings, draw=draw, parts=parts, work=work)
 
 
 def _network(model, variables, encoded, ids):

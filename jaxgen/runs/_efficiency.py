@@ -15,7 +15,7 @@ from jaxgen.runs.run import Run, abilities, reconstructor
 
 def efficiency(
     run: Run, *, batch: int = 64, rounds: int = ROUNDS, **settings: Any
-) -> tuple[dict[str, float], list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """What one sample and one reconstruction of a run take, as far as its model has them.
 
     Args:
@@ -29,7 +29,8 @@ def efficiency(
         `jaxgen.evaluate.program_cost`; "evaluations_per_sample" of its network, those that guidance adds included;
         "flops_per_evaluation" and "flops_per_sample", all its evaluations and what is decoded once, see
         `jaxgen.core.cost.flops`. Of a reconstruction: "seconds_per_reconstruction", "flops_per_reconstruction" and so
-        on. Of the process: see `jaxgen.evaluate.peak_memory`.
+        on. Of the process: see `jaxgen.evaluate.peak_memory`. "energy_of" has the names of the counters whose joules
+        are in the numbers, where there are any.
 
     Raises:
         ValueError: the model has neither, or a setting does not apply.
@@ -38,7 +39,7 @@ def efficiency(
     if not {"sample", "reconstruct"} & set(able):
         raise ValueError(f"the run in {run.path} trained a {run.config['model']['name']!r}, which has neither samples "
                          "nor reconstructions whose cost could be measured: give a run of another model")
-    result: dict[str, float] = {}
+    result: dict[str, Any] = {"energy_of": [counter.name for counter in counters]} if counters else {}
     if "sample" in able or settings:  # whose error says that there are no samples
         result |= _of_samples(run, batch, rounds, counters, settings)
     if "reconstruct" in able:

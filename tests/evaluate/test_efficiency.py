@@ -34,12 +34,21 @@ def machine(monkeypatch):
     return machine
 
 
-def test_seconds_and_joules_are_medians_of_the_rounds_for_one_of_the_batch(machine):
+def test_seconds_are_medians_and_joules_means_of_the_rounds_for_one_of_the_batch(machine):
     counters = [Counter("a", lambda: machine.now * 2), Counter("b", lambda: machine.now)]
     result = program_cost(machine.run, machine.lower, of="sample", batch=4, rounds=5, counters=counters)
     planned = result.pop("program_bytes_sample")
-    assert result == {"seconds_per_sample": 6 / 4, "seconds_to_compile_sample": 7, "joules_per_sample": 3 * 6 / 4}
+    assert result == {"seconds_per_sample": 6 / 4, "seconds_to_compile_sample": 7, "joules_per_sample": 3 * 110 / 5 / 4}
     assert machine.runs == 6 and planned >= 2 * 4 * 64
+
+
+def test_joules_of_short_runs_are_counted_over_a_second(machine):
+    """By a counter of 2 watts that moves on every eighth of a second, as NVML's does: most runs show it standing."""
+    machine.durations = iter([100.0] + [1 / 64] * 64 + [1000.0])
+    counters = [Counter("a", lambda: machine.now * 16 // 2 / 4), Counter("b", lambda: 0.0)]
+    result = program_cost(machine.run, machine.lower, of="sample", batch=2, rounds=3, counters=counters)
+    assert result["joules_per_sample"] == pytest.approx(2 / 64 / 2) and machine.runs == 65
+    assert result["seconds_per_sample"] == 1 / 64 / 2
 
 
 def test_without_counters_there_are_no_joules(machine):

@@ -52,17 +52,33 @@ def test_a_machine_that_counts_none_says_so(tmp_path):
 
 
 def test_gpus_count_millijoules(packages, tmp_path, monkeypatch):
-    energies = {3: 2000, 5: 10_000}
+    """Those that CUDA_VISIBLE_DEVICES=3,5 leaves, which CUDA numbers from 0, and NVML does not."""
+    energies, visible = {3: 2000, 5: 10_000}, (3, 5)
     driver = SimpleNamespace(nvmlInit=lambda: None, nvmlDeviceGetHandleByIndex=lambda index: index,
+                             nvmlDeviceGetHandleByPciBusId=lambda place: int(place.split(":")[1], 16),
                              nvmlDeviceGetTotalEnergyConsumption=energies.get)
     monkeypatch.setitem(sys.modules, "pynvml", driver)
     monkeypatch.setattr(jax, "local_devices", lambda: [
-        SimpleNamespace(device_kind="NVIDIA H100", local_hardware_id=number) for number in energies])
+        SimpleNamespace(device_kind="NVIDIA H100", local_hardware_id=number) for number in range(len(visible))])
+
+    def get(handle, number):
+        handle._obj.value = 100 + visible[number]
+        return 0
+
+    def get_place(text, length, handle):
+        text.value = f"0000:{handle.value - 100:02X}:00.0".encode()
+        return int(length < 13)
+
+    cuda = SimpleNamespace(cuInit=lambda flags: 0, cuDeviceGet=get, cuDeviceGetPCIBusId=get_place)
+    monkeypatch.setattr(energy.ctypes, "CDLL", lambda name: cuda)
     counters, lacking = energy.energy_counters(tmp_path)
-    assert [counter.name for counter in counters] == ["package-0", "package-1", "gpu-3", "gpu-5"] and not lacking
+    assert [counter.name for counter in counters] == ["package-0", "package-1", "gpu-0000:03:00.0",
+                                                      "gpu-0000:05:00.0"] and not lacking
     before = [counter.read() for counter in counters]
     energies |= {3: 2500, 5: 11_000}
     assert energy.spent(counters, before, [counter.read() for counter in counters]) == pytest.approx(0.5 + 1)
+    cuda.cuInit = lambda flags: 100
+    assert "does not say where GPU 0 is (error 100)" in energy.energy_counters(tmp_path)[1][0]
     monkeypatch.setitem(sys.modules, "pynvml", None)
     counters, [reason] = energy.energy_counters(tmp_path)
     assert len(counters) == 2 and "energy of the GPU is left out" in reason and "nvidia-ml-py" in reason

@@ -40,7 +40,8 @@ def test_a_run_leaves_samples_and_a_held_out_code_length_and_goes_on(scripts, pr
 def test_it_samples_is_measured_and_judged_and_fills_in(scripts, prior, tmp_path):
     run = f"--workdir={prior}"
     out = scripts.run("sample", run, "--count=4", "--top_p=0.9", "--guidance=2", f"--output={tmp_path / 'a.png'}")
-    assert "49 network evaluations" in out and Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62)
+    assert "98 network evaluations each, guidance included" in out
+    assert Image.open(tmp_path / "a.png").size == (2 * 62, 2 * 62)
     scripts.run("evaluate", run, "--split=test[:30]", f"--output={tmp_path / 'e.json'}")
     assert 0 < json.loads((tmp_path / "e.json").read_text())["bits_per_token"] < 10
     scripts.run("evaluate", run, "--samples=20", f"--output={tmp_path / 'j.json'}")

@@ -48,7 +48,7 @@ def test_samples_follow_seed_classes_and_settings_and_not_the_batch(scripts, dig
         "sample", f"--workdir={digits}", "--count=5", "--batch=2", "--classes=3,7", "--solver=dpmpp_2m", "--steps=4",
         f"--output={tmp_path / 'a.png'}", f"--npz={tmp_path / 'a.npz'}", f"--gif={tmp_path / 'a.gif'}",
     )
-    assert "4 network evaluations" in out and (tmp_path / "a.png").is_file()
+    assert "8 network evaluations each, guidance included" in out and (tmp_path / "a.png").is_file()
     assert Image.open(tmp_path / "a.gif").n_frames >= 4
     written = np.load(tmp_path / "a.npz")
     assert written["classes"].tolist() == [3, 7, 3, 7, 3] and written["arr_0"].shape == (5, 28, 28, 1)

@@ -26,7 +26,8 @@ def run_of(wrong, directory):
         return images
 
     model = SimpleNamespace(conditions=Classes(10), null=lambda count: {})
-    sampler = generate.Sampler(model=model, settings={}, draw=draw, evaluations=1)
+    sampler = generate.Sampler(model=model, settings={}, draw=draw,
+                               work=SimpleNamespace(evaluations=lambda: 7))
     run = SimpleNamespace(model=model, step=4, path=directory, variables=None, class_names=None, example_shape=SHAPE,
                           config={"data": {"crop": 0, "train_split": "train"}}, sampler=lambda **settings: sampler,
                           dataset=lambda split=None: None)
@@ -49,7 +50,7 @@ def test_the_finite_samples_are_written_and_the_others_left_blank(monkeypatch, t
     written = np.load(tmp_path / "new" / "a.npz")
     assert written["arr_0"].shape == (2, *SHAPE) and written["classes"].tolist() == [7, 3]
     assert sorted(path.name for path in (tmp_path / "png").iterdir()) == ["000000.png", "000003.png"]
-    assert f"wrote {sheet}" in capsys.readouterr().out
+    assert f"wrote {sheet}: 4 samples of step 4; 7 network evaluations each" in capsys.readouterr().out
 
 
 def test_samples_beyond_one_sheet_are_counted_and_written_to_the_npz_only(monkeypatch, tmp_path, capsys):

@@ -49,6 +49,8 @@ def test_the_report_of_a_diffusion_run_shows_its_way_from_noise(scripts, tmp_pat
     assert "<title>digits</title>" in html and "# Card of &lt;a&gt; model" in html
     assert "<td>agreement</td><td>0.5</td><td>0.28 to 0.72</td>" in html  # Wilson's of 8 in 16
     assert "agreement_by_class" not in html
+    steps = runs.load(workdir).config["sampling"]["steps"]  # of Heun's method, guided
+    assert f"{2 * (2 * steps - 1)} network evaluations each, guidance included" in html
 
 
 def test_a_blind_comparison_pairs_each_image_with_its_reconstruction(scripts, codes, tmp_path):

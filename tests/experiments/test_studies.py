@@ -179,7 +179,8 @@ def test_samplers_are_compared_once_for_the_same_weights(classifier, few, tmp_pa
     assert (tmp_path / "samplers.png").stat().st_size > 5000
     lines = samplers.table(rows).splitlines()
     assert lines[0] == "| solver | 3 evaluations | 4 evaluations |" and lines[2].startswith("| euler | ")
-    assert lines[5].startswith("| guidance |") and len(lines) == 10
+    assert [line.endswith(" (3) |") for line in lines[2:4]] == [False, True]  # heun's, of 4
+    assert lines[5].startswith("| guidance |") and "evaluations" in lines[5] and len(lines) == 10
     measured, lost = [], np.full((12, 28, 28, 1), np.nan)
     monkeypatch.setattr(cells, "timed_samples", lambda *arguments: measured.append(1) or (lost, None, 1.0))
     assert study(*words) == rows and not measured
@@ -187,11 +188,29 @@ def test_samplers_are_compared_once_for_the_same_weights(classifier, few, tmp_pa
     assert [row["distance"] for row in study(*words)] == [None] * 7 and len(measured) > 4
 
 
+def test_solvers_take_as_many_steps_as_the_evaluations_allow():
+    trained = with_classes("digits", DIFFUSION, {})
+    asked = list(samplers.of_solvers(trained, ["rk4", "pndm"], [2, 3, 8]))
+    assert [(count, settings["solver"], settings["steps"]) for _, count, settings in asked] == [
+        (8, "rk4", 2), (3, "pndm", 2), (8, "pndm", 7)]
+    taken = [trained.sampler(**settings).work.evaluations() for *_, settings in asked]
+    assert taken == [5, 3, 8]  # four of the only step of rk4 but that into 0; pndm's second step takes two
+
+
+def test_no_setting_of_guidance_is_measured_twice():
+    trained = with_classes("digits", DIFFUSION, {})
+    guided = [(row.get("guidance_low", 0.0) < sigmas) & (sigmas <= row.get("guidance_high", np.inf)) for *_, row
+              in samplers.of_guidance() for sigmas in [np.asarray(trained.sampler(**row).parts.sigmas)[:-1]]]
+    scales = [row["guidance"] for *_, row in samplers.of_guidance()]
+    assert len({(scale, tuple(at)) for scale, at in zip(scales, guided)}) == len(scales)
+
+
 def test_second_stages_are_measured_as_evaluate_does(classifier, few, tmp_path, monkeypatch):
     found = {
         "masked": with_classes("masked", PRIOR, {"solver": "ancestral", "steps": 2, "guidance": 2.0}),
         "next": with_classes("next", {**PRIOR, "kind": "autoregressive"}, {"guidance": 1.0}),
     }
+    found["masked"].config["tokenizer"] = "runs/codes"
     network = runs.feature_network(str(classifier))
     monkeypatch.setattr(second_stages.runs, "load", found.__getitem__)
     monkeypatch.setattr(second_stages.runs, "feature_network", lambda name: network)
@@ -199,9 +218,10 @@ def test_second_stages_are_measured_as_evaluate_does(classifier, few, tmp_path, 
                                                     "autoregressive": ({},)})
     words = ["second_stages", "--models=masked,next", "--classifier=c", "--count=20", f"--workdir={tmp_path}"]
     rows = study(*words)
-    assert [(row["model"], row["sampler"], row["evaluations"]) for row in rows] == [
-        ("masked", "ancestral, 2 steps, guidance 2, temperature 1", 4),
-        ("masked", "maskgit, 3 steps, guidance 1, temperature 1", 3), ("next", "guidance 1, temperature 1", 49)]
+    assert [(row["model"], row["first_stage"], row["sampler"], row["evaluations"]) for row in rows] == [
+        ("masked", "codes", "ancestral, 2 steps, guidance 2, temperature 1", 4),
+        ("masked", "codes", "maskgit, 3 steps, guidance 1, temperature 1", 3),
+        ("next", None, "guidance 1, temperature 1", 49)]
     images, judged = found["masked"].judge(20, batch=10)
     wanted = runs.compare_samples(found["masked"], images, network, measures=("frechet", "neighbours", "authenticity"))
     name = evaluate.distance_name(network)
@@ -210,11 +230,26 @@ def test_second_stages_are_measured_as_evaluate_does(classifier, few, tmp_path, 
     assert {key: rows[0][key] for key in keys} == pytest.approx({key: wanted[of].value for key, of in keys.items()})
     assert rows[0]["agreement"] == judged.values["agreement"] and rows[0]["milliseconds"] > 0
     assert (tmp_path / "second_stages.png").stat().st_size > 5000
-    assert second_stages.table(rows).count("\n| masked | ") == 2
+    assert second_stages.table(rows).count("\n| masked | codes | ") == 2
     monkeypatch.setattr(cells, "timed_samples", None)  # nothing is sampled again
     assert study(*words) == rows
     with pytest.raises(TypeError):
         study(*words[:-2], "--count=21", words[-1])
+
+
+@pytest.mark.parametrize(("name", "centred"), [("mnist_5k", True), ("fashion_mnist", False)])
+def test_of_shifted_images_only_digits_are_centred(tmp_path, monkeypatch, name, centred):
+    trained, seen = with_classes("a", DIFFUSION, {}), []
+    trained.config["data"] |= {"name": name, "crop": 2}
+    numbers = ("precision", "recall", "nearest_distance_ratio", "FD-c_held_out_of_12", "FD-c")
+    monkeypatch.setattr(runs.Run, "dataset", lambda self, split=None: None)
+    monkeypatch.setattr(cells, "timed_samples", lambda *_: (np.zeros((12, 28, 28, 1)), None, 1.0))
+    monkeypatch.setattr(runs, "compare_samples", lambda *_, **__: {key: SimpleNamespace(value=0.0) for key in numbers})
+    monkeypatch.setattr(evaluate, "distance_name", lambda network: "FD-c")
+    monkeypatch.setattr(evaluate, "judge", lambda *_, centre: seen.append(centre) or SimpleNamespace(
+        values={"agreement": 1.0}))
+    second_stages.row_of(tmp_path, "a", trained, {}, 12, SimpleNamespace(digest=""))
+    assert seen == [centred]
 
 
 def test_models_of_other_data_are_refused(monkeypatch):

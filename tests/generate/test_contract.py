@@ -85,7 +85,7 @@ def test_all_samples_come_in_batches_of_one_size(name):
     ("text", {}, 6),
 ])
 def test_evaluations_of_the_network_are_told(name, settings, expected):
-    assert sampler(name, **settings).evaluations == expected
+    assert sampler(name, guidance=1.0, **settings).work.evaluations() == expected
 
 
 @pytest.mark.parametrize("name", DIFFUSION)

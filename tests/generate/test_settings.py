@@ -48,7 +48,7 @@ def test_a_number_that_is_nan_is_refused(name, setting):
 
 
 def test_guidance_may_reach_up_to_infinity():
-    assert generate.make_sampler(case("pixels").model, {"guidance_high": float("inf")}).evaluations == 35
+    assert generate.make_sampler(case("pixels").model, {"guidance_high": float("inf")}).work.evaluations() == 35
 
 
 def test_settings_left_out_are_the_defaults():
