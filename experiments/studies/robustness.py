@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="vqvae_mnist", help="the VQ-VAE's configuration, with a `vq` quantizer")
     parser.add_argument("--steps", type=int, default=1000, help="of each training")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each variant")
-    parser.add_argument("--images", type=int, default=500, help="held-out images that are changed")
+    parser.add_argument("--images", type=int, default=500, help="held-out images that are changed, from all over")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME",
                         help=f"some of {'; '.join(VARIANTS)}")
 
@@ -141,10 +141,13 @@ def in_batches(function: Callable, *arrays: np.ndarray) -> Any:
 
 
 def measure(directory: Path, count: int) -> dict[str, float]:
-    """PSNR [dB] and use of the codes of one run, and by change "changed NAME", a share, and "lost NAME" [dB]."""
+    """PSNR [dB] and use of the codes of one run, and by change "changed NAME", a share, and "lost NAME" [dB].
+
+    "used" is of all held-out images, the rest of `count` of them.
+    """
     trained = runs.load(directory)
     model, dataset = trained.model, trained.dataset()
-    images = dataset.take(np.arange(min(count, len(dataset))))[dataset.example]
+    images = dataset.spread(count)[dataset.example]  # sets may be in the order of their classes
     reconstruct = runs.reconstructor(model)
 
     @jax.jit
