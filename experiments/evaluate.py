@@ -58,9 +58,9 @@ from experiments.common.trained import load_trained
 from jaxgen import evaluate, models, runs, show
 from jaxgen.core.checks import choose
 from jaxgen.data import load, read_folder
+from jaxgen.evaluate.efficiency import ROUNDS
 
 SHOWN = 20
-ROUNDS = 5
 EVERY = tuple(evaluate.MEASURES)
 
 

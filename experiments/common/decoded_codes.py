@@ -7,16 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.batches import in_batches
 from jaxgen import show
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
-
-BATCH = 64
-
-
-def in_batches(values: np.ndarray) -> list[np.ndarray]:
-    """Parts of at most BATCH values."""
-    return [values[i : i + BATCH] for i in range(0, len(values), BATCH)]
 
 
 def decoded_codes(stage: Any, variables: Variables, chosen: np.ndarray, tokens: np.ndarray,
@@ -34,11 +28,11 @@ def decoded_codes(stage: Any, variables: Variables, chosen: np.ndarray, tokens: 
     sums, counts = np.zeros((len(chosen) + 1, *size, example_shape[-1])), np.zeros(len(chosen) + 1)
     alone = np.setdiff1d(chosen, tokens)
     constant = np.broadcast_to(alone.reshape(-1, 1, 1), (len(alone), *tokens.shape[1:]))
-    for part in in_batches(np.concatenate([constant.astype(tokens.dtype), tokens])):
-        images = show.to_uint8(decode(variables, jnp.asarray(part)))
-        images = np.pad(images, ((0, 0), *((edge, edge) for edge in edges), (0, 0)), "edge")
-        for row, column in np.ndindex(tokens.shape[1:]):
-            top, left = row * cells[0], column * cells[1]
-            np.add.at(sums, rows[part[:, row, column]], images[:, top : top + size[0], left : left + size[1]])
-            np.add.at(counts, rows[part[:, row, column]], 1)
+    tokens = np.concatenate([constant.astype(tokens.dtype), tokens])
+    images = in_batches(lambda part: show.to_uint8(decode(variables, jnp.asarray(part))), tokens)
+    images = np.pad(images, ((0, 0), *((edge, edge) for edge in edges), (0, 0)), "edge")
+    for row, column in np.ndindex(tokens.shape[1:]):
+        top, left = row * cells[0], column * cells[1]
+        np.add.at(sums, rows[tokens[:, row, column]], images[:, top : top + size[0], left : left + size[1]])
+        np.add.at(counts, rows[tokens[:, row, column]], 1)
     return np.round(sums[:-1] / np.maximum(counts[:-1], 1).reshape(-1, 1, 1, 1)).astype(np.uint8)

@@ -6,7 +6,7 @@ Each of `PARTS` looks at what the model can do and gives a part of the page, or 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.decoded_codes import BATCH, decoded_codes, in_batches
+from experiments.common.batches import BATCH, in_batches
+from experiments.common.decoded_codes import decoded_codes
 from jaxgen import data, evaluate, generate, models, runs, show
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
@@ -101,8 +102,7 @@ class Shown:
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """(held-out images, their reconstructions), uint8."""
         images = self.held_out.spread(max(MEASURED, self.count))[self.held_out.example]
-        restored = [show.to_uint8(self.run.reconstruct(data.to_float(part))) for part in in_batches(images)]
-        return images, np.concatenate(restored)
+        return images, in_batches(lambda part: show.to_uint8(self.run.reconstruct(data.to_float(part))), images)
 
     def some_pairs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """`count` of the pairs from all over, since sets may be in the order of their classes."""
@@ -207,7 +207,7 @@ def codes(shown: Shown) -> show.Part | None:
     to_tokens = jax.jit(stage.to_tokens, compiler_options=compiler_options())
     count = max(BATCH, min(COUNTED, PIXELS // prod(shown.run.example_shape)))
     images = data.to_float(shown.held_out.spread(count)[shown.held_out.example])
-    tokens = np.concatenate([np.asarray(to_tokens(variables, part)) for part in in_batches(images)])
+    tokens = in_batches(partial(to_tokens, variables), images)
     # Of residual and grouped quantizers the first level: those after it say little without it.
     first = tokens if tokens.ndim == 3 else tokens.reshape(*tokens.shape[:3], -1)[..., 0]
     counts = np.asarray(usage(jnp.asarray(first), stage.num_tokens).histogram).astype(int)

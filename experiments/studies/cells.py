@@ -137,6 +137,12 @@ def once(file: Path, depends_on: Mapping[str, Any], measure: Callable[[], Mappin
     return json.loads(content)["numbers"]
 
 
+def used_of(values: Mapping[str, float], prefix: str = "") -> float:
+    """The share of the codes in use, a mean over the quantizers of a residual or grouped one."""
+    return float(np.mean([value for name, value in values.items()
+                          if name.startswith(prefix) and name.removeprefix(prefix).endswith("used")]))
+
+
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and std with one degree of freedom less; 0 of one value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -20,13 +20,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments.benchmarks import roofline
 from experiments.common.command_line import check_value_name, find_config
 from experiments.common.machine import describe
 from experiments.studies import cells
-from jaxgen import data, evaluate, models, runs
+from jaxgen import data, evaluate, runs
 from jaxgen.core.checks import check_count
 from jaxgen.core.digest import digest
 from jaxgen.show import read_records
@@ -72,10 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> list[dict]:
     """Prints the table, draws it, and returns its rows."""
     check_arguments(args)
-    classifier = runs.load(args.classifier) if args.classifier else None
-    if classifier is not None and not isinstance(classifier.model, models.Classifying):
-        raise ValueError(f"--classifier={args.classifier} is a {classifier.config['model']['name']!r}: give the run "
-                         "of a classifier")
+    classifier = runs.load_classifier("--classifier", args.classifier) if args.classifier else None
     rows, curves, seconds = [], {}, 0.0
     print(f"{args.config}, {args.steps} steps, {args.seeds} seeds, {BITS} bits per position; {describe()}")
     print(cells.heading(COLUMNS))
@@ -91,7 +86,7 @@ def run(args: argparse.Namespace) -> list[dict]:
             measured.append(cells.once(directory / "study.json", depends_on,
                                        lambda d=directory: measure(d, classifier)))
             curves.setdefault(name, []).append(
-                [(row["step"], used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
+                [(row["step"], cells.used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
                  if "eval/psnr" in row])
         columns = {key: cells.mean_and_std([one[key] for one in measured]) for key in OF_RUNS if key in measured[0]}
         rows.append({"quantizer": name, **columns})
@@ -159,14 +154,8 @@ def measure(directory: Path, classifier: runs.Run | None) -> dict[str, float]:
     dataset = trained.dataset()
     values = trained.evaluate(dataset)
     bits = BITS * values["entropy_bits_per_pixel"] / values["bits_per_pixel"]
-    columns = {"psnr": values["psnr"], "ssim": values["ssim"], "used": used_of(values), "entropy_bits": bits}
+    columns = {"psnr": values["psnr"], "ssim": values["ssim"], "used": cells.used_of(values), "entropy_bits": bits}
     return columns if classifier is None else {**columns, **by_classifier(trained, classifier, dataset)}
-
-
-def used_of(values: Mapping[str, float], prefix: str = "") -> float:
-    """The share of the codes in use, a mean over the quantizers of a residual or grouped one."""
-    return float(np.mean([value for name, value in values.items()
-                          if name.startswith(prefix) and name.removeprefix(prefix).endswith("used")]))
 
 
 def by_classifier(trained: runs.Run, classifier: runs.Run, dataset: data.Dataset) -> dict[str, float]:

@@ -22,10 +22,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.common.batches import in_batches
 from experiments.common.command_line import find_config
 from experiments.common.machine import describe
 from experiments.studies import cells, perturbations
-from experiments.studies.equal_bits import used_of
 from jaxgen import data, losses, metrics, runs
 from jaxgen.core.checks import check_count
 from jaxgen.evaluate.reconstruction import EXACT
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="vqvae_mnist", help="the VQ-VAE's configuration, with a `vq` quantizer")
     parser.add_argument("--steps", type=int, default=1000, help="of each training")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each variant")
-    parser.add_argument("--images", type=int, default=500, help="held-out images that are changed")
+    parser.add_argument("--images", type=int, default=500, help="held-out images that are changed, from all over")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME",
                         help=f"some of {'; '.join(VARIANTS)}")
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> list[dict]:
             depends_on = {"steps": args.steps, "images": args.images, "epsilon": EPSILON, "attack": ATTACK_STEPS}
             measured.append(cells.once(directory / "study.json", depends_on, partial(measure, directory, args.images)))
             curves.setdefault(name, []).append([
-                (row["step"], used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
+                (row["step"], cells.used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
                 if "eval/psnr" in row])
         columns = {key: cells.mean_and_std([one[key] for one in measured]) for key in measured[0]}
         rows.append({"variant": name, "seeds": args.seeds, **columns})
@@ -130,21 +130,17 @@ def attack(trained: runs.Run, images: np.ndarray) -> np.ndarray:
             steps=ATTACK_STEPS, sample_ids=ids))
 
     return in_batches(lambda part, ids: attacked(trained.variables, data.to_float(part), ids), images,
-                      np.arange(len(images), dtype=np.int32))
-
-
-def in_batches(function: Callable, *arrays: np.ndarray) -> Any:
-    """`function` of BATCH examples at a time, its results put together."""
-    parts = [jax.device_get(function(*(array[start:start + BATCH] for array in arrays)))
-             for start in range(0, len(arrays[0]), BATCH)]
-    return jax.tree.map(lambda *part: np.concatenate(part), *parts)
+                      np.arange(len(images), dtype=np.int32), size=BATCH)
 
 
 def measure(directory: Path, count: int) -> dict[str, float]:
-    """PSNR [dB] and use of the codes of one run, and by change "changed NAME", a share, and "lost NAME" [dB]."""
+    """PSNR [dB] and use of the codes of one run, and by change "changed NAME", a share, and "lost NAME" [dB].
+
+    "used" is of all held-out images, the rest of `count` of them.
+    """
     trained = runs.load(directory)
     model, dataset = trained.model, trained.dataset()
-    images = dataset.take(np.arange(min(count, len(dataset))))[dataset.example]
+    images = dataset.spread(count)[dataset.example]  # sets may be in the order of their classes
     reconstruct = runs.reconstructor(model)
 
     @jax.jit
@@ -156,11 +152,11 @@ def measure(directory: Path, count: int) -> dict[str, float]:
         return np.minimum(metrics.psnr(original, restored, value_range=(0, 255)), EXACT)
 
     def seen(images):
-        return in_batches(partial(look, trained.variables), images)
+        return in_batches(partial(look, trained.variables), images, size=BATCH)
 
     tokens, restored = seen(images)
     clean = quality(images, restored)
-    numbers = {"psnr": float(clean.mean()), "used": used_of(trained.evaluate(dataset))}
+    numbers = {"psnr": float(clean.mean()), "used": cells.used_of(trained.evaluate(dataset))}
     positions = images.shape[2] // tokens.shape[2]
     for name, change in changes_of(trained, positions).items():
         changed = change(images)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.benchmarks import unet
+from experiments.common.batches import in_batches
 
 TIMES = 1000  # of the U-Net's schedule, DDPM's
 ALPHAS_CUMPROD = np.cumprod(1 - np.linspace(1e-4, 2e-2, TIMES)).astype(np.float32)
@@ -52,11 +53,11 @@ def prepare(case: dict) -> dict:
 
     def evaluate():
         if case["task"] == "autoencoder":
-            error = in_chunks(side.predict, held_out) - held_out
+            error = in_batches(side.predict, held_out, size=CHUNK) - held_out
             return float(np.mean(10 * np.log10(4 / np.mean(error**2, axis=(1, 2, 3)))))
         share = ALPHAS_CUMPROD[arrays["times"]][:, None, None, None]
         noisy = np.sqrt(share) * held_out + np.sqrt(1 - share) * arrays["noise"]
-        return float(np.mean((in_chunks(side.predict, noisy, arrays["times"]) - arrays["noise"])**2))
+        return float(np.mean((in_batches(side.predict, noisy, arrays["times"], size=CHUNK) - arrays["noise"])**2))
 
     return {"train": train_part, "evaluate": evaluate}
 
@@ -68,12 +69,6 @@ def batches_of(images: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]
         order = draw.permutation(len(images))
         for start in range(0, len(images) - size + 1, size):
             yield images[order[start : start + size]]
-
-
-def in_chunks(predict: Callable[..., np.ndarray], *inputs: np.ndarray) -> np.ndarray:
-    """What `predict` gives for all images, CHUNK at a time."""
-    return np.concatenate([predict(*(x[start : start + CHUNK] for x in inputs))
-                           for start in range(0, len(inputs[0]), CHUNK)])
 
 
 def _ours(case: dict, shape: tuple[int, ...]) -> Side:

@@ -12,6 +12,7 @@ import pytest
 
 from experiments import results as documents
 from experiments.common import results
+from experiments.common.batches import in_batches
 from experiments.common.subcommands import run_subcommand
 from experiments.studies import cells, equal_bits, samplers, second_stages, time_to_quality
 from experiments.study import COMMANDS
@@ -97,6 +98,23 @@ def test_a_table_has_a_line_for_each_row_and_leaves_empty_what_was_not_measured(
         "| FSQ |  |  |  |"]
 
 
+def test_what_is_computed_in_batches_is_put_together():
+    sizes, x, y = [], np.arange(7), np.arange(7.0) ** 2
+
+    def both(x, y):
+        sizes.append(len(x))
+        return jax.numpy.asarray(x + y), x
+
+    total, same = in_batches(both, x, y, size=3)
+    assert total.tolist() == (x + y).tolist() and same.tolist() == x.tolist() and sizes == [3, 3, 1]
+    assert isinstance(total, np.ndarray) and in_batches(lambda x: 2 * x, x, size=3).tolist() == (2 * x).tolist()
+
+
+def test_the_use_of_codes_is_a_mean_over_quantizers():
+    values = {"eval/used": 0.5, "eval/level1/used": 1.0, "eval/psnr": 20.0, "used": 0.0}
+    assert cells.used_of(values, "eval/") == 0.75 and cells.used_of({"used": 0.25}) == 0.25
+
+
 def test_the_time_of_steps_is_that_of_the_examples_and_leaves_out_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "read_config", lambda file: {"data": {"batch_size": 8}})
     records = [{"step": 10, "examples_per_second": 40.0}, {"step": 10, "eval/psnr": 20.0},
@@ -156,6 +174,7 @@ def test_quantizers_are_trained_once_and_measured_again_where_the_classifier_is_
     (["second_stages", "--models=a", "--classifier=b", "--count=3"], "--count must be an integer of at least 12"),
     (["second_stages", "--models=vqvae_mnist", "--classifier=classifier_mnist"],
      "--models=vqvae_mnist is a 'vqvae' without classes"),
+    (["equal_bits", "--classifier=vqvae_mnist"], "--classifier=vqvae_mnist is a 'vqvae': give the run of a classifier"),
 ])
 def test_mistakes_are_named(words, message):
     with pytest.raises(ValueError, match=message):
