@@ -13,7 +13,8 @@ and limits, is for you to write: it stays when the same name is published again.
 the checkpoints.
 
 A model that was trained over a published first stage, by its name, leaves that one's weights where they are. One that
-was trained over a run which was published later does so by --first_stage=NAME. Others hold their first stage.
+was trained over a run which was published later does so by --first_stage=NAME. Others hold their first stage, and so
+do those with --first_stage= (nothing).
 """
 
 from pathlib import Path
@@ -62,7 +63,8 @@ if __name__ == "__main__":
         flags.DEFINE_string("features", None, "Whose features compare samples with real images as sets: a checkpoint "
                             "of a classifier by name, vgg16 or inception; none by default."),
         flags.DEFINE_string("first_stage", None, "The published checkpoint whose weights are those of the run's first "
-                            "stage, which are then not written again; the one that the run names by default."),
+                            "stage, which are then not written again; the one that the run names by default; empty to "
+                            "write them in any case."),
         flags.DEFINE_integer("max_bytes", LIMIT, "How large the weights' file may be.", lower_bound=1),
     ]
     SETTINGS = command_line.define_sampling()

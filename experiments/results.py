@@ -125,7 +125,9 @@ def show(values: Mapping[str, Any], column: str) -> str:
         name = next((key.partition(OF_HELD_OUT)[0] for key in values if OF_HELD_OUT in key), None)
         return "{} {:.3f} ({:.3f})".format(name, *frechet_of_as_many(values, name)) if name else ""
     if column == "bits":
-        column = "bits_per_dim" if "bits_per_dim" in values else "bits_per_token"
+        name = "bits_per_dim" if "bits_per_dim" in values else "bits_per_token"
+        of = show(values.get("evaluations", {}).get(name, values), "of")
+        return show(values, name) + (f" ({of})" if of != show(values, "of") else "")
     value = values.get(column)
     return "" if value is None else FORMATS.get(column, "{}").format(value)
 

@@ -84,7 +84,7 @@ class Shown:
 
     @cached_property
     def cond(self) -> dict[str, Any]:
-        """Of the samples: all classes in turn, or the captions."""
+        """The samples' conditions: all classes in turn, or the captions."""
         prompts = self.captions
         return self.run.model.conditions.parse(len(prompts) if prompts else self.count, prompts=prompts,
                                                names=self.run.class_names)
@@ -133,12 +133,12 @@ def model(shown: Shown) -> show.Part:
 
 
 def curves(shown: Shown) -> show.Part:
-    """Of what the training logged."""
+    """The curves of what the training logged."""
     return show.curves_part(show.read_records(shown.run.path / "metrics.jsonl"))
 
 
 def metrics(shown: Shown) -> show.Part:
-    """Of the card, of the files that experiments.evaluate left, or of some held-out examples and the training's end."""
+    """The card's numbers, else those that experiments.evaluate left, else of some images and of the training's end."""
     if shown.card:
         tables = {}
         for one in shown.card:
@@ -158,7 +158,7 @@ def metrics(shown: Shown) -> show.Part:
 
 
 def reconstructions(shown: Shown) -> show.Part | None:
-    """Of held-out images."""
+    """Held-out images and their reconstructions."""
     if "reconstruct" not in shown.able or not shown.of_images:
         return None
     return show.reconstructions_part(*shown.some_pairs(RECONSTRUCTED),
@@ -182,7 +182,7 @@ def samples(shown: Shown) -> show.Part | None:
 
 
 def trajectory(shown: Shown) -> show.Part | None:
-    """Of a diffusion model the states between noise and image, of a token prior the order of the tokens."""
+    """The states between noise and image of a diffusion model, the order of the tokens of a token prior."""
     if "sample" not in shown.able or not shown.of_images:
         return None
     run = shown.run

@@ -34,16 +34,29 @@ def read() -> list[dict[str, Any]]:
 
 
 def read_cards() -> dict[str, dict[str, Any]]:
-    """{configuration: the numbers of its shipped checkpoint, how it was trained, and what they were measured on}."""
-    cards = {}
+    """{configuration: the numbers of its shipped checkpoint, how it was trained, and what they were measured on}.
+
+    What differs between a card's evaluations is of the last one, which is that of samples; "evaluations" has for each
+    number its own.
+
+    Raises:
+        ValueError: two checkpoints are of one configuration.
+    """
+    cards, folders = {}, {}
     for file in sorted(CHECKPOINTS.glob(f"*/{REPRODUCE}")):
         content, numbers = read_reproduction(file)
         config = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
         seconds, about = content["training"].get("seconds"), {}
         for number in numbers:
             about |= number.evaluation
-        cards[config.get("configuration") or file.parent.name] = {
+        name = config.get("configuration") or file.parent.name
+        if name in cards:
+            raise ValueError(f"{folders[name]} and {file.parent} are both of the configuration {name}, which has one "
+                             "row in a table: move one of them to another folder, which JAXGEN_CHECKPOINTS can name")
+        folders[name] = file.parent
+        cards[name] = {
             **about, **{number.name: number.value for number in numbers}, "codes": _codes(config),
+            "evaluations": {number.name: number.evaluation for number in numbers},
             "training": f"{content['step']:,} steps" + (f", {duration(seconds)}" if seconds else "")}
     return cards
 

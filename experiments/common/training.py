@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from experiments.common.own_quantizers import own_quantizers
 from experiments.common.watching import Watch
+from experiments.configs.base import ROBUST
 from jaxgen import data, evaluate, models, runs, show, train
 from jaxgen.core.checks import check_count, check_fraction, check_not_negative
 from jaxgen.core.errors import unknown_name
@@ -20,6 +21,7 @@ from jaxgen.runs import manifest
 MODES = ("jit", "pmap")
 MAY_CHANGE = ("configuration", "num_steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints",
               "parallel", "sampling", "logging", "optimizer.learning_rate", "discriminator_optimizer.learning_rate")
+BEFORE = {"robust": ROBUST}  # of runs that were begun before these options were there
 
 
 class AdversaryRecipe(NamedTuple):
@@ -129,11 +131,11 @@ def run_training(
     # The run's directory comes after all checks, so that a mistake leaves nothing behind.
     values = {**config.to_dict(), "configuration": name, "model": describe_model(config, recipe.sizes),
               "example_shape": recipe.train_set.example_shape, "spec": recipe.train_set.spec.to_json(), **recipe.saved}
-    runs.check_run(workdir, values, may_change=MAY_CHANGE)
+    runs.check_run(workdir, values, may_change=MAY_CHANGE, before=BEFORE)
     check_goal(workdir, config.num_steps)
     trace(step, state, batches)
     with runs.lock_run(workdir):
-        run = runs.open_run(workdir, values, may_change=MAY_CHANGE)
+        run = runs.open_run(workdir, values, may_change=MAY_CHANGE, before=BEFORE)
         tracer = train.Profile(run.path / "profile", *window) if window else None
         return _fit(recipe, config, run, step, state, batches, tracer)
 

@@ -8,6 +8,12 @@ from ml_collections.config_dict import placeholder
 
 from jaxgen.core.errors import unknown_name
 
+ROBUST = {  # adversarial training of an autoencoder: of images perturbed against it, which give the clean ones
+    "epsilon": 0.0,  # the largest change of a pixel, of [-1, 1]; 0 for none
+    "steps": 1,  # of gradient ascent
+    "target": "latents",  # what changes the most; or "reconstruction"
+}
+
 
 def training(**changes: Any) -> ConfigDict:
     """The values of a run that are not the model's: seed, data, optimizer, intervals, devices."""
@@ -55,11 +61,7 @@ def autoencoding(**changes: Any) -> ConfigDict:
     config.reconstruction = "l2"
     # In place of the model's: "residual(vq(512, ema_decay=0.99), depth=2)", or your own, "my_module.ternary(4)".
     config.quantizer = placeholder(str)
-    config.robust = {  # adversarial training: of images perturbed against the model, which give the clean ones
-        "epsilon": 0.0,  # the largest change of a pixel, of [-1, 1]; 0 for none
-        "steps": 1,  # of gradient ascent
-        "target": "latents",  # what changes the most; or "reconstruction"
-    }
+    config.robust = ROBUST
     return config
 
 

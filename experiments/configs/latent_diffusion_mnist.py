@@ -1,4 +1,4 @@
-"""Diffusion over the 7x7 latents of the MNIST VQ-VAE, by class: a transformer on 49 tokens.
+"""Diffusion over the 7x7 latents of the KL autoencoder of MNIST, by class: a transformer on 49 tokens.
 
 Papers: Rombach, Blattmann, Lorenz, Esser & Ommer, "High-resolution image synthesis with latent diffusion models", 2022;
 the transformer of Peebles & Xie, "Scalable diffusion models with transformers", 2023; the denoiser of Karras et al.,

@@ -68,11 +68,14 @@ def check_utf8(path: Path) -> None:
                          "another one") from error
 
 
-def check_run(directory: str | Path, config: Mapping[str, Any], *, may_change: Iterable[str] = ("num_steps",)) -> bool:
+def check_run(
+    directory: str | Path, config: Mapping[str, Any], *, may_change: Iterable[str] = ("num_steps",),
+    before: Mapping[str, Any] | None = None,
+) -> bool:
     """Raises what `open_run` would raise, and writes nothing.
 
     Args:
-        directory, config, may_change: see `open_run`.
+        directory, config, may_change, before: see `open_run`.
 
     Returns:
         Whether the directory holds this run already.
@@ -88,7 +91,7 @@ def check_run(directory: str | Path, config: Mapping[str, Any], *, may_change: I
     file = path / "config.json"
     started_before = file.is_file()
     if started_before:
-        check_config(file, config, may_change)
+        check_config(file, config, may_change, before)
     elif path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
         raise ValueError(
             f"working directory {path} is not empty and holds no run (no config.json): give a new or empty directory"
@@ -98,7 +101,8 @@ def check_run(directory: str | Path, config: Mapping[str, Any], *, may_change: I
 
 
 def open_run(
-    directory: str | Path, config: Mapping[str, Any], *, may_change: Iterable[str] = ("num_steps",)
+    directory: str | Path, config: Mapping[str, Any], *, may_change: Iterable[str] = ("num_steps",),
+    before: Mapping[str, Any] | None = None,
 ) -> RunDirectory:
     """Starts a run in a new or empty directory, or goes on with the one that is there.
 
@@ -108,6 +112,8 @@ def open_run(
             checksum, compared on the next ones. The file is not for editing: what may change is changed here.
         may_change: keys that may differ from before, with dots for nesting: "optimizer.learning_rate", or
             "optimizer" for all below it. The file then gets the new values.
+        before: what keys that came later were for runs that lack them: a run begun before they were there goes on
+            with these values.
 
     Returns:
         A `RunDirectory`.
@@ -118,7 +124,7 @@ def open_run(
             run.
         TypeError: JSON cannot hold the configuration.
     """
-    started_before, path = check_run(directory, config, may_change=may_change), expand(directory)
+    started_before, path = check_run(directory, config, may_change=may_change, before=before), expand(directory)
     environments = path / "environment.json"
     starts = _read_starts(environments)
     run = RunDirectory(path, path / "checkpoints", path / "images", started_before)
@@ -150,18 +156,21 @@ def read_config(file: Path) -> dict[str, Any]:
                      "that it wrote, or another working directory")
 
 
-def check_config(file: Path, config: Mapping[str, Any], may_change: Iterable[str] = ()) -> None:
+def check_config(
+    file: Path, config: Mapping[str, Any], may_change: Iterable[str] = (), before: Mapping[str, Any] | None = None
+) -> None:
     """Compares a configuration with the one in a file.
 
     Args:
         file: `config.json`.
         config: the new one.
-        may_change: see `open_run`.
+        may_change, before: see `open_run`.
 
     Raises:
         OSError, ValueError: see `read_config`; or they differ in keys that may not change.
     """
-    old, new, allowed = dict(flat(read_config(file))), dict(flat(config)), tuple(may_change)
+    new, allowed = dict(flat(config)), tuple(may_change)
+    old = {key: value for key, value in flat(before or {}) if key in new} | dict(flat(read_config(file)))
     differing = [
         key
         for key in {**old, **new}

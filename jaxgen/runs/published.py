@@ -14,6 +14,7 @@ import json
 import shutil
 import tempfile
 import time
+import warnings
 from calendar import timegm
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -30,7 +31,7 @@ from jaxgen.evaluate.samples import HELD_OUT
 from jaxgen.runs.directory import environment, expand
 from jaxgen.runs.measures import NETWORKS, feature_network, measure
 from jaxgen.runs.model_card import SHEET, by_hand_of, model_card
-from jaxgen.runs.reference import DIGEST, NAME, find_reference, first_stage_of, option_of
+from jaxgen.runs.reference import DIGEST, NAME, find_reference, first_stage_of, option_of, stranded_by
 from jaxgen.runs.run import Run, load
 from jaxgen.runs.sheet import draw_sheet
 from jaxgen.runs.shipped import shipped
@@ -59,7 +60,7 @@ def publish(
         evaluations: see `jaxgen.runs.measure`; None for `default_evaluations(run)`, () for none.
         first_stage: the published checkpoint whose weights, beside the directory or shipped, stand for those of the
             run's first stage; they must be these, rounded as that one's are. None for the one that the configuration
-            names, if its weights are the same, else the run's own.
+            names, if its weights are the same, else the run's own; "" for the run's own.
         max_bytes: what the weights' file may have.
         bar: shows progress on a terminal.
 
@@ -70,12 +71,15 @@ def publish(
         FileNotFoundError: `first_stage` is not there.
         ValueError: the directory holds something else, the weights are too large or not finite, or a measured number
             is not, or `first_stage` has other weights; the directory is then as it was.
+
+    Warns:
+        UserWarning: published checkpoints beside this one name other weights of its name as their first stage's.
     """
     path = expand(directory).absolute()
     if path.exists() and not is_published(path) and (path.is_file() or any(path.iterdir())):
         raise ValueError(f"directory {path} holds something else than a published checkpoint: give a new one")
     config, option = _without_places(run.config), option_of(run.config)
-    asked = first_stage or (Path(run.config[option]).name if option else "")
+    asked = (Path(run.config[option]).name if option else "") if first_stage is None else first_stage
     reference = find_reference(run.model, run.variables, asked, path, rounded=bool(first_stage)) if asked else None
     own = {} if reference is None else {"elsewhere": reference.places, NAME: reference.name, DIGEST: reference.digest}
     if reference and option:
@@ -105,6 +109,11 @@ def publish(
         (path / SHEET).unlink(missing_ok=True)
         for file in sorted(made.iterdir()):
             shutil.move(file, path / file.name)
+    stranded = stranded_by(path)
+    if stranded:
+        warnings.warn(f"{path} no longer has the weights that these name as their first stage's: "
+                      f"{', '.join(stranded)}. Publish them again over this one, or with first_stage='' to hold their "
+                      "own", stacklevel=2)
     return load(path, build=lambda **_: run.model)
 
 

@@ -59,6 +59,14 @@ def first_stage_of(directory: Path) -> str | None:
     return read_header(directory / WEIGHTS).metadata.get(NAME)
 
 
+def stranded_by(directory: Path) -> list[str]:
+    """The names of published checkpoints beside one whose first stage it is by name, but not by what is in it."""
+    digest = read_header(directory / WEIGHTS).metadata.get("digest")
+    headers = {path.name: read_header(path / WEIGHTS).metadata for path in sorted(directory.parent.iterdir())
+               if is_published(path)}
+    return [name for name, own in headers.items() if own.get(NAME) == directory.name and own[DIGEST] != digest]
+
+
 def option_of(config: Mapping[str, Any]) -> str | None:
     """The option of a second stage's configuration that names its first stage, whose description the model's has."""
     return next((name for name, described in config["model"].items()
@@ -92,15 +100,17 @@ def find_reference(
             raise ValueError(f"first_stage={name}: the model is made over no first stage with weights: leave it out")
         raise FileNotFoundError(f"first_stage={name}: no published checkpoint is at {_where(name, directory)}: publish "
                                 "the first stage there")
-    tensors, metadata = read_contents(found[0] / WEIGHTS)
-    own = named(variables)
-    differing = [there for here, there in places.items() if there not in tensors or not np.array_equal(
-        own[here].astype(tensors[there].dtype) if rounded else own[here], tensors[there])]
-    if not differing:
-        return Reference(name, metadata["digest"], places)
+    own, differing = named(variables), []
+    for path in found:
+        tensors, metadata = read_contents(path / WEIGHTS)
+        others = [there for here, there in places.items() if there not in tensors or not np.array_equal(
+            own[here].astype(tensors[there].dtype) if rounded else own[here], tensors[there])]
+        if not others:
+            return Reference(name, metadata["digest"], places)
+        differing.append(f"tensor {others[0]!r} of the run's first stage is not the one in {path}")
     if rounded:
-        raise ValueError(f"first_stage={name}: tensor {differing[0]!r} of the run's first stage is not the one in "
-                         f"{found[0]}, rounded as that is: publish the first stage that the run was trained over")
+        raise ValueError(f"first_stage={name}: {', and '.join(differing)}, rounded as that is: publish the first stage "
+                         "that the run was trained over")
     return None
 
 
@@ -128,7 +138,9 @@ def _published(name: str, directory: Path) -> list[Path]:
 
 
 def _candidates(name: str, directory: Path) -> list[Path]:
-    return list(dict.fromkeys([directory.absolute().parent / name, shipped_folder().absolute() / name]))
+    # Beside the directory as it is called, and beside what a link or ".." leads to.
+    folders = directory.absolute().parent, directory.resolve().parent, shipped_folder().absolute()
+    return list(dict.fromkeys(folder / name for folder in folders))
 
 
 def _where(name: str, directory: Path) -> str:

@@ -98,6 +98,36 @@ def test_a_changed_card_or_document_is_noticed(documents, file, before, after, w
         tables.main(["--check"])
 
 
+def test_bits_that_were_measured_on_other_images_than_samples_say_so(documents):
+    content = json.loads((documents / "experiments/checkpoints/token_prior_fashion_mnist/reproduce.json").read_text())
+    of_tokens, of_samples = content["evaluations"]
+    assert (of_tokens["split"], of_samples["split"]) == ("test[:500]", "test")
+    bits = next(one["value"] for one in of_tokens["numbers"] if one["name"] == "bits_per_token")
+    values = tables.merged()
+    assert tables.show(values["token_prior_fashion_mnist"], "bits") == f"{bits:.2f} (500 of `test[:500]`)"
+    assert "(" not in tables.show(values["token_prior_mnist"], "bits")
+
+
+def test_numbers_of_a_classifier_stand_in_no_header_but_where_the_records_put_them():
+    for file in (tables.ROOT / "experiments" / "configs").glob("*.py"):
+        header = re.sub(r"^Result: .*?(?=^[A-Z][a-z]+:|^\"\"\")", "", file.read_text(), count=1, flags=re.S | re.M)
+        assert not re.search(r"reads? [\d.]+%", header), file.name
+
+
+def test_the_recipe_of_latent_diffusion_trains_over_what_the_shipped_one_was_trained_over():
+    recipes = (tables.ROOT / "experiments" / "README.md").read_text()
+    first = re.search(r"train_latent_diffusion --workdir=\S+ --config.autoencoder=(\S+)", recipes)[1]
+    shipped = json.loads((results.CHECKPOINTS / "latent_diffusion_mnist" / "config.json").read_text())
+    assert f"--workdir={first} --config={shipped['autoencoder']}\n" in recipes
+
+
+def test_two_cards_of_one_configuration_are_refused(documents):
+    shipped = documents / "experiments" / "checkpoints"
+    shutil.copytree(shipped / "vqvae_mnist", shipped / "vqvae_mnist_again")
+    with pytest.raises(ValueError, match="checkpoints/vqvae_mnist and .*/vqvae_mnist_again are both of the config"):
+        tables.documents()
+
+
 def test_the_frechet_distance_is_of_as_many_samples_as_held_out_images():
     more = {"FD-x": 0.5, "FD-x_of_500": 0.75, "FD-x_held_out_of_500": 0.25, "FD-x_infinity": 0.125}
     assert tables.show(more, "frechet") == "FD-x 0.750 (0.250)"

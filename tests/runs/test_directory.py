@@ -55,6 +55,19 @@ def test_a_key_that_was_not_there_before_is_another_configuration(tmp_path, old,
         open_run(tmp_path, CONFIG | new)
 
 
+def test_a_run_that_was_begun_before_an_option_was_there_goes_on_with_what_it_was(tmp_path):
+    options = {"robust": {"epsilon": 0.0, "steps": 1}}
+    open_run(tmp_path, CONFIG)
+    with pytest.raises(ValueError, match="robust.epsilon: 0.0 before, 0.1 now"):
+        open_run(tmp_path, CONFIG | {"robust": {"epsilon": 0.1, "steps": 1}}, before=options)
+    open_run(tmp_path, CONFIG, before=options)  # of a model without the option
+    assert open_run(tmp_path, CONFIG | options, before=options).started_before
+    assert json.loads((tmp_path / "config.json").read_text())["robust"] == options["robust"]
+    with pytest.raises(ValueError, match="robust.steps: 1 before, 2 now"):  # what the file has counts
+        open_run(tmp_path, CONFIG | {"robust": {"epsilon": 0.0, "steps": 2}},
+                 before={"robust": {"epsilon": 0.0, "steps": 2}})
+
+
 def test_a_check_raises_what_a_start_would_and_writes_nothing(tmp_path):
     assert not check_run(tmp_path / "new", CONFIG)
     assert not (tmp_path / "new").exists()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,8 +112,9 @@ def test_another_first_stage_of_that_name_is_refused(folder, tmp_path):
     wanted = load(folder / "prior", build=build).variables
     shutil.copytree(folder / "codes", tmp_path / "codes")
     other = first_variables()
-    publish(first_run(other._replace(state={**other.state, "started": jnp.array(False)})), folder / "codes",
-            evaluations=())
+    with pytest.warns(UserWarning, match="prior"):
+        publish(first_run(other._replace(state={**other.state, "started": jnp.array(False)})), folder / "codes",
+                evaluations=())
     with pytest.raises(FileNotFoundError, match="needs its first stage 'codes' as it was .digest .*another one is in "
                                                 ".*made/codes: fetch both together"):
         load(folder / "prior", build=build)
@@ -145,6 +147,47 @@ def test_a_run_over_a_run_takes_the_checkpoint_that_was_made_of_it(folder):
     assert_same(prior.variables, load(folder / "whole", build=build).variables)
     assert set(load_file(folder / "prior" / "model.safetensors")) == {"params/kernel", "state/std"}
     assert json.loads((folder / "prior" / "config.json").read_text())["tokenizer"] == "codes"
+
+
+def test_a_second_stage_holds_its_own_where_that_is_asked_for(folder):
+    run = second_run(load(folder / "codes", build=build).variables)
+    publish(run, folder / "own", evaluations=(), first_stage="")
+    wanted = load(folder / "prior", build=build).variables
+    shutil.rmtree(folder / "codes")
+    assert_same(load(folder / "own", build=build).variables, wanted)
+
+
+def test_those_that_another_first_stage_leaves_without_theirs_are_named(folder):
+    publish(second_run(first_variables()), folder / "own", evaluations=(), first_stage="")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        publish(first_run(), folder / "codes", evaluations=())  # the same again
+    first = first_variables()
+    with pytest.warns(UserWarning, match="made/codes no longer has the weights .* first stage's: prior. Publ"):
+        publish(first_run(first._replace(params={"kernel": first.params["kernel"] + 1})), folder / "codes",
+                evaluations=())
+
+
+def test_a_first_stage_is_found_beside_what_a_link_or_two_dots_lead_to(folder, tmp_path, monkeypatch):
+    wanted = load(folder / "prior", build=build).variables
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "link").symlink_to(folder / "prior")
+    assert_same(load(tmp_path / "other" / "link", build=build).variables, wanted)
+    (folder / "prior" / "inner").mkdir()
+    monkeypatch.chdir(folder / "prior" / "inner")
+    assert_same(load("..", build=build).variables, wanted)
+
+
+def test_all_first_stages_of_the_name_are_compared(folder, tmp_path):
+    shutil.copytree(folder / "codes", tmp_path / "shipped" / "codes")
+    first = first_variables()
+    with pytest.warns(UserWarning, match="prior"):
+        publish(first_run(first._replace(params={"kernel": first.params["kernel"] + 1})), folder / "codes",
+                evaluations=())
+    for options in ({}, {"first_stage": "codes"}):
+        run = second_run(load(tmp_path / "shipped" / "codes", build=build).variables)
+        publish(run, folder / "prior", evaluations=(), **options)
+        assert set(load_file(folder / "prior" / "model.safetensors")) == {"params/kernel", "state/std"}
 
 
 def test_a_checkpoint_of_other_weights_is_refused_and_nothing_is_written(folder):
