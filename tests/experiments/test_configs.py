@@ -35,7 +35,7 @@ PRIORS = {
     "token_prior_celeba64": ("autoregressive", "vqgan_celeba64", (64, 64, 3), (16, 16), 0),
     "token_prior_imagenet_maskgit": ("masked", "vqgan_imagenet_maskgit", (256, 256, 3), (16, 16), 1000),
 }
-CLASSIFIERS = {"classifier_mnist", "classifier_fashion_mnist"}
+CLASSIFIERS = ("classifier_mnist", "classifier_fashion_mnist")
 FACTOR_4 = {"channels": 128, "multipliers": (1, 2, 4), "num_res_blocks": 1, "z_channels": 3}
 VQ_F4 = {"name": "vqvae", "latent_channels": 3, "quantizer": {"name": "vq", "num_codes": 8192}, "encoder": FACTOR_4,
          "decoder": FACTOR_4}
