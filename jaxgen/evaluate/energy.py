@@ -58,15 +58,16 @@ def _packages(powercap: Path) -> list[Counter]:
     counters = []
     for zone in sorted(powercap.glob("intel-rapl:*")):
         try:
-            name = (zone / "name").read_text().strip()
+            name = (zone / "name").read_text(encoding="ascii").strip()
             if not name.startswith("package"):  # "core" and "dram" are parts of one, "psys" is the board
                 continue
-            energy, largest = zone / "energy_uj", int((zone / "max_energy_range_uj").read_text())
-            int(energy.read_text())
+            energy, largest = zone / "energy_uj", int((zone / "max_energy_range_uj").read_text(encoding="ascii"))
+            int(energy.read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
             raise LookupError(f"energy of the processor is left out: {zone} cannot be read ({error}); Linux keeps it "
                               "to root") from error
-        counters.append(Counter(name, lambda energy=energy: int(energy.read_text()) * 1e-6, largest * 1e-6))
+        counters.append(Counter(
+            name, lambda energy=energy: int(energy.read_text(encoding="ascii")) * 1e-6, largest * 1e-6))
     if not counters:
         raise LookupError(f"energy of the processor is left out: {powercap} counts none")
     return counters

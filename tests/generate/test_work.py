@@ -1,6 +1,7 @@
 """What samplers say of their work, next to calls of their networks that are counted while they run."""
 
 import dataclasses
+import functools
 from collections import Counter
 
 import jax
@@ -59,7 +60,9 @@ def test_a_model_without_conditions_is_not_guided(name):
     ("latents", {"solver": "euler"}), ("masked", {}), ("autoregressive", {})])
 def test_operations_of_the_parts_make_up_those_of_the_whole(monkeypatch, name, settings):
     """Solvers' and draws' own arithmetic comes to the whole: a tenth, as the networks are tiny here."""
-    monkeypatch.setattr(generate.sampler, "compiler_options", lambda: None)  # so that programs can be traced again
+    # So that programs can be traced again; other tests' programs, and these for other tests, must not be found.
+    monkeypatch.setattr(generate.sampler, "compiler_options", lambda: None)
+    monkeypatch.setattr(generate.sampler, "_compiled", functools.lru_cache(generate.sampler._compiled.__wrapped__))
     sampler = generate.make_sampler(case(name).model, {"guidance": 2.0, **settings})
     variables, ids = case(name).variables, np.arange(3)
     encoded, x = jax.eval_shape(sampler.work.once, variables, COND, ids)
