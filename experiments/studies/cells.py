@@ -143,6 +143,12 @@ def used_of(values: Mapping[str, float], prefix: str = "") -> float:
                           if name.startswith(prefix) and name.removeprefix(prefix).endswith("used")]))
 
 
+def use_of_codes(directory: Path) -> list[tuple[int, float]]:
+    """(step, share of the codes that held-out data use) of a run, over its training."""
+    return [(row["step"], used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
+            if "eval/psnr" in row]
+
+
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and std with one degree of freedom less; 0 of one value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -27,7 +27,6 @@ from experiments.studies import cells
 from jaxgen import data, evaluate, runs
 from jaxgen.core.checks import check_count
 from jaxgen.core.digest import digest
-from jaxgen.show import read_records
 
 EMA = "ema_decay=0.99, kmeans_iterations=5, revive_below=0.05"
 QUANTIZERS = {
@@ -85,9 +84,7 @@ def run(args: argparse.Namespace) -> list[dict]:
             depends_on = {"steps": args.steps, "classifier": classifier and digest(classifier.variables)}
             measured.append(cells.once(directory / "study.json", depends_on,
                                        lambda d=directory: measure(d, classifier)))
-            curves.setdefault(name, []).append(
-                [(row["step"], cells.used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
-                 if "eval/psnr" in row])
+            curves.setdefault(name, []).append(cells.use_of_codes(directory))
         columns = {key: cells.mean_and_std([one[key] for one in measured]) for key in OF_RUNS if key in measured[0]}
         rows.append({"quantizer": name, **columns})
         print(cells.line(rows[-1], COLUMNS), flush=True)

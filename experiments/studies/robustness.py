@@ -29,7 +29,6 @@ from experiments.studies import cells, perturbations
 from jaxgen import data, losses, metrics, runs
 from jaxgen.core.checks import check_count
 from jaxgen.evaluate.reconstruction import EXACT
-from jaxgen.show import read_records
 
 LATENT_NOISE = 0.3  # in units of the latents' std
 DROPOUT = 0.5
@@ -70,9 +69,7 @@ def run(args: argparse.Namespace) -> list[dict]:
                 *options[name]], args.steps)
             depends_on = {"steps": args.steps, "images": args.images, "epsilon": EPSILON, "attack": ATTACK_STEPS}
             measured.append(cells.once(directory / "study.json", depends_on, partial(measure, directory, args.images)))
-            curves.setdefault(name, []).append([
-                (row["step"], cells.used_of(row, "eval/")) for row in read_records(directory / "metrics.jsonl")
-                if "eval/psnr" in row])
+            curves.setdefault(name, []).append(cells.use_of_codes(directory))
         columns = {key: cells.mean_and_std([one[key] for one in measured]) for key in measured[0]}
         rows.append({"variant": name, "seeds": args.seeds, **columns})
         print(f"{name}: PSNR {columns['psnr'][0]:.2f} dB, {columns['used'][0]:.0%} of the codes in use", flush=True)
