@@ -25,6 +25,7 @@ from jaxgen.data.splits import check_split
 
 # name -> the class in jaxgen.data.builders.<name>
 OWN = {
+    "debian_photos": "DebianPhotos",
     "fashion_mnist": "FashionMnist",
     "image_folder": "ImageFolder",
     "mnist_5k": "Mnist5k",
@@ -52,8 +53,9 @@ def load(
     """Loads one split of a data set, preparing it on first use.
 
     Own sets, which need neither TensorFlow nor the internet: "mnist_5k" (the embedded default), "fashion_mnist"
-    (from IDX files; option `folder`), "noto_emoji" (options `font`, `categories`), "image_folder" (options `folder`,
-    and `skip_unreadable` to leave out damaged files with a warning). Every other name goes to TFDS as it is, with its
+    (from IDX files; option `folder`), "noto_emoji" (options `font`, `categories`), "debian_photos" (crops of
+    photographs, of the side `image_size`, 64 by default; option `folder`), "image_folder" (options `folder`, and
+    `skip_unreadable` to leave out damaged files with a warning). Every other name goes to TFDS as it is, with its
     options, and is downloaded on first use. "celeb_a" gets its centre crop of 140x140 pixels, then `image_size` (64 by
     default).
 

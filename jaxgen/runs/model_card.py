@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxgen.data import photos
 from jaxgen.evaluate import Number
 
 OPEN, CLOSE = "<!-- written by hand: kept when the card is written again -->", "<!-- end -->"
@@ -18,6 +19,8 @@ DATA = {
     "noto_emoji": ("images of the font Noto Color Emoji with their Unicode names",
                    "SIL Open Font License 1.1 (Google); flags are in the public domain",
                    "https://github.com/googlefonts/noto-emoji"),
+    "debian_photos": ("crops of 36 photographs out of three packages of Debian", photos.LICENCE,
+                      "/usr/share/doc/PACKAGE/copyright in each"),
     "cifar10": ("CIFAR-10: 60,000 photographs of animals and vehicles", "none is stated",
                 "https://www.cs.toronto.edu/~kriz/cifar.html"),
     "celeb_a": ("CelebA: 202,599 photographs of celebrities' faces", "for research that is not commercial",

@@ -231,7 +231,7 @@ assert not quick, quick
 for name, folder in (("image_folder", {str(tmp_path / "images")!r}), ("fashion_mnist", {str(tmp_path)!r})):
     dataset = jaxgen.data.load(name, "train", data_dir={str(tmp_path / "cache")!r}, folder=folder)
     next(jaxgen.data.to_device(jaxgen.data.batches(dataset, batch_size=2)))
-import jaxgen.data.builders.mnist_5k, jaxgen.data.builders.noto_emoji
+import jaxgen.data.builders.debian_photos, jaxgen.data.builders.mnist_5k, jaxgen.data.builders.noto_emoji
 assert "tensorflow" not in sys.modules
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
