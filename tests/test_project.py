@@ -15,9 +15,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("flax", "optax", "orbax", "grain", "tensorflow_datasets", "tensorflow", "torch")
-MATHS = ("core.checks", "core.keys", "conv", "attention", "quantize", "losses", "metrics", "diffusion", "tokens")
+MATHS = ("core.checks", "core.keys", "conv", "attention", "quantize", "losses", "metrics", "diffusion", "tokens",
+         "codec")
 # The rooms from the ground floor up: each imports those before it and itself only.
-ROOMS = ("core", "conv", "attention", "quantize", "losses", "diffusion", "tokens", "metrics", "nn", "models",
+ROOMS = ("core", "conv", "attention", "quantize", "losses", "diffusion", "tokens", "codec", "metrics", "nn", "models",
          "objectives", "data", "interop", "show", "train", "generate", "evaluate", "runs")
 FAMILIES = {"VQVAE", "VQVAE2", "KLAutoencoder", "DiffusionModel", "LatentDiffusion", "TokenPrior", "Classifier",
             "MaskedModel", "AutoregressiveModel", "ByteTokenizer"}
@@ -31,6 +32,7 @@ LACKING = [
     ("import jaxgen.models", "flax", "models"), ("import jaxgen.interop", "flax", "models"),
     ("import jaxgen.train", "optax", "train"), ("import jaxgen.runs", "orbax", "train"),
     ("import jaxgen.show", "PIL", "train"),
+    ("import jaxgen.codec, numpy; jaxgen.codec.Writer(numpy.zeros(1))", "constriction", "codec"),
     ("import jaxgen.data as d; d.load('mnist_5k', 'train')", "tensorflow_datasets", "data"),
     ("import jaxgen.data as d; d.load('mnist', 'train')", "tensorflow_datasets", "data"),
     ("import jaxgen.data as d, numpy as n; d.batches(d.Dataset.from_arrays(n.zeros((2, 2, 2, 1), n.uint8)), "
@@ -56,7 +58,8 @@ def extras_and_requirements():
 
 def test_requirements_are_those_of_setup_cfg():
     extras, required = extras_and_requirements()
-    declared = required.union(*(lines(extras[name]) for name in ("models", "data", "train", "experiments", "test")))
+    names = ("codec", "models", "data", "train", "experiments", "test")
+    declared = required.union(*(lines(extras[name]) for name in names))
     own = {line for line in declared if line.startswith("jaxgen[")}  # an extra that takes in others
     assert lines((ROOT / "requirements.txt").read_text()) == declared - own
 
@@ -91,7 +94,7 @@ for use, package, _ in {LACKING}:
                          for _, package, extra in LACKING]
 
 
-@pytest.mark.parametrize("name", ["models", "data", "train"])
+@pytest.mark.parametrize("name", ["codec", "models", "data", "train"])
 def test_the_packages_of_an_extra_are_those_of_setup_cfg(name):
     modules = importlib.import_module("jaxgen.core.extras").EXTRAS[name]
     distributions = importlib.metadata.packages_distributions()
@@ -106,8 +109,8 @@ def test_another_missing_package_is_not_taken_for_an_extras():
         importlib.import_module("not_there")
 
 
-@pytest.mark.parametrize("package", ["", ".conv", ".attention", ".quantize", ".losses", ".diffusion", ".tokens", ".nn",
-                                     ".models", ".objectives", ".data", ".metrics", ".train", ".show",
+@pytest.mark.parametrize("package", ["", ".conv", ".attention", ".quantize", ".losses", ".diffusion", ".tokens",
+                                     ".codec", ".nn", ".models", ".objectives", ".data", ".metrics", ".train", ".show",
                                      ".runs", ".interop"])
 def test_what_a_package_offers_is_there_and_no_file_of_the_same_name(package):
     module = importlib.import_module(f"jaxgen{package}")

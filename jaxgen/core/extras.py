@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 # Each extra's packages, by the names they are imported under.
 EXTRAS = {
+    "codec": ("constriction",),
     "models": ("flax", "tqdm"),
     "data": ("grain", "tensorflow_datasets", "importlib_resources", "PIL", "tqdm"),
     "train": ("optax", "orbax", "PIL"),

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxgen import data, generate
+from jaxgen.codec import Codec
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
 from jaxgen.data import Dataset, Spec, spec_from_json
@@ -26,6 +27,7 @@ from jaxgen.models import Autoencoder, Denoising, Reconstructing, Tokenizer
 from jaxgen.models.base import Model, SecondStage
 from jaxgen.runs.checkpoint import read_model, read_run
 from jaxgen.runs.reference import read_weights
+from jaxgen.runs.run_codec import fit, make_codec, read_probabilities, write_probabilities
 from jaxgen.runs.shipped import locate
 from jaxgen.runs.weights_file import is_published
 from jaxgen.show import to_uint8
@@ -143,6 +145,28 @@ class Run:
     ) -> np.ndarray:
         """x with noise up to a share `strength` of the steps, denoised again."""
         return self._edited(generate.img2img, (x,), classes, prompts, seed, settings, strength=strength)
+
+    def codec(self, probabilities: str = "context") -> Codec:
+        """What `jaxgen.codec` compresses images with; `fit_codec` comes first.
+
+        Args:
+            probabilities: "static", "context", or of a token prior "prior".
+
+        Raises:
+            FileNotFoundError: nothing was fitted for this run.
+            ValueError: a model without tokens of images, or without such probabilities.
+        """
+        fitted = read_probabilities(self.path, probabilities, "with run.fit_codec() or python -m experiments.fit_codec")
+        return make_codec(self.model, self.variables, self.example_shape, fitted)
+
+    def fit_codec(self, count: int | None = None) -> Path:
+        """Fits the probabilities of the run's tokens and keeps them in its directory, in the file that is returned.
+
+        Args:
+            count: images of the training split that they are fitted on; None for all.
+        """
+        images = self.dataset(self.config["data"]["train_split"]).examples()[:count]
+        return write_probabilities(self.path, fit(self.model, self.variables, self.example_shape, images))
 
     def evaluate(self, dataset: Dataset | None = None, **options: Any) -> dict[str, float]:
         """All that can be measured of the model, on held-out data by default; see `jaxgen.evaluate.make_evaluator`."""

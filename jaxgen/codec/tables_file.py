@@ -1,0 +1,111 @@
+"""Models of probabilities as a file, so that every machine codes with the same whole numbers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.codec.context import Context
+from jaxgen.codec.integer_transformer import IntegerTransformer, Sizes
+from jaxgen.codec.networks import IntegerMasked, IntegerNext
+from jaxgen.codec.prior import Autoregressive, Masked
+from jaxgen.codec.probabilities import Probabilities, Static
+
+NAME = "codec.npz"
+_VERSION = 1
+
+
+def save_probabilities(path: Path, models: dict[str, Probabilities]) -> None:
+    """Writes models by name; what an archive of NumPy holds are arrays only.
+
+    Raises:
+        ValueError: a model that is not of whole numbers, such as a float prior.
+    """
+    about, arrays = {"version": _VERSION, "models": {}}, {}
+    for name, model in models.items():
+        if type(model) not in _WRITERS or not model.exact:
+            raise ValueError(f"{name} is a {type(model).__name__} that no file holds: only models of whole numbers are "
+                             "the same when they are read back")
+        about["models"][name], own = _WRITERS[type(model)](model)
+        arrays |= {f"{name}/{key}": value for key, value in own.items()}
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    np.savez_compressed(path, **arrays)
+
+
+def load_probabilities(path: Path) -> dict[str, Probabilities]:
+    """The models of a file.
+
+    Raises:
+        ValueError: a file of another version, or none of these.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive.items())
+        about = json.loads(arrays.pop("about").tobytes())
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path} holds no probabilities of a codec, or is damaged: {error}") from error
+    if about["version"] != _VERSION:
+        raise ValueError(f"{path} is of version {about['version']}, and this reads {_VERSION}: fit the codec again")
+    models = {}
+    for name, own in about["models"].items():
+        tensors = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
+        models[name] = _READERS[own["kind"]](own, tensors)
+    return models
+
+
+def _write_static(model: Static) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    return {"kind": "static"}, {str(i): table.astype(np.int32) for i, table in enumerate(model.tables)}
+
+
+def _read_static(about, arrays):
+    return Static(tables=tuple(arrays[str(i)].astype(np.int64) for i in range(len(arrays))))
+
+
+def _write_context(model: Context):
+    counts = {f"counts/{i}/{expert}": table for i, own in enumerate(model.counts) for expert, table in own.items()}
+    static = {f"static/{key}": table for key, table in _write_static(model.static)[1].items()}
+    return {"kind": "context", "weights": model.weights, "grid": model.grid,
+            "experts": [list(own) for own in model.counts]}, counts | static
+
+
+def _read_context(about, arrays):
+    static = {key.removeprefix("static/"): value for key, value in arrays.items() if key.startswith("static/")}
+    return Context(
+        static=_read_static(None, static), weights=tuple(map(tuple, about["weights"])),
+        counts=tuple({expert: arrays[f"counts/{i}/{expert}"] for expert in own} for i, own in
+                     enumerate(about["experts"])),
+        grid=tuple(map(tuple, about["grid"])))
+
+
+def _write_autoregressive(model: Autoregressive):
+    return {"kind": "autoregressive", "num_codes": model.num_codes, "block": model.block,
+            "levels": model.network.levels, "sizes": model.network.network.sizes}, model.network.network.arrays
+
+
+def _read_autoregressive(about, arrays):
+    network = IntegerTransformer(sizes=_sizes(about["sizes"]), arrays=arrays)
+    return Autoregressive(network=IntegerNext(network=network, levels=about["levels"]), block=tuple(about["block"]),
+                          num_codes=tuple(about["num_codes"]))
+
+
+def _write_masked(model: Masked):
+    return {"kind": "masked", "num_codes": model.num_codes, "groups": model.groups.tolist(),
+            "sizes": model.network.network.sizes}, model.network.network.arrays
+
+
+def _read_masked(about, arrays):
+    network = IntegerTransformer(sizes=_sizes(about["sizes"]), arrays=arrays)
+    return Masked(network=IntegerMasked(network=network), num_codes=tuple(about["num_codes"]),
+                  groups=np.array(about["groups"]))
+
+
+def _sizes(values):
+    *numbers, shifts = values
+    return Sizes(*numbers, tuple((name, shift) for name, shift in shifts))
+
+
+_WRITERS = {Static: _write_static, Context: _write_context, Autoregressive: _write_autoregressive,
+            Masked: _write_masked}
+_READERS = {"static": _read_static, "context": _read_context, "autoregressive": _read_autoregressive,
+            "masked": _read_masked}
