@@ -57,7 +57,12 @@ class Codec:
     @property
     def digest(self) -> str:
         """16 hexadecimal digits, by which a file names the codec that reads it."""
-        return hashlib.sha256(f"{self.weights} {self.probabilities.digest}".encode()).hexdigest()[:16]
+        return codec_digest(self.weights, self.probabilities)
+
+
+def codec_digest(weights: str, probabilities: Probabilities) -> str:
+    """The digest of a codec, of that of its tokenizer's weights and of its probabilities."""
+    return hashlib.sha256(f"{weights} {probabilities.digest}".encode()).hexdigest()[:16]
 
 
 def compress(

@@ -1,6 +1,7 @@
 """Models of probabilities as a file, so that every machine codes with the same whole numbers."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ NAME = "codec.npz"
 _VERSION = 1
 
 
-def save_probabilities(path: Path, models: dict[str, Probabilities]) -> None:
+def save_probabilities(path: Path, models: dict[str, Probabilities], digests: dict[str, str]) -> None:
     """Writes models by name; what an archive of NumPy holds are arrays only.
+
+    Args:
+        path: of the file.
+        models: by name.
+        digests: of the codecs that they make, by which files name them.
 
     Raises:
         ValueError: a model that is not of whole numbers, such as a float prior.
     """
-    about, arrays = {"version": _VERSION, "models": {}}, {}
+    about, arrays = {"version": _VERSION, "digests": digests, "models": {}}, {}
     for name, model in models.items():
         if type(model) not in _WRITERS or not model.exact:
             raise ValueError(f"{name} is a {type(model).__name__} that no file holds: only models of whole numbers are "
@@ -39,19 +45,29 @@ def load_probabilities(path: Path) -> dict[str, Probabilities]:
     Raises:
         ValueError: a file of another version, or none of these.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive.items())
-        about = json.loads(arrays.pop("about").tobytes())
-    except (KeyError, OSError, ValueError) as error:
-        raise ValueError(f"{path} holds no probabilities of a codec, or is damaged: {error}") from error
-    if about["version"] != _VERSION:
-        raise ValueError(f"{path} is of version {about['version']}, and this reads {_VERSION}: fit the codec again")
+    about, arrays = _read(path)
     models = {}
     for name, own in about["models"].items():
         tensors = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
         models[name] = _READERS[own["kind"]](own, tensors)
     return models
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """Of the codecs that a file's models make, by name; raises ValueError as `load_probabilities`."""
+    return _read(path, arrays=False)[0]["digests"]
+
+
+def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            about = json.loads(archive["about"].tobytes())
+            found = {name: archive[name] for name in archive.files if arrays and name != "about"}
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} holds no probabilities of a codec, or is damaged: {error}") from error
+    if about["version"] != _VERSION:
+        raise ValueError(f"{path} is of version {about['version']}, and this reads {_VERSION}: fit the codec again")
+    return about, found
 
 
 def _write_static(model: Static) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -14,6 +14,7 @@ with extra("train"):
 from jaxgen.runs._efficiency import efficiency
 from jaxgen.runs.checkpoint import Checkpointer, Loaded, Restored, read_run
 from jaxgen.runs.directory import RunDirectory, check_run, expand, open_run
+from jaxgen.runs.find_codec import codec_of, fitted_kinds
 from jaxgen.runs.first_stage import FirstStage, find_first_stage
 from jaxgen.runs.listing import Comparison, RunSummary, best, compare, find_runs, summarize
 from jaxgen.runs.lock import Holder, LockedRunError, holder, lock_run
@@ -40,6 +41,7 @@ __all__ = [
     "best",
     "card_of",
     "check_run",
+    "codec_of",
     "compare",
     "compare_samples",
     "default_evaluations",
@@ -49,6 +51,7 @@ __all__ = [
     "feature_network",
     "find_first_stage",
     "find_runs",
+    "fitted_kinds",
     "holder",
     "is_published",
     "load",

@@ -166,7 +166,8 @@ class Run:
             count: images of the training split that they are fitted on; None for all.
         """
         images = self.dataset(self.config["data"]["train_split"]).examples()[:count]
-        return write_probabilities(self.path, fit(self.model, self.variables, self.example_shape, images))
+        fitted = fit(self.model, self.variables, self.example_shape, images)
+        return write_probabilities(self.path, fitted, self.model, self.variables)
 
     def evaluate(self, dataset: Dataset | None = None, **options: Any) -> dict[str, float]:
         """All that can be measured of the model, on held-out data by default; see `jaxgen.evaluate.make_evaluator`."""

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import generate
 from jaxgen.codec import Codec, Probabilities, fit_context, fit_static, float_transformer
 from jaxgen.codec.batches import in_batches
+from jaxgen.codec.codec import codec_digest
 from jaxgen.codec.networks import integer_masked, integer_next
-from jaxgen.codec.prior import Autoregressive, Masked, halton_groups
+from jaxgen.codec.prior import Autoregressive, Masked, blocks_of, halton_groups
 from jaxgen.codec.tables_file import NAME, load_probabilities, save_probabilities
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.digest import digest
@@ -27,6 +29,7 @@ from jaxgen.models.index_maps import IndexMaps, index_maps
 
 KINDS = ("static", "context", "prior")
 _PIXELS = 1 << 18  # of a batch
+_STEPS = 16  # in which a masked prior makes up what is lost
 _CALIBRATION = 64  # examples that the ranges of a network are taken from
 
 
@@ -66,6 +69,7 @@ def make_codec(model: Any, variables: Variables, example_shape: tuple[int, ...],
     return Codec(
         to_planes=to_planes, from_planes=from_planes, plane_shapes=plane_shapes, probabilities=probabilities,
         channels=channels, step=step, progressive=maps.progressive, weights=digest(_tokenizer(model, variables)),
+        conceal=functools.partial(_conceal, model, variables) if _fills_in(model) else None,
     )
 
 
@@ -158,10 +162,28 @@ def read_probabilities(path: Path, kind: str, command: str) -> Probabilities:
     return models[kind]
 
 
-def write_probabilities(path: Path, models: dict[str, Probabilities]) -> Path:
-    """Keeps them in a run's directory; where."""
-    save_probabilities(path / NAME, models)
+def write_probabilities(path: Path, models: dict[str, Probabilities], model: Any, variables: Variables) -> Path:
+    """Keeps them in the directory of a run, whose model and variables they are of; where."""
+    weights = digest(_tokenizer(model, variables))
+    save_probabilities(path / NAME, models, {name: codec_digest(weights, own) for name, own in models.items()})
     return path / NAME
+
+
+def _fills_in(model):
+    return isinstance(model, TokenGenerating) and isinstance(model.model, MaskedTokens)
+
+
+def _conceal(model, variables, planes, known):
+    """Index maps whose unknown ones are drawn by the masked prior, given the known ones."""
+    tokens = np.stack(planes, -1)
+    places = blocks_of(tokens.shape[:3], model.sample_shape[:2], len(planes))
+    sequences, length = places[0].shape
+    sampler = generate.make_sampler(model, {"steps": _STEPS})
+    drawn = generate.sample_token_ids(
+        sampler, variables, jax.random.key(0), jnp.arange(sequences), model.null(sequences),
+        known=jnp.asarray(tokens[places], jnp.int32), keep=jnp.asarray(np.array(known)[places[3]]))[1]
+    tokens[places] = np.asarray(drawn).reshape(sequences, length)
+    return [tokens[..., i] for i in range(len(planes))]
 
 
 def _tokenizer(model, variables):
