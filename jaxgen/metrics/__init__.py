@@ -11,6 +11,7 @@ Of sets of features [N, D], which any network computed, on the host:
 
 Of one set: `inception_score` of a classifier's logits, `pairwise_diversity`, `bits_per_dim`.
 Of any of them: `bootstrap_interval`; of shares: `binomial_interval`.
+Of two codecs, over their curves of rate and quality: `bd_rate`.
 
 Rules for what is reported:
 
@@ -33,12 +34,14 @@ from jaxgen.metrics.manifold import (
     precision_recall_density_coverage,
 )
 from jaxgen.metrics.moments import Moments, covariance, merge, moments
+from jaxgen.metrics.rate import bd_rate
 from jaxgen.metrics.scores import bits_per_dim, inception_score, pairwise_diversity
 from jaxgen.quantize import CodebookUsage, usage
 
 __all__ = [
-    "Authenticity", "CodebookUsage", "Moments", "PrecisionRecallDensityCoverage", "authenticity", "binomial_interval",
-    "bits_per_dim", "bootstrap_interval", "covariance", "frechet_distance", "frechet_distance_infinity", "frechet_to",
-    "gaussian_mmd", "inception_score", "kernel_distance", "lpips", "merge", "moments", "ms_ssim", "mse",
-    "nearest_neighbours", "pairwise_diversity", "precision_recall_density_coverage", "psnr", "ssim", "usage",
+    "Authenticity", "CodebookUsage", "Moments", "PrecisionRecallDensityCoverage", "authenticity", "bd_rate",
+    "binomial_interval", "bits_per_dim", "bootstrap_interval", "covariance", "frechet_distance",
+    "frechet_distance_infinity", "frechet_to", "gaussian_mmd", "inception_score", "kernel_distance", "lpips", "merge",
+    "moments", "ms_ssim", "mse", "nearest_neighbours", "pairwise_diversity", "precision_recall_density_coverage",
+    "psnr", "ssim", "usage",
 ]
