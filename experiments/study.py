@@ -19,6 +19,7 @@ from experiments.common.subcommands import run_subcommand
 
 COMMANDS = {
     "equal_bits": "quantizers with the same number of bits per image: quality, use of the codes, time",
+    "rate_distortion": "files of learned codes against JPEG, WebP, AVIF, JPEG 2000 and JPEG XL",
     "robustness": "codes and PSNR under changes of the input, with and without regularisation; use of the codes",
     "samplers": "solvers against network evaluations, and guidance: the distance of samples to real images",
     "second_stages": "masked and autoregressive priors and latent diffusion over one tokenizer: quality and cost",

@@ -11,7 +11,7 @@ from experiments.configs.base import diffusing, variant
 
 
 def get_config(name=None):
-    config = diffusing(num_steps=6000, evaluate_every=500, checkpoint_every=500)
+    config = diffusing(num_steps=8000, evaluate_every=500, checkpoint_every=500)
     config.data.update({"batch_size": 64, "crop": 2})
     config.optimizer.learning_rate = 1e-3
     config.ema_decay = 0.999

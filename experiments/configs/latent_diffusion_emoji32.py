@@ -1,6 +1,7 @@
 """Diffusion over the 8x8 latents of emoji at 32x32, by Unicode block: symbols, flags, emoticons and so on.
 
-Autoencoder: a run of `vqvae_emoji32`, given as --config.autoencoder. The network is that of `latent_diffusion_mnist`.
+Autoencoder: a run of `vqvae_emoji32`, given as --config.autoencoder. The network is that of
+`latent_diffusion_mnist`, narrower.
 Paper: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022.
 Result and cost: not measured.
 """
@@ -12,5 +13,6 @@ def get_config(name=None):
     config = latent_diffusion_mnist.get_config(name)
     config.data.flip = True
     if not name:
-        config.num_steps = 2500
+        config.num_steps = 1500
+        config.model.network.update({"features": 96, "heads": 3})
     return config

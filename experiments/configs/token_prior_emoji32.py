@@ -16,7 +16,7 @@ def get_config(name=None):
     config.sampling.temperature = 0.8
     config.model = {
         "name": "token_prior", "kind": "autoregressive",
-        "network": {"features": 192, "depth": 6, "heads": 6, "positions": "learned"},
+        "network": {"features": 96, "depth": 3, "heads": 3, "positions": "learned"},
     }
     return variant(config, name, {
         "model.network.features": 16, "model.network.depth": 1, "model.network.heads": 2,

@@ -19,5 +19,6 @@ def get_config(name=None):
     if name:
         config.conditions.update({"features": 16, "depth": 1, "heads": 2})
     else:
+        config.model.network.update({"features": 192, "depth": 6, "heads": 6})
         config.update({"num_steps": 20_000, "evaluate_every": 2000, "checkpoint_every": 2000})
     return config

@@ -7,7 +7,7 @@
 Coder and decoder must see the same probabilities to the last bit, on every machine: they are whole numbers throughout.
 """
 
-from jaxgen.codec.codec import Codec, compress, reconstruct
+from jaxgen.codec.codec import GROUP, OVERLAP, TILE, Codec, compress, reconstruct
 from jaxgen.codec.coder import Reader, Transfer, Writer
 from jaxgen.codec.context import Context, fit_context
 from jaxgen.codec.decode import DamageWarning, Decoded, decode, decompress
@@ -16,8 +16,8 @@ from jaxgen.codec.probabilities import Plane, Probabilities, Static, fit_static
 from jaxgen.codec.tables import bits, frequencies, softmax_frequencies, to_grid
 
 # Files
-__all__ = ["SUFFIX", "Codec", "DamageWarning", "Decoded", "FileError", "Header", "compress", "decode", "decompress",
-           "read_header", "reconstruct"]
+__all__ = ["GROUP", "OVERLAP", "SUFFIX", "TILE", "Codec", "DamageWarning", "Decoded", "FileError", "Header", "compress",
+           "decode", "decompress", "read_header", "reconstruct"]
 # Probabilities of tokens
 __all__ += ["Context", "Plane", "Probabilities", "Static", "fit_context", "fit_static"]
 # Tables and the coder

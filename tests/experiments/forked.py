@@ -17,7 +17,8 @@ from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("train_vqvae", "train_vqgan", "train_token_prior", "train_diffusion", "train_latent_diffusion",
-           "train_classifier", "sample", "edit", "evaluate", "reconstruct", "publish", "reproduce", "demo", "report")
+           "train_classifier", "sample", "edit", "evaluate", "reconstruct", "publish", "reproduce", "demo", "report",
+           "fit_codec", "compress", "decompress")
 IMPORTED_LATE = ["grain", "orbax.checkpoint", "sklearn.svm", "tensorboardX", "tensorflow_datasets"]
 
 context = multiprocessing.get_context("forkserver")
