@@ -136,7 +136,7 @@ def _read_chunk(codec, numbers, before, shape, chunk):
         return []
     if check_sum(chunk.payload + content_of(np.stack(planes, -1))) == chunk.sum:
         return planes
-    if chunk.tables not in (None, transfer.sum):
+    if chunk.tables is not None and chunk.tables != transfer.sum:
         warnings.warn("the probabilities of a chunk are not those that it was written with: the file is damaged, or "
                       "this device computes the prior otherwise", DamageWarning, stacklevel=5)
     return []
