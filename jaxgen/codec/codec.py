@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from jaxgen.codec import lossless as lossless_part
 from jaxgen.codec.coder import Writer
 from jaxgen.codec.file_format import Header, write_chunk
-from jaxgen.codec.geometry import Layout, join, split
+from jaxgen.codec.geometry import MAX_OVERLAP, Layout, join, split
 from jaxgen.codec.probabilities import Plane, Probabilities
 
 TILE, OVERLAP, GROUP = 512, 16, 64
@@ -147,12 +147,15 @@ def _check_levels(codec, levels):
 
 
 def layout_of(codec: Codec, shape: tuple[int, int, int], tile: int, overlap: int) -> Layout:
-    """How images of a shape (height, width, colours) are cut; raises ValueError for an overlap that does not fit."""
+    """How images of a shape (height, width, colours) are cut; raises ValueError for an option outside its range."""
+    if tile < 1:
+        raise ValueError(f"tile={tile} must be at least 1: the longest side of a tile in pixels")
     height, width, colours = shape
     multiple = math.lcm(*codec.step)
     side = max(tile // multiple, 1) * multiple
-    if not 0 <= overlap <= side // 2:
-        raise ValueError(f"overlap={overlap} must be from 0 to half a tile, {side // 2}")
+    most = min(side // 2, MAX_OVERLAP)
+    if not 0 <= overlap <= most:
+        raise ValueError(f"overlap={overlap} must be from 0 to {most}, half a tile and at most {MAX_OVERLAP}")
     return Layout(height, width, colours, codec.channels, codec.step, side, overlap)
 
 

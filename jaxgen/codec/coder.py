@@ -62,6 +62,8 @@ class Writer:
         return data
 
     def _put(self, coder, symbols, table) -> None:
+        if table.shape[-1] == 1:
+            return  # a symbol that is certain, of which the library makes no model
         if table.ndim == 1:
             coder.encode(symbols, self._categorical(_probabilities(table), perfect=False))
         else:
@@ -89,9 +91,11 @@ class Reader:
     def __call__(self, table: Int[np.ndarray, "... K"], places: Any, count: int | None = None
                  ) -> Int[np.ndarray, "n"]:
         """The next symbols, as many as `places` are of an array of the reader's shape."""
+        count = self._places[places].size if count is None else count
+        if table.shape[-1] == 1:
+            return np.zeros(count, np.int32)
         try:
             if table.ndim == 1:
-                count = self._places[places].size if count is None else count
                 return self._coder.decode(self._categorical(_probabilities(table), perfect=False), count)
             return self._coder.decode(self._categorical(perfect=False), _probabilities(table))
         except AssertionError as error:  # how the library says that no symbols have these bytes

@@ -1,7 +1,7 @@
 """Adaptive tables of the codes nearby: several counts of what followed what, mixed in the logarithm.
 
     p_e(s) = (n_e(s) + a_e p_0(s)) / (N_e + a_e)              expert e: counts n_e of the codes after its context,
-                                                               a_e the number of different ones, p_0 the static table
+                                                               a_e one more than are different, p_0 the static table
     log p(s) = log p_0(s) + sum_e w_e (log p_e(s) - log p_0(s)) + constant
     w_e <- w_e + r d(log p(symbol)) / d w_e                    after each symbol
 
@@ -31,7 +31,7 @@ MAX_CONTEXTS = 1021  # a prime: more codes than that share contexts
 LEARNED = 4  # what a symbol adds to its counts; one of training adds 1
 ONE = 1 << PRECISION  # a weight of 1
 _RATE = 4  # of a weight's step: r = _RATE GRID / 2^16 per nat
-_FITTED = 64  # images that the first weights are learned from, by the counts of the others
+_FITTED = 64  # images, at most half of all, that the first weights are learned from by the counts of the others
 _PASSES = 4
 
 
@@ -114,7 +114,7 @@ def fit_context(planes: Sequence[Plane], num_codes: Sequence[int]) -> Context:
     images = len(planes[0])
     if images < 2:
         raise ValueError(f"planes must be of two images or more, got {images}")
-    last, grid = max(1, images - _FITTED), tuple(plane.shape[1:] for plane in planes)
+    last, grid = max(images // 2, images - _FITTED), tuple(plane.shape[1:] for plane in planes)
 
     def fitted(planes, weights):
         counts = tuple(_counts(planes, i, codes) for i, codes in enumerate(num_codes))

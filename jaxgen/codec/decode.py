@@ -1,5 +1,6 @@
 """The bytes of a file to images, or to what is left of them."""
 
+import math
 import warnings
 import zlib
 from collections.abc import Callable
@@ -49,14 +50,18 @@ def decode(codec: Codec, data: bytes, *, conceal: bool = False, lossless: bool =
         data: of `compress`.
         conceal: makes up what is lost, and says of which images.
         lossless: False gives the reconstruction where the file holds the original.
-        max_pixels: of all images; a larger file is refused.
+        max_pixels: of all images, filled up to whole tiles; a larger file is refused.
 
     Raises:
         FileError: no such file, one of another codec, or one of which an image is lost (without `conceal`).
     """
     header, start = read_header(data)
-    _check_header(codec, header, max_pixels)
+    _check_header(codec, header)
     layout = layout_of(codec, (header.height, header.width, header.channels), header.tile, header.overlap)
+    pixels = header.count * layout.tiles * math.prod(layout.block)
+    if pixels > max_pixels:
+        raise FileError(f"the file holds {pixels} pixels, filled up to whole tiles, more than max_pixels={max_pixels}: "
+                        "raise it if you trust the file")
     shapes, groups = codec.plane_shapes(layout.block), groups_of(header.count * layout.per_image, header.group)
     chunks = _Chunks(data, start)
     tokens = _read_tokens(codec, chunks, header, shapes, groups)
@@ -99,14 +104,10 @@ class _Chunks:
         return content
 
 
-def _check_header(codec: Codec, header: Header, max_pixels: int) -> None:
+def _check_header(codec: Codec, header: Header) -> None:
     if header.digest != codec.digest:
         raise FileError(f"the file was written by the codec {header.digest}, and this one is {codec.digest}: give the "
                         "checkpoint, and the model of probabilities, that it was written with")
-    pixels = header.count * header.height * header.width
-    if pixels > max_pixels:
-        raise FileError(f"the file holds {pixels} pixels, more than max_pixels={max_pixels}: raise it if you trust "
-                        "the file")
     if header.planes > codec.planes:
         raise FileError(f"the file has {header.planes} index maps of an image, and this codec has {codec.planes}")
 
@@ -135,7 +136,7 @@ def _read_chunk(codec, numbers, before, shape, chunk):
         return []
     if check_sum(chunk.payload + content_of(np.stack(planes, -1))) == chunk.sum:
         return planes
-    if chunk.tables not in (None, transfer.sum):
+    if chunk.tables is not None and chunk.tables != transfer.sum:
         warnings.warn("the probabilities of a chunk are not those that it was written with: the file is damaged, or "
                       "this device computes the prior otherwise", DamageWarning, stacklevel=5)
     return []

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+MAX_OVERLAP = 1024  # so that weighted sums of bytes stay below 2^31
+
 
 class Layout(NamedTuple):
     """How images [N, height, width, colours] become blocks [M, h, w, channels].
@@ -20,7 +22,7 @@ class Layout(NamedTuple):
         channels: of a block; 3 of one colour are three times that colour, 1 of three colours is three blocks.
         step: what h and w are multiples of, by row and column.
         tile: the longest side of a block.
-        overlap: of neighbouring tiles.
+        overlap: of neighbouring tiles, up to `MAX_OVERLAP`.
     """
 
     height: int
@@ -37,12 +39,12 @@ class Layout(NamedTuple):
         return self.colours if self.channels == 1 else 1
 
     @property
-    def rows(self) -> tuple[int, list[int]]:
+    def rows(self) -> tuple[int, range]:
         """(h, the first row of each tile)."""
         return _tiles(self.height, self.step[0], self.tile, self.overlap)
 
     @property
-    def columns(self) -> tuple[int, list[int]]:
+    def columns(self) -> tuple[int, range]:
         """(w, the first column of each tile)."""
         return _tiles(self.width, self.step[1], self.tile, self.overlap)
 
@@ -52,9 +54,14 @@ class Layout(NamedTuple):
         return self.rows[0], self.columns[0]
 
     @property
+    def tiles(self) -> int:
+        """Of an image."""
+        return len(self.rows[1]) * len(self.columns[1])
+
+    @property
     def per_image(self) -> int:
         """Blocks of an image."""
-        return self.separate * len(self.rows[1]) * len(self.columns[1])
+        return self.separate * self.tiles
 
 
 def split(images: UInt8[np.ndarray, "N H W C"], layout: Layout) -> UInt8[np.ndarray, "M h w c"]:
@@ -112,6 +119,6 @@ def _ramp(length, overlap, before, after):
 def _tiles(size, step, tile, overlap):
     """(length of the tiles, their starts) along an axis of `size` pixels."""
     if size <= tile:
-        return -(-size // step) * step, [0]
+        return -(-size // step) * step, range(1)
     count = -(-(size - overlap) // (tile - overlap))
-    return tile, [i * (tile - overlap) for i in range(count)]
+    return tile, range(0, count * (tile - overlap), tile - overlap)

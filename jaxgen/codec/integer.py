@@ -39,7 +39,8 @@ def scale(x: Int[Array, "..."], multiplier: Int[Array, "..."], shift: int) -> In
         multiplier: below 2^15, of either sign.
         shift: from 15.
     """
-    whole = (x >> FRACTION) * multiplier + (((x & (1 << FRACTION) - 1) * multiplier) >> FRACTION)
+    half = 1 << FRACTION - 1 if shift == FRACTION else 0  # with more shifts than that the last one rounds
+    whole = (x >> FRACTION) * multiplier + (((x & (1 << FRACTION) - 1) * multiplier + half) >> FRACTION)
     return round_shift(whole, shift - FRACTION)
 
 
@@ -67,11 +68,11 @@ def normalize(x: Int[Array, "... D"], fraction: int) -> Int[Array, "... D"]:
     """
     size = x.shape[-1]
     precision = 10 if size > 256 else 11  # so that the sum of squares stays below 2^31
-    centred = x - _divide(jnp.sum(x, -1, keepdims=True), size)
+    centred = x - _divide(_sum(x), size)
     most = jnp.max(jnp.abs(centred), -1, keepdims=True)
     shift = jnp.maximum(0, 32 - jax.lax.clz(most) - precision)
     centred = centred >> shift
-    variance = jnp.sum(centred * centred, -1, keepdims=True) // size
+    variance = _sum(centred * centred) // size
     root = jnp.maximum(square_root(variance << 8), 1)  # the std, of 2^-4
     return _divide(centred << 4 + fraction, root)
 
@@ -86,20 +87,27 @@ def softmax(scores: Int[Array, "... M"], exponentials: Int[Array, "T"], fraction
     """
     below = jnp.max(scores, -1, keepdims=True) - scores
     shares = exponentials[jnp.minimum(below, len(exponentials) - 1)]
-    return (shares << fraction) // jnp.sum(shares, -1, keepdims=True)
+    return (shares << fraction) // _sum(shares)
 
 
 def to_multiplier(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """(multiplier, shift) of real numbers for `scale`, one shift for all: the largest one takes 15 bits.
+    """(multiplier, shift) of real numbers for `scale`, one shift from 15 to 45 for all.
+
+    The largest one takes 15 bits, fewer below 2^-31.
 
     Raises:
-        ValueError: a number that no shift from 15 to 45 brings there.
+        ValueError: a number from 1.
     """
-    most = float(np.abs(values).max(initial=0)) or 1.0
+    most = max(float(np.abs(values).max(initial=0)), 2.0**-31)
     shift = FRACTION - int(np.floor(np.log2(most))) - 1
-    if not FRACTION <= shift <= 2 * FRACTION + 15:
+    if shift < FRACTION:
         raise ValueError(f"numbers up to {most} have no multiplier: the network's ranges are out of proportion")
     return np.clip(np.rint(values * 2.0**shift), -(1 << FRACTION) + 1, (1 << FRACTION) - 1).astype(np.int32), shift
+
+
+def _sum(x):
+    """Over the last axis, in the type of x: with `jax_enable_x64` it would become a wider one."""
+    return jnp.sum(x, -1, keepdims=True, dtype=x.dtype)
 
 
 def _divide(x, divisor):

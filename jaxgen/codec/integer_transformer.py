@@ -118,8 +118,7 @@ def _attend(name, projected, sizes, arrays, shifts, cache, index):
     query, key, value = (jnp.swapaxes(part.reshape(*part.shape[:2], sizes.heads, -1), 1, 2) for part in projected)
     query, key, value = jnp.clip(query, -QUERY, QUERY), jnp.clip(key, -KEY, KEY), jnp.clip(value, -KEY, KEY)
     if cache is not None:
-        place = (0, 0, index, 0)
-        key, value = (jax.lax.dynamic_update_slice(old, new, place) for old, new in zip(cache, (key, value)))
+        key, value = (jax.lax.dynamic_update_slice_in_dim(old, new, index, 2) for old, new in zip(cache, (key, value)))
     scores = scale(_exact("bhnd,bhmd->bhnm", query, key), arrays[f"{name}/scores"], shifts[f"{name}/scores"])
     if sizes.causal:
         rows, columns = jnp.arange(query.shape[2]) + index, jnp.arange(key.shape[2])

@@ -1,0 +1,89 @@
+"""Models of probabilities as a file: they code as before, by the same digest, and damage is told."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxgen.codec import fit_context, fit_static
+from jaxgen.codec.networks import IntegerMasked, IntegerNext
+from jaxgen.codec.prior import Autoregressive, Masked, halton_groups
+from jaxgen.codec.tables_file import load_probabilities, read_digests, save_probabilities
+from tests.helpers.codec import round_trip
+from tests.helpers.mutations import mutated_bytes, outcome
+from tests.helpers.transformers import CODES, integer_network
+
+RNG = np.random.default_rng(0)
+PLANES = [RNG.integers(0, 5, (4, 2, 2)), RNG.integers(0, 7, (4, 4, 4))]
+NUM_CODES = (5, 7)
+
+
+def models():
+    return {
+        "static": fit_static(PLANES, NUM_CODES), "context": fit_context(PLANES, NUM_CODES),
+        "next": Autoregressive(network=IntegerNext(network=integer_network("causal")), num_codes=(CODES,),
+                               block=(3, 4)),
+        "masked": Masked(network=IntegerMasked(network=integer_network("masked with time and classes")),
+                         num_codes=(CODES,), groups=halton_groups(3, 4, 2)),
+    }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tables") / "codec.npz"
+    save_probabilities(path, models(), {"static": "0123"})
+    return path
+
+
+def test_models_come_back_with_their_digests_and_code_as_before(written):
+    found = load_probabilities(written)
+    assert list(found) == list(models()) and read_digests(written) == {"static": "0123"}
+    for name, model in models().items():
+        assert type(found[name]) is type(model) and found[name].digest == model.digest
+        assert found[name].num_codes == model.num_codes and found[name].block == model.block
+    for name in ("static", "context"):
+        for i in range(2):
+            assert round_trip(found[name], (i,), PLANES)[1] == round_trip(models()[name], (i,), PLANES)[1]
+    plane = [RNG.integers(0, CODES, (2, 3, 4))]
+    for name in ("next", "masked"):
+        assert round_trip(found[name], (0,), plane)[1] == round_trip(models()[name], (0,), plane)[1]
+
+
+def test_a_model_of_floating_point_is_refused(tmp_path):
+    class Floating(IntegerNext):
+        exact = False
+
+    model = Autoregressive(network=Floating(network=integer_network("causal")), num_codes=(CODES,), block=(3, 4))
+    with pytest.raises(ValueError, match="prior is a Autoregressive that no file holds"):
+        save_probabilities(tmp_path / "codec.npz", {"prior": model}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_files_are_told_or_read_as_they_were(tmp_path):
+    path, rng = tmp_path / "codec.npz", np.random.default_rng(1)
+    model = fit_static(PLANES, NUM_CODES)
+    save_probabilities(path, {"static": model}, {})
+    content, whole = path.read_bytes(), 0
+    for _ in range(300):
+        path.write_bytes(mutated_bytes(rng, content))
+        found = outcome([str(path)], lambda: load_probabilities(path))
+        whole += found is not None
+        assert found is None or found["static"].digest == model.digest
+    assert whole < 150
+
+
+@pytest.mark.parametrize("arrays", [{}, {"about": np.zeros(3, np.uint8)}, {"about": np.array([None])},
+                                    {"about": np.frombuffer(b"{}", np.uint8)}])
+def test_other_archives_are_told(tmp_path, arrays):
+    path = tmp_path / "codec.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="holds no probabilities"):
+        load_probabilities(path)
+
+
+def test_another_version_says_so(tmp_path):
+    path = tmp_path / "codec.npz"
+    about = json.dumps({"version": 7, "models": {}, "digests": {}}).encode()
+    np.savez(path, about=np.frombuffer(about, np.uint8))
+    with pytest.raises(ValueError, match="of version 7, and this reads 1"):
+        read_digests(path)
