@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,13 @@ def load_probabilities(path: Path) -> dict[str, Probabilities]:
     """
     about, arrays = _read(path)
     models = {}
-    for name, own in about["models"].items():
-        tensors = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
-        models[name] = _READERS[own["kind"]](own, tensors)
+    try:
+        for name, own in about["models"].items():
+            tensors = {key.removeprefix(f"{name}/"): value for key, value in arrays.items()
+                       if key.startswith(f"{name}/")}
+            models[name] = _READERS[own["kind"]](own, tensors)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from error
     return models
 
 
@@ -62,11 +67,12 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
     try:
         with np.load(path, allow_pickle=False) as archive:
             about = json.loads(archive["about"].tobytes())
+            version = about["version"]
             found = {name: archive[name] for name in archive.files if arrays and name != "about"}
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no probabilities of a codec, or is damaged: {error}") from error
-    if about["version"] != _VERSION:
-        raise ValueError(f"{path} is of version {about['version']}, and this reads {_VERSION}: fit the codec again")
+    except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} holds no probabilities of a codec, or is damaged: {error!r}") from error
+    if version != _VERSION:
+        raise ValueError(f"{path} is of version {version}, and this reads {_VERSION}: fit the codec again")
     return about, found
 
 

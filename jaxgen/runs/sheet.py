@@ -36,7 +36,8 @@ def draw_sheet(run: Run, file: Path, *, seed: int = 0, settings: Mapping[str, An
         return f"Images of the split `{held_out.split}`, and below each row of {columns} what the model makes of them"
     conditions, prompts, columns = run.model.conditions, None, COLUMNS
     if "text" in conditions.entries:
-        prompts = [str(caption) for caption in run.dataset().spread(COLUMNS * ROWS)["caption"]]
+        names = run.dataset().spread(COLUMNS * ROWS)["caption"]
+        prompts = [str(name).encode()[:conditions.length].decode(errors="ignore") for name in names]  # as in training
     elif 1 < conditions.num_classes <= MOST_COLUMNS:
         columns = conditions.num_classes
     images = run.sample(columns * ROWS, prompts=prompts, seed=seed, **settings or {})
