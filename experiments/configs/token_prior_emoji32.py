@@ -2,8 +2,8 @@
 
 Tokenizer: a run of `vqgan_emoji32` or `vqvae_emoji32`, given as --config.tokenizer.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
-Result: a classifier of real images reads 65.0% of the samples as the class asked for, 6.14 bits per held-out token,
-after 800 steps, 8 minutes.
+Result: a classifier of real images reads 52.8% of the samples as the class asked for, 6.36 bits per held-out token,
+after 800 steps, 160 s.
 """
 
 from experiments.configs.base import autoregressive_prior, variant
