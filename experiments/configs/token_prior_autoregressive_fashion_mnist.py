@@ -1,4 +1,4 @@
-"""Autoregressive prior over the 49 codes of Fashion-MNIST, by class, with the network of the one on MNIST less a block.
+"""Autoregressive prior over the 49 codes of Fashion-MNIST, by class, with the network of the one on MNIST less two blocks.
 
 Tokenizer: a run of `vqgan_fashion_mnist` or `vqvae_fashion_mnist`, given as --config.tokenizer.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
@@ -13,6 +13,6 @@ def get_config(name=None):
     config = token_prior_autoregressive_mnist.get_config(name)
     config.data.flip = True
     if not name:
-        config.update({"num_steps": 1500, "evaluate_every": 500, "checkpoint_every": 500})
-        config.model.network.depth = 3
+        config.update({"num_steps": 2000, "evaluate_every": 500, "checkpoint_every": 500})
+        config.model.network.depth = 2
     return config
