@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,12 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
     try:
         with np.load(path, allow_pickle=False) as archive:
             about = json.loads(archive["about"].tobytes())
+            version = about["version"]
             found = {name: archive[name] for name in archive.files if arrays and name != "about"}
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} holds no probabilities of a codec, or is damaged: {error}") from error
-    if about["version"] != _VERSION:
-        raise ValueError(f"{path} is of version {about['version']}, and this reads {_VERSION}: fit the codec again")
+    if version != _VERSION:
+        raise ValueError(f"{path} is of version {version}, and this reads {_VERSION}: fit the codec again")
     return about, found
 
 
