@@ -1,4 +1,4 @@
-"""Autoregressive prior over the 49 codes of Fashion-MNIST, by class, with the network of the one on MNIST less two blocks.
+"""Autoregressive prior over the 49 codes of Fashion-MNIST, by class: two blocks of the network of the one on MNIST.
 
 Tokenizer: a run of `vqgan_fashion_mnist` or `vqvae_fashion_mnist`, given as --config.tokenizer.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.

@@ -57,14 +57,18 @@ def decode(codec: Codec, data: bytes, *, conceal: bool = False, lossless: bool =
     """
     header, start = read_header(data)
     _check_header(codec, header)
-    layout = layout_of(codec, (header.height, header.width, header.channels), header.tile, header.overlap)
+    try:
+        layout = layout_of(codec, (header.height, header.width, header.channels), header.tile, header.overlap)
+        parts = codec.probabilities.chunks(header.planes)
+    except ValueError as error:
+        raise FileError(f"the header has numbers that no file of this codec has: {error}") from error
     pixels = header.count * layout.tiles * math.prod(layout.block)
     if pixels > max_pixels:
         raise FileError(f"the file holds {pixels} pixels, filled up to whole tiles, more than max_pixels={max_pixels}: "
                         "raise it if you trust the file")
     shapes, groups = codec.plane_shapes(layout.block), groups_of(header.count * layout.per_image, header.group)
     chunks = _Chunks(data, start)
-    tokens = _read_tokens(codec, chunks, header, shapes, groups)
+    tokens = _read_tokens(codec, chunks, parts, shapes, groups)
     whole = not chunks.lost
     tokens, used, made_up = _complete(codec, tokens, shapes, groups, header.planes, conceal)
     images = join(np.concatenate([codec.from_planes(planes) for planes in tokens]), layout)
@@ -108,16 +112,16 @@ def _check_header(codec: Codec, header: Header) -> None:
     if header.digest != codec.digest:
         raise FileError(f"the file was written by the codec {header.digest}, and this one is {codec.digest}: give the "
                         "checkpoint, and the model of probabilities, that it was written with")
-    if header.planes > codec.planes:
+    if header.planes > codec.planes or (header.planes < codec.planes and not codec.progressive):
         raise FileError(f"the file has {header.planes} index maps of an image, and this codec has {codec.planes}")
 
 
-def _read_tokens(codec, chunks, header, shapes, groups):
+def _read_tokens(codec, chunks, parts, shapes, groups):
     """The planes of each group, as many as can be read."""
     tokens = [[] for _ in groups]
-    for numbers in codec.probabilities.chunks(header.planes):
+    for numbers in parts:
         for planes, group in zip(tokens, groups):
-            chunk, read = chunks.next(tables=header.inexact), []
+            chunk, read = chunks.next(tables=not codec.probabilities.exact), []
             if chunk is not None and len(planes) == numbers[0]:
                 shape = (group.stop - group.start, *shapes[numbers[0]])
                 read = _read_chunk(codec, numbers, planes, shape, chunk)

@@ -69,8 +69,8 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
             about = json.loads(archive["about"].tobytes())
             version = about["version"]
             found = {name: archive[name] for name in archive.files if arrays and name != "about"}
-    except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} holds no probabilities of a codec, or is damaged: {error!r}") from error
+    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} holds no probabilities of a codec, or is damaged: {error}") from error
     if version != _VERSION:
         raise ValueError(f"{path} is of version {version}, and this reads {_VERSION}: fit the codec again")
     return about, found

@@ -119,6 +119,9 @@ def integer_prior(model: TokenGenerating, variables: Variables, maps: IndexMaps,
         ValueError: a network that has no form in whole numbers.
     """
     network, height, width = model.model.network, *planes[0].shape[1:]
+    if set(maps.num_codes) != {network.num_outputs}:
+        raise ValueError(f"a prior of {network.num_outputs} codes has no tables of index maps with {maps.num_codes}: "
+                         "take a tokenizer with fewer codes")
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables.params)
     params = params.get("network", params)
     tokens = np.stack([plane[:_CALIBRATION] for plane in planes], -1).reshape(-1, height * width * len(planes))

@@ -1,5 +1,6 @@
 """Whole files: round trips, sizes, levels, tiles, and what is left of damaged ones."""
 
+import dataclasses
 import struct
 import warnings
 import zlib
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgen import codec
-from jaxgen.codec import DamageWarning, FileError, Writer, fit_context
+from jaxgen.codec import FileError, Writer, fit_context
 from jaxgen.codec.geometry import split
 from tests.helpers.codec import CODES, even, grey_levels, images
+from tests.helpers.mutations import mutated_bytes
 
 OVERHEAD = 4 + 5  # of a chunk: its sum and its length
 
@@ -90,24 +92,45 @@ def test_a_file_that_is_cut_gives_a_coarser_image_or_says_what_is_lost():
     assert quietly(own, data)[1] is False
 
 
-@pytest.mark.parametrize("lossless, count", [(False, 9_500), (True, 500)])
-def test_10_000_damaged_files_are_told(lossless, count):
-    """One byte or several changed, cut, or repeated: an error, a warning, or what was there before."""
-    own, x = grey_levels(coarse=4), images((2, 8, 8, 2))
-    data, rng = codec.compress(own, x, lossless=lossless, group=1), np.random.default_rng(0)
-    damaged = 0
+def learned():
+    """A codec with the context of some images."""
+    return grey_levels(fit_context(grey_levels().to_planes(images((4, 16, 16, 1), 3)), (CODES, CODES)))
+
+
+@pytest.mark.parametrize("make, shape, options, count", [
+    (grey_levels, (2, 6, 6, 2), {"group": 1}, 9700), (learned, (2, 4, 4, 2), {"group": 1, "lossless": True}, 300),
+], ids=["tables", "context and lossless"])
+def test_10_000_damaged_files_are_told(make, shape, options, count):
+    """Bytes changed, lost, doubled or cut off: an error, a warning, or the images that the file holds."""
+    own, x, rng = make(), images(shape), np.random.default_rng(0)
+    data, silent = codec.compress(own, x, **options), 0
+    whole = codec.decompress(own, data)
     for _ in range(count):
-        bad = bytearray(data[:rng.integers(len(data) + 1)] if rng.random() < 0.3 else data)
-        for _ in range(rng.integers(0, 4)):
-            if bad:
-                bad[rng.integers(len(bad))] = rng.integers(256)
-        if rng.random() < 0.1:
-            bad = bad[:rng.integers(len(bad) + 1)] + bad[rng.integers(len(bad) + 1):]
-        found, told = quietly(own, bytes(bad))
+        found, told = quietly(own, mutated_bytes(rng, data))
         if not told:
-            np.testing.assert_array_equal(found.images, x if lossless else codec.reconstruct(own, x, group=1))
-        damaged += told
-    assert damaged > 0.7 * count
+            np.testing.assert_array_equal(found.images, whole)
+            silent += 1
+    assert silent < 0.1 * count  # what stands after the end is not read
+
+
+def test_headers_that_somebody_made_give_an_error_or_images_of_their_size():
+    """With a right sum, so that every number arrives where it is used."""
+    own, rng = grey_levels(), np.random.default_rng(0)
+    data = codec.compress(own, images((2, 6, 6, 2)), group=1, tile=16, overlap=4)
+    header, end = codec.read_header(data)
+    names = [name for name in vars(header) if name != "digest"]
+    kinds = set()
+    for _ in range(1500):
+        changed = {name: bool(rng.integers(2)) if isinstance(getattr(header, name), bool)
+                   else int(rng.choice([0, 1, 2, 3, 5, 17, 64, 1 << 20, (1 << 35) - 1]))
+                   for name in rng.choice(names, rng.integers(1, 4), replace=False)}
+        forged = codec.Header(**{**vars(header), **changed})
+        found, _ = quietly(own, forged.to_bytes() + data[end:], max_pixels=4096)
+        kinds.add(type(found))
+        if isinstance(found, codec.Decoded):
+            channels = forged.channels + forged.alpha
+            assert found.images.shape == (forged.count, forged.height, forged.width, channels)
+    assert kinds == {codec.Decoded, FileError}
 
 
 def test_what_is_lost_is_made_up_where_that_is_asked_for_and_marked():
@@ -125,8 +148,7 @@ def test_what_is_lost_is_made_up_where_that_is_asked_for_and_marked():
     assert told and found.concealed.tolist() == [False, True] and found.planes.tolist() == [2, 1]
     assert asked == [([True, False], [(1, 4, 4), (1, 4, 4)])]
     np.testing.assert_array_equal(found.images[0], codec.reconstruct(own, x, group=1)[0])
-    with pytest.raises(FileError, match="needs a masked prior"), pytest.warns(DamageWarning):
-        warnings.warn("as below", DamageWarning, stacklevel=1)
+    with pytest.raises(FileError, match="needs a masked prior"):
         codec.decode(grey_levels(progressive=False), cut, conceal=True)
 
 
@@ -169,3 +191,12 @@ def test_the_header_is_what_the_document_says():
     assert struct.unpack("<I", data[22:26])[0] == zlib.crc32(data[:22])
     layout = codec.codec.layout_of(own, (5, 200, 1), 64, 6)
     assert split(x[..., :1], layout).shape[0] == 3 * layout.tiles
+
+
+def test_a_device_that_reconstructs_otherwise_says_that_a_lossless_file_is_not_restored():
+    own, x = grey_levels(), images((1, 8, 8, 1))
+    data = codec.compress(own, x, lossless=True)
+    other = dataclasses.replace(own, from_planes=lambda planes: own.from_planes(planes) + np.uint8(1))
+    found, told = quietly(other, data)
+    assert told
+    np.testing.assert_array_equal(found.images, codec.reconstruct(other, x))

@@ -1,0 +1,132 @@
+"""Codecs of models: every kind of tokenizer with every kind of probabilities, to files and back bit for bit."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgen import codec, models
+from jaxgen.codec.tables_file import NAME, read_digests
+from jaxgen.runs.run_codec import KINDS, fit, integer_prior, make_codec, read_probabilities, write_probabilities
+from tests.helpers.codec import images
+from tests.helpers.parameters import drawn
+from tests.models.test_index_maps import MODELS, NETWORK, SHAPE, VQ, vqvae
+
+RESIDUAL = {"name": "residual", "depth": 2, "quantizer": VQ}
+PRIORS = ("masked prior", "autoregressive prior")
+TRAINING = images((24, *SHAPE), seed=1)
+
+
+def prior(kind, quantizer=VQ, shape=(4, 4), **network):
+    tokenizer = {"name": "vqvae", "latent_channels": 4, "example_channels": 1, "encoder": NETWORK, "decoder": NETWORK,
+                 "quantizer": quantizer}
+    return models.build("token_prior", tokenizer=tokenizer, shape=shape, kind=kind,
+                        conditions={"name": "classes", "count": 2},
+                        network={"features": 16, "depth": 1, "heads": 2, **network})
+
+
+@functools.cache
+def fitted(name):
+    """(model, variables, probabilities by name)."""
+    model = MODELS[name][0]() if name in MODELS else prior(name.removesuffix(" prior"), RESIDUAL, (4, 4, 2))
+    variables = drawn(model, SHAPE)
+    return model, variables, fit(model, variables, SHAPE, TRAINING)
+
+
+@pytest.mark.parametrize("name", [*MODELS, *PRIORS])
+def test_every_kind_of_tokens_and_probabilities_comes_back_bit_for_bit(name):
+    model, variables, probabilities = fitted(name)
+    assert tuple(probabilities) == (KINDS if name in PRIORS else KINDS[:2])
+    x = images((2, 7, 8, 4), seed=2)  # each colour is an image of 8x8, a size that all of them take
+    for kind, own in probabilities.items():
+        made = make_codec(model, variables, SHAPE, own)
+        data = codec.compress(made, x, lossless=True)
+        expected = codec.reconstruct(made, x)
+        np.testing.assert_array_equal(codec.decompress(made, data), x)
+        np.testing.assert_array_equal(codec.decompress(made, data, lossless=False), expected)
+        assert made.channels == 1 and made.planes == len(own.num_codes)
+        if kind == "static":  # its planes are the model's, and its images those of the model's own methods
+            blocks = np.pad(x[:1, ..., :1], ((0, 0), (0, 1), (0, 0), (0, 0)), mode="edge")
+            x_r = jax.jit(lambda v, b: model.from_tokens(v, model.to_tokens(v, b)) if hasattr(model, "to_tokens")
+                          else model.from_indices(v, model.to_indices(v, b)))(variables, blocks / np.float32(127.5) - 1)
+            assert np.abs(np.asarray((x_r[0, :7, :, 0] + 1) * 127.5).clip(0, 255) - expected[0, ..., 0]).max() < 0.51
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_prior_codes_images_of_several_of_its_blocks(name):
+    model, variables, probabilities = fitted(name)
+    made = make_codec(model, variables, SHAPE, probabilities["prior"])
+    assert made.step == (8, 8) and made.plane_shapes((16, 8)) == [(8, 4)] * 2
+    x = images((1, 13, 8, 1), seed=3)
+    np.testing.assert_array_equal(codec.decompress(made, codec.compress(made, x)), codec.reconstruct(made, x))
+
+
+def test_the_first_levels_of_a_residual_tokenizer_are_a_coarser_image():
+    model, variables, probabilities = fitted("residual")
+    made, x = make_codec(model, variables, SHAPE, probabilities["context"]), images((2, *SHAPE), seed=4)
+    data, whole = codec.compress(made, x, levels=1), codec.compress(made, x)
+    coarse = codec.reconstruct(made, x, levels=1)
+    np.testing.assert_array_equal(codec.decompress(made, data), coarse)
+    with pytest.warns(codec.DamageWarning):
+        found = codec.decode(made, whole[:-1])
+    np.testing.assert_array_equal(found.images, coarse)
+    assert found.planes.tolist() == [1, 1] and not np.array_equal(coarse, codec.reconstruct(made, x))
+
+
+def test_a_masked_prior_makes_up_what_is_lost_and_keeps_what_is_known():
+    model, variables, probabilities = fitted("masked prior")
+    made = make_codec(model, variables, SHAPE, probabilities["static"])
+    rng = np.random.default_rng(0)
+    planes = [rng.integers(0, 7, (2, 8, 4)) for _ in range(2)]  # of two of the prior's blocks
+    found = made.conceal([planes[0].copy(), np.zeros_like(planes[1])], [True, False])
+    np.testing.assert_array_equal(found[0], planes[0])
+    assert found[1].shape == (2, 8, 4) and 0 <= found[1].min() < found[1].max() < 7
+    assert make_codec(*fitted("autoregressive prior")[:2], SHAPE, probabilities["static"]).conceal is None
+
+
+def test_conditions_of_a_masked_prior_are_the_shares_of_masks_in_the_order_of_its_groups():
+    model, variables, probabilities = fitted("masked prior")
+    own = probabilities["prior"]
+    count = int(own.groups.max()) + 1
+    tokens = np.random.default_rng(1).integers(0, 7, (2, 32))
+    level, group = np.arange(32) % 2, np.repeat(own.groups.ravel(), 2)
+    logits = jax.jit(model.model.logits)
+    for plane, step in ((0, 0), (0, count - 1), (1, 2)):
+        known = (level < plane) | ((level == plane) & (group < step))
+        masked = np.where(known, tokens, model.model.mask_id)
+        expected = logits(variables.params, masked, np.full(2, 1 - known.mean(), np.float32))
+        found = own.network.logits(tokens, known, plane * count + step) / 64
+        assert np.abs(found - expected).max() < 0.25 * np.std(expected)
+
+
+def test_probabilities_are_kept_with_the_digests_of_their_codecs(tmp_path):
+    model, variables, probabilities = fitted("masked prior")
+    assert write_probabilities(tmp_path, probabilities, model, variables) == tmp_path / NAME
+    digests = read_digests(tmp_path / NAME)
+    for kind in KINDS:
+        own = make_codec(model, variables, SHAPE, read_probabilities(tmp_path, kind, ""))
+        assert own.digest == digests[kind] == make_codec(model, variables, SHAPE, probabilities[kind]).digest
+    assert len(set(digests.values())) == 3
+    other = variables._replace(state=jax.tree.map(lambda leaf: leaf + 1, variables.state))
+    assert make_codec(model, other, SHAPE, probabilities["static"]).digest != digests["static"]
+
+
+def test_what_was_not_fitted_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="first, as this says"):
+        read_probabilities(tmp_path, "static", "as this says")
+    model, variables, probabilities = fitted("vq")
+    write_probabilities(tmp_path, probabilities, model, variables)
+    with pytest.raises(ValueError, match="static, context, not 'prior': only a token prior"):
+        read_probabilities(tmp_path, "prior", "")
+    with pytest.raises(ValueError, match=r"\(7,\) codes, and this model has \(60,\): fit them"):
+        make_codec(*fitted("fsq")[:2], SHAPE, probabilities["static"])
+
+
+def test_a_prior_over_codes_that_are_split_into_digits_is_refused():
+    tokenizer = vqvae(**{**VQ, "num_codes": 5000})
+    model = prior("autoregressive", {**VQ, "num_codes": 5000})
+    maps = models.index_maps.index_maps(tokenizer, None, SHAPE)
+    planes = [np.zeros((2, 4, 4), int)] * 2
+    with pytest.raises(ValueError, match=r"5000 codes has no tables of index maps with \(71, 71\)"):
+        integer_prior(model, None, maps, planes)
