@@ -42,7 +42,7 @@ def test_samples_stand_in_order_a_column_for_each_class_and_all_where_they_fit(m
 
 
 def test_a_sheet_has_fewer_images_where_they_are_large(monkeypatch, tmp_path):
-    names = SimpleNamespace(entries={"text": "text"}, num_classes=0)
+    names = SimpleNamespace(entries={"text": "text"}, num_classes=0, length=48)
     said = sheet.draw_sheet(toy_run(monkeypatch, names), tmp_path / "a.png")
     count = said.count("name ")
     assert 1 < count < 10 and said.endswith(f"of the held-out names {'; '.join(f'name {i}' for i in range(count))}")
