@@ -2,8 +2,8 @@
 
 Tokenizer: a run of `vqgan_fashion_mnist` or `vqvae_fashion_mnist`, given as --config.tokenizer.
 Paper: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021.
-Result: a classifier of real images reads 86.4% of the samples as the class asked for, precision 0.83, recall 0.54,
-4.47 bits per held-out token, after 1,500 steps, 4 minutes.
+Result: a classifier of real images reads 85.0% of the samples as the class asked for, precision 0.80, recall 0.53,
+4.41 bits per held-out token, after 2,000 steps, 8 minutes.
 """
 
 from experiments.configs import token_prior_autoregressive_mnist
