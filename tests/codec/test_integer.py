@@ -73,6 +73,14 @@ def test_square_roots_are_rounded_down():
     np.testing.assert_array_equal(jax.jit(square_root)(x), [math.isqrt(value) for value in x.tolist()])
 
 
+@pytest.mark.parametrize("off", [-2, 2])
+def test_square_roots_do_not_depend_on_the_guess_in_floating_point(off, monkeypatch):
+    sqrt = jnp.sqrt
+    monkeypatch.setattr(jnp, "sqrt", lambda x: jnp.maximum(sqrt(x) + off, 0))
+    x = np.array([0, 1, 3, 4, 24, 25, 26, 10**6 - 1, 10**6, 1 << 30], np.int32)
+    np.testing.assert_array_equal(square_root(jnp.asarray(x)), [math.isqrt(value) for value in x.tolist()])
+
+
 def toward_zero(a, b):
     return abs(a) // b * (1 if a >= 0 else -1)
 
