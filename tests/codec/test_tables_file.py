@@ -64,12 +64,12 @@ def test_damaged_files_are_told_or_read_as_they_were(tmp_path):
     model = fit_static(PLANES, NUM_CODES)
     save_probabilities(path, {"static": model}, {})
     content, whole = path.read_bytes(), 0
-    for _ in range(300):
+    for _ in range(1000):
         path.write_bytes(mutated_bytes(rng, content))
         found = outcome([str(path)], lambda: load_probabilities(path))
         whole += found is not None
         assert found is None or found["static"].digest == model.digest
-    assert whole < 150
+    assert whole < 300
 
 
 @pytest.mark.parametrize("arrays", [{}, {"about": np.zeros(3, np.uint8)}, {"about": np.array([None])},
