@@ -1,9 +1,11 @@
 """Whole files: round trips, sizes, levels, tiles, and what is left of damaged ones."""
 
 import dataclasses
+import resource
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,16 @@ from tests.helpers.codec import CODES, even, grey_levels, images
 from tests.helpers.mutations import mutated_bytes
 
 OVERHEAD = 4 + 5  # of a chunk: its sum and its length
+
+
+@pytest.fixture
+def bounded_memory():
+    """No more than 256 MB on top of what the process has: a MemoryError, and no machine without memory."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def quietly(own, data, **options):
@@ -100,7 +112,7 @@ def learned():
 @pytest.mark.parametrize("make, shape, options, count", [
     (grey_levels, (2, 6, 6, 2), {"group": 1}, 9700), (learned, (2, 4, 4, 2), {"group": 1, "lossless": True}, 300),
 ], ids=["tables", "context and lossless"])
-def test_10_000_damaged_files_are_told(make, shape, options, count):
+def test_10_000_damaged_files_are_told(make, shape, options, count, bounded_memory):
     """Bytes changed, lost, doubled or cut off: an error, a warning, or the images that the file holds."""
     own, x, rng = make(), images(shape), np.random.default_rng(0)
     data, silent = codec.compress(own, x, **options), 0
@@ -113,7 +125,7 @@ def test_10_000_damaged_files_are_told(make, shape, options, count):
     assert silent < 0.1 * count  # what stands after the end is not read
 
 
-def test_headers_that_somebody_made_give_an_error_or_images_of_their_size():
+def test_headers_that_somebody_made_give_an_error_or_images_of_their_size(bounded_memory):
     """With a right sum, so that every number arrives where it is used."""
     own, rng = grey_levels(), np.random.default_rng(0)
     data = codec.compress(own, images((2, 6, 6, 2)), group=1, tile=16, overlap=4)
