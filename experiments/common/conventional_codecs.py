@@ -40,6 +40,7 @@ from jaxgen.evaluate.reconstruction import EXACT, SMALLEST_SSIM
 from jaxgen.losses import LpipsParams
 
 SMALLEST_MS_SSIM = 161  # pixels along a side: five scales of SSIM's window
+SMALLEST_LPIPS = 32  # pixels along a side
 PIXELS = 2**20  # that are compared at a time
 JXL_MODULE = "pillow_jxl"
 
@@ -201,7 +202,7 @@ def compare(
     Args:
         images: uint8 [H, W, C] each, of any sizes.
         restored: the same shapes.
-        lpips: its parameters, for "lpips"; images must have 32 pixels a side then. Grey is repeated.
+        lpips: its parameters, for "lpips". Grey is repeated, and so are the pixels of images with fewer than 32 a side.
 
     Returns:
         "psnr" [dB], where an image that came back exactly counts as 100; "ms_ssim" where all images have 161 pixels a
@@ -234,8 +235,10 @@ def _measured(lpips: LpipsParams | None, structure: str | None, x: jax.Array, y:
     if structure is not None:
         columns.append(getattr(metrics, structure)(x, y, value_range=(0, 255)))
     if lpips is not None:
-        colour = (*x.shape[:3], 3)
-        columns.append(metrics.lpips(lpips, *(jnp.broadcast_to(bytes_to_floats(part), colour) for part in (x, y))))
+        times = -(-SMALLEST_LPIPS // min(x.shape[1:3]))
+        colour = (x.shape[0], times * x.shape[1], times * x.shape[2], 3)
+        large = (part.repeat(times, axis=1).repeat(times, axis=2) for part in (x, y))
+        columns.append(metrics.lpips(lpips, *(jnp.broadcast_to(bytes_to_floats(part), colour) for part in large)))
     return jnp.stack(columns, axis=1)
 
 

@@ -1,7 +1,7 @@
 """Files of learned codes against JPEG, WebP, AVIF, JPEG 2000 and JPEG XL: bits on disk at the same quality.
 
 For each checkpoint its own held-out images, each in a file of its own, headers counted; and all of them in one file, as
-many images of a kind would be kept. PSNR and LPIPS (VGG16; images of fewer than 32 pixels a side are enlarged twice for
+many images of a kind would be kept. PSNR and LPIPS (VGG16; pixels of images with fewer than 32 a side are repeated for
 it) are means over images. The last columns say what a conventional codec takes for the same mean PSNR, and for the same
 LPIPS: of all formats that are installed the one that takes least, by straight lines between its settings, or its
 coarsest file where even that is better. With --photos the images are the twelve held-out photographs, 768x512, and
@@ -25,7 +25,6 @@ from jaxgen import codec, interop, runs
 from jaxgen.core.checks import check_count
 from jaxgen.data import photos
 
-SMALLEST_LPIPS = 32
 COLUMNS = {
     "checkpoint": ("checkpoint", ""), "kind": ("probabilities", ""), "levels": ("levels", "d"),
     "bytes": ("bytes per image", ".1f"), "bytes_together": ("in one file", ".1f"), "bpp": ("bits per pixel", ".3f"),
@@ -70,17 +69,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def conventional(images: np.ndarray, lpips: Any) -> dict[str, list[dict[str, float]]]:
-    """The curves of the installed formats, with LPIPS of images as `enlarged`."""
+    """The curves of the installed formats."""
     result = {}
     for name, one in CODECS.items():
         if reason := one.lacking():
             print(f"({reason})")
             continue
-        points = curve(one, images)
-        for point in points:
-            restored = [one.decode(one.encode(image, point["quality"]), image.shape[2]) for image in images]
-            point["lpips"] = compare(enlarged(images), enlarged(np.stack(restored)), lpips)["lpips"]
-        result[name] = points
+        result[name] = curve(one, images, lpips=lpips)
     return result
 
 
@@ -98,19 +93,13 @@ def of_checkpoint(trained: runs.Run, images: np.ndarray, lpips: Any) -> list[dic
             read = time.perf_counter()
             together = codec.compress(own, images, levels=levels)
             size, pixels = np.mean([len(file) for file in files]), images.shape[1] * images.shape[2]
-            measured = compare(images, restored)
+            measured = compare(images, restored, lpips)
             rows.append({
                 "kind": kind, "levels": levels, "bytes": float(size), "bytes_together": len(together) / len(images),
-                "bpp": 8 * float(size) / pixels, "psnr": measured["psnr"],
-                "lpips": compare(enlarged(images), enlarged(restored), lpips)["lpips"],
+                "bpp": 8 * float(size) / pixels, "psnr": measured["psnr"], "lpips": measured["lpips"],
                 "encode_seconds": (written - started) / len(images), "decode_seconds": (read - written) / len(images),
             })
     return rows
-
-
-def enlarged(images: np.ndarray) -> np.ndarray:
-    """Small images with each pixel as two by two, as LPIPS's network takes them."""
-    return images if min(images.shape[1:3]) >= SMALLEST_LPIPS else images.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def least(curves: Mapping[str, Sequence[Mapping[str, float]]], row: Mapping[str, Any]) -> dict[str, Any]:

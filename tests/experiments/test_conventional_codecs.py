@@ -172,6 +172,14 @@ def test_lpips_is_that_of_its_loop_with_grey_repeated():
     np.testing.assert_allclose(found["lpips"], np.mean(wanted), rtol=1e-4)
 
 
+def test_lpips_of_small_images_is_that_of_their_pixels_repeated():
+    params = draw_params("alex")
+    images = [image[:20, :17] for image in IMAGES]
+    restored = [255 - image for image in images]
+    large = [[part.repeat(2, axis=0).repeat(2, axis=1) for part in parts] for parts in (images, restored)]
+    np.testing.assert_allclose(compare(images, restored, params)["lpips"], compare(*large, params)["lpips"], rtol=1e-5)
+
+
 def test_bad_sets_are_named():
     with pytest.raises(ValueError, match="images must have one at least, got none"):
         curve(CODECS["jpeg"], [])
