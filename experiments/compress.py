@@ -11,13 +11,13 @@ that of what the file gives back. `experiments.fit_codec` comes first for a run 
 
 import time
 
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 from experiments.common import command_line
 from experiments.common.codec_files import IMAGES, pairs, read_pixels
-from jaxgen import codec, runs
+from jaxgen import codec, metrics, runs
+from jaxgen.runs.run_codec import KINDS
 
 ROW = "{:40.40} {:>11} {:>9} {:>9} {:>8} {:>8}"
 
@@ -40,23 +40,17 @@ def main(*words: str, workdir: str | None, checkpoint: str | None, checkpoint_st
         took = time.monotonic() - started
         target.write_bytes(data)
         restored = image if lossless else codec.reconstruct(own, image, **options)
-        height, width = image.shape[1:3]
+        (psnr,), (height, width) = metrics.psnr(image, restored, value_range=(0, 255)).tolist(), image.shape[1:3]
         tqdm.write(ROW.format(source.name, f"{width}x{height}", len(data), f"{8 * len(data) / (height * width):.3f}",
-                              f"{psnr(image, restored):.2f}", f"{took:.2f}"))
+                              f"{psnr:.2f}", f"{took:.2f}"))
         total, pixels = total + len(data), pixels + height * width
     print(f"wrote {len(files)} to {words[1]}: {total} bytes, {8 * total / pixels:.4f} bits per pixel")
-
-
-def psnr(image: np.ndarray, restored: np.ndarray) -> float:
-    """Of bytes, in dB; infinite where they are equal."""
-    error = np.mean(np.square(image.astype(np.float64) - restored))
-    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
 
 
 if __name__ == "__main__":
     OPTIONS = [
         *command_line.define_trained("The directory of a trained run."),
-        flags.DEFINE_enum("probabilities", None, ["static", "context", "prior"], "Of the tokens; the best that was "
+        flags.DEFINE_enum("probabilities", None, list(KINDS), "Of the tokens; the best that was "
                           "fitted by default."),
         flags.DEFINE_integer("levels", None, "Index maps to keep, the coarse ones first; all by default. Residual "
                              "quantizers only.", lower_bound=1),

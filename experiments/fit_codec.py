@@ -14,7 +14,6 @@ from absl import flags
 
 from experiments.common import command_line
 from jaxgen import codec, runs
-from jaxgen.runs.run_codec import KINDS
 
 ROW = "{:>8} {:>14} {:>16} {:>14} {:>14}"
 
@@ -27,11 +26,8 @@ def main(*, workdir: str | None, checkpoint: str | None, checkpoint_step: int | 
     held_out = run.dataset().examples()[:count]
     print(f"{len(held_out)} held-out images of {run.config['data']['name']}, in one file")
     print(ROW.format("kind", "bytes/image", "bits per pixel", "encoding s", "decoding s"))
-    for kind in KINDS:
-        try:
-            own = run.codec(kind)
-        except ValueError:
-            continue
+    for kind in runs.fitted_kinds(run.path):
+        own = run.codec(kind)
         codec.compress(own, held_out)  # compiles
         started = time.monotonic()
         data = codec.compress(own, held_out)

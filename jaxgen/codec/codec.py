@@ -4,6 +4,7 @@
     images = decompress(codec, data)        # what `reconstruct(codec, images)` gives, to the last bit
 """
 
+import functools
 import hashlib
 import math
 import zlib
@@ -54,7 +55,7 @@ class Codec:
         """Index maps of an image."""
         return len(self.probabilities.num_codes)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """16 hexadecimal digits, by which a file names the codec that reads it."""
         return codec_digest(self.weights, self.probabilities)
@@ -87,7 +88,7 @@ def compress(
     levels = _check_levels(codec, levels)
     colours, alpha = _without_alpha(images)
     layout = layout_of(codec, colours.shape[1:], tile, overlap)
-    blocks, shapes = split(colours, layout), codec.plane_shapes(layout.block)
+    blocks = split(colours, layout)
     header = Header(
         digest=codec.digest, count=len(images), height=images.shape[1], width=images.shape[2],
         channels=colours.shape[3], planes=levels, tile=layout.tile, overlap=overlap, group=group, lossless=lossless,
@@ -96,7 +97,7 @@ def compress(
     tokens = [codec.to_planes(blocks[part])[:levels] for part in groups_of(len(blocks), group)]
     parts = [header.to_bytes()]
     for chunk in codec.probabilities.chunks(levels):
-        parts += [_write_tokens(codec, chunk, planes, shapes) for planes in tokens]
+        parts += [_write_tokens(codec, chunk, planes) for planes in tokens]
     if lossless:
         whole = join(np.concatenate([codec.from_planes(planes) for planes in tokens]), layout)
     for part in groups_of(len(images), group):
@@ -177,7 +178,7 @@ class Summing:
         return self.transfer(table, places)
 
 
-def _write_tokens(codec, chunk, planes, shapes):
+def _write_tokens(codec, chunk, planes):
     known = np.stack([planes[plane] for plane in chunk], axis=-1)
     writer = Writer(known)
     transfer = writer if codec.probabilities.exact else Summing(writer)

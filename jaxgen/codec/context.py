@@ -76,6 +76,7 @@ class Context:
         images, height, width = shape
         tokens = np.zeros((images, height + 1, width + 1), np.int64)  # a row above and a column to the left of 0
         base, batch = self.static.tables[plane], np.arange(images)
+        log_base = logarithm(base)
         learned = {name: table.astype(np.int64) for name, table in self.counts[plane].items()}
         if shape[1:] != self.grid[plane]:
             learned.pop("place", None)
@@ -88,8 +89,8 @@ class Context:
                 if parent is not None:
                     contexts["before"] = parent[:, y, x]
                 contexts = {name: contexts[name] % len(table) for name, table in learned.items()}
-                gains = np.stack([_gain(table[contexts[name]], base) for name, table in learned.items()], 1)
-                logits = logarithm(base) + ((weights[..., None] * gains).sum(1) >> PRECISION)
+                gains = np.stack([_gain(table[contexts[name]], base, log_base) for name, table in learned.items()], 1)
+                logits = log_base + ((weights[..., None] * gains).sum(1) >> PRECISION)
                 table = softmax_frequencies(logits)
                 symbols = transfer(table, (slice(None), y, x, 0))
                 tokens[:, y + 1, x + 1] = symbols
@@ -143,11 +144,11 @@ def logarithm(probabilities: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
     return _logarithms()[probabilities]
 
 
-def _gain(counts, base):
+def _gain(counts, base, log_base):
     """log p_e - log p_0 [B, K] of the counts of its contexts."""
     different = np.count_nonzero(counts, axis=1)[:, None] + 1
     smoothed = ((counts << PRECISION) + different * base) // (counts.sum(1, keepdims=True) + different)
-    return logarithm(smoothed) - logarithm(base)
+    return logarithm(smoothed) - log_base
 
 
 def _counts(planes, plane, codes):

@@ -134,19 +134,23 @@ class Masked:
         """See `jaxgen.codec.Probabilities`."""
         (plane,), levels, count = chunk, len(self.num_codes), int(self.groups.max()) + 1
         places = blocks_of(shape, self.block, levels)
-        level = places[3][0]
+        known = steps_of(self.groups, levels)
         tokens = np.zeros((*shape, levels), np.int64)
         for i, lower in enumerate(before):
             tokens[..., i] = lower
-        group = np.repeat(self.groups.ravel(), levels)
-        for step in range(count):
-            known = (level < plane) | ((level == plane) & (group < step))
-            now = np.flatnonzero((level == plane) & (group == step))
-            logits = self.network.logits(tokens[places], known, plane * count + step)[:, now]
+        for step in range(plane * count, (plane + 1) * count):
+            now = np.flatnonzero(known[step + 1] & ~known[step])
+            logits = self.network.logits(tokens[places], known[step], step)[:, now]
             here = tuple(part[:, now].ravel() for part in places)
             own = (*here[:3], np.zeros_like(here[3]))  # the chunk has one plane
             tokens[here] = transfer(softmax_frequencies(logits.reshape(-1, logits.shape[-1])), own)
         return [tokens[..., plane]]
+
+
+def steps_of(groups: Int[np.ndarray, "h w"], levels: int) -> Int[np.ndarray, "steps+1 N"]:
+    """Which tokens of a block are known before each step of a masked prior, and after the last: plane by plane."""
+    order = np.arange(levels) * (groups.max() + 1) + groups.reshape(-1, 1)  # the step of each token
+    return order.ravel() < np.arange(levels * (groups.max() + 1) + 1)[:, None]
 
 
 def halton_groups(height: int, width: int, count: int = GROUPS) -> Int[np.ndarray, "h w"]:

@@ -20,8 +20,7 @@ def codec_of(digest: str, directory: str | Path | None = None) -> Codec:
     """
     folders = list(shipped().values()) if directory is None else [locate(directory)]
     for folder in folders:
-        kinds = read_digests(folder / NAME) if (folder / NAME).exists() else {}
-        for kind, own in kinds.items():
+        for kind, own in _digests(folder).items():
             if own == digest:
                 return load(folder).codec(kind)
     place = f"the checkpoints of {shipped_folder()}: give the directory of its run" if directory is None else folders[0]
@@ -30,4 +29,8 @@ def codec_of(digest: str, directory: str | Path | None = None) -> Codec:
 
 def fitted_kinds(directory: Path) -> tuple[str, ...]:
     """The kinds of probabilities that were fitted for a run, from plain to strong."""
-    return tuple(read_digests(directory / NAME)) if (directory / NAME).exists() else ()
+    return tuple(_digests(directory))
+
+
+def _digests(directory):
+    return read_digests(directory / NAME) if (directory / NAME).exists() else {}

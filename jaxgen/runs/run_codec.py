@@ -18,7 +18,7 @@ from jaxgen.codec import Codec, Probabilities, fit_context, fit_static, float_tr
 from jaxgen.codec.batches import in_batches
 from jaxgen.codec.codec import codec_digest
 from jaxgen.codec.networks import integer_masked, integer_next
-from jaxgen.codec.prior import Autoregressive, Masked, blocks_of, halton_groups
+from jaxgen.codec.prior import Autoregressive, Masked, blocks_of, halton_groups, steps_of
 from jaxgen.codec.tables_file import NAME, load_probabilities, save_probabilities
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.digest import digest
@@ -130,17 +130,10 @@ def integer_prior(model: TokenGenerating, variables: Variables, maps: IndexMaps,
         return Autoregressive(network=integer_next(params, tokens, condition, heads=network.heads, levels=len(planes)),
                               num_codes=maps.num_codes, block=(height, width))
     groups = halton_groups(height, width)
-    known = _known_tokens(groups, len(planes))
+    known = steps_of(groups, len(planes))[:-1]
     conditions = [float_transformer.condition_of(params, 1 - own.mean(), network.time_scale) for own in known]
     return Masked(network=integer_masked(params, tokens, conditions, known, heads=network.heads),
                   num_codes=maps.num_codes, groups=groups)
-
-
-def _known_tokens(groups: np.ndarray, levels: int) -> list[np.ndarray]:
-    """Which tokens are known at each step of a masked prior."""
-    level, group = np.tile(np.arange(levels), groups.size), np.repeat(groups.ravel(), levels)
-    return [(level < plane) | ((level == plane) & (group < step))
-            for plane in range(levels) for step in range(int(groups.max()) + 1)]
 
 
 def read_probabilities(path: Path, kind: str, command: str) -> Probabilities:
