@@ -6,6 +6,7 @@ import pytest
 
 from experiments.publish import LIMIT
 from jaxgen import runs
+from jaxgen.codec.tables_file import NAME, read_digests
 from jaxgen.evaluate import read_reproduction, tolerance_of
 from jaxgen.evaluate.samples import HELD_OUT
 from jaxgen.runs.model_card import SHEET
@@ -31,7 +32,10 @@ def test_they_are_small():
 def test_each_is_whole_and_its_card_says_what_was_measured(directory):
     run = runs.load(directory)
     content, numbers = read_reproduction(directory / "reproduce.json")
-    assert {path.name for path in directory.iterdir()} == {*FILES, *([SHEET] if "sheet" in content else [])}
+    kinds = runs.fitted_kinds(directory)
+    assert {path.name for path in directory.iterdir()} == {*FILES, *([SHEET] if "sheet" in content else []),
+                                                           *([NAME] if kinds else [])}
+    assert {kind: run.codec(kind).digest for kind in kinds} == (read_digests(directory / NAME) if kinds else {})
     assert not (directory / SHEET).is_file() or (directory / SHEET).stat().st_size <= LARGEST
     assert runs.digest_of_file(directory / "model.safetensors") == content["digest"] and run.step == content["step"]
     assert numbers
