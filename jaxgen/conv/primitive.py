@@ -108,7 +108,13 @@ def _primitive(name, native, fast, array):
         y = bind(x.reshape(-1, *x.shape[2:]), other, geometry)
         return y.reshape(*x.shape[:2], *y.shape[1:]), 0
 
-    primitive.def_impl(jax.jit(bind, static_argnames="geometry"))
+    compiled = jax.jit(bind, static_argnames="geometry")
+
+    def impl(a, b, *, geometry):
+        with jax.disable_jit(False):  # else it would call itself
+            return compiled(a, b, geometry=geometry)
+
+    primitive.def_impl(impl)
     primitive.def_abstract_eval(array)
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(native, multiple_results=False))

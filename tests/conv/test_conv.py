@@ -171,6 +171,16 @@ def test_vmap_over_images_and_over_kernels_equals_native(axes):
         assert_close(actual, expected)
 
 
+def test_it_runs_where_jit_is_disabled():
+    x, kernel = draw((2, 9, 8, 16), (3, 3, 16, 16))
+    with jax.disable_jit():
+        y, backward = jax.vjp(conv, x, kernel)
+        found = y, *backward(np.sin(y))
+    y, backward = jax.vjp(native, x, kernel)
+    for actual, expected in zip(found, (y, *backward(np.sin(y)))):
+        assert_close(actual, expected)
+
+
 def test_remat_leaves_gradients_as_they_are():
     x, kernel = draw((2, 12, 12, 16), (3, 3, 16, 16))
     plain, again = (jax.jit(jax.grad(f, (0, 1)))(x, kernel) for f in (scalar(conv), jax.checkpoint(scalar(conv))))
