@@ -22,7 +22,8 @@ def vector_quantizer(
 ) -> Quantizer:
     """The quantizer to the nearest code of a codebook.
 
-    q = e_k, k = argmin_k |z - e_k|; losses "commitment" |z - sg(e)|^2 and, if the codes have a gradient, "codebook".
+    q = e_k, k = argmin_k |z - e_k|, or of |z - e_k|^2 + cost_k where the codebook's codes have a cost; losses
+    "commitment" |z - sg(e)|^2 and, if the codes have a gradient, "codebook".
     The arguments are those of `vq`.
     """
     check_range("commitment", commitment, 0)
@@ -61,7 +62,7 @@ class _VectorQuantizer:
         if train:
             state = self.codebook.prepare(fixed, state, batch, first_key)
         codes = self.codebook.read(params, state)
-        indices = nearest(z, codes, block_size=self.block_size)
+        indices = nearest(z, codes, cost=self.codebook.cost(state), block_size=self.block_size)
         q = gather(codes, indices)
         losses = {"commitment": self.commitment * jnp.mean(jnp.square(z - jax.lax.stop_gradient(q)), axis=-1)}
         if self.codebook.has_gradient:

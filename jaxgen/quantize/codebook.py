@@ -1,12 +1,13 @@
 """A codebook as a value: how its codes start, how they are read, and how a training batch changes them.
 
-Three kinds, and two wrappers that give any of the first two what it lacks:
+Three kinds, and three wrappers that give any of the first two what it lacks:
 
     gradient   codes are parameters, moved by the gradient of the codebook loss
     ema        codes are state, exponential moving averages of the vectors that chose them
     mapped     codes are frozen state times a learned linear map
     kmeans     the first training batch sets the codes by k-means
     revival    codes that are used too little become vectors of the batch
+    rate       codes that are used little cost more bits (see `jaxgen.quantize.rate`)
 
 The moving averages (van den Oord et al. 2017, arXiv:1711.00937, appendix A), with n_k vectors on code k:
 
@@ -51,6 +52,9 @@ class Codebook(Protocol):
     def read(self, params: dict, state: dict) -> Float[Array, "K D"]:
         """The codes in float32, differentiable in the parameters."""
 
+    def cost(self, state: dict) -> Float[Array, "K"] | None:
+        """What choosing each code costs, in squared distance; None where nearness decides by itself."""
+
     def prepare(self, params: dict, state: dict, batch: Batch, key: Array | None) -> dict:
         """The state before a training batch chooses its codes."""
 
@@ -85,6 +89,9 @@ class Fixed:
     has_gradient = True
     draws = False
     learns = False
+
+    def cost(self, state: dict) -> None:
+        return None
 
     def prepare(self, params: dict, state: dict, batch: Batch, key: Array | None) -> dict:
         return state
@@ -195,6 +202,9 @@ class Wrapped:
 
     def read(self, params: dict, state: dict) -> Float[Array, "K D"]:
         return self.codebook.read(params, state)
+
+    def cost(self, state: dict) -> Float[Array, "K"] | None:
+        return self.codebook.cost(state)
 
     def prepare(self, params: dict, state: dict, batch: Batch, key: Array | None) -> dict:
         return self.codebook.prepare(params, state, batch, key)

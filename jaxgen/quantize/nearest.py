@@ -41,17 +41,19 @@ def nearest(
     codebook: Float[Array, "K D"],
     *,
     metric: str = "euclidean",
+    cost: Float[Array, "K"] | None = None,
     block_size: int | None = None,
 ) -> Int[Array, "..."]:
     """The index of the code nearest to each vector; the lowest such index where several are equally near.
 
-    argmin_k |z - e_k|^2, or argmax_k of the cosine. Computed in float32 at full precision whatever the dtypes.
+    argmin_k |z - e_k|^2 + cost_k, or argmax_k of the cosine. Computed in float32 at full precision whatever the dtypes.
     A vector with a NaN gets index 0; a code whose squared length is not finite is nearest to no vector. No gradient.
 
     Args:
         z: vectors `[..., D]`.
         codebook: codes `[K, D]`.
         metric: "euclidean" or "cosine".
+        cost: added to the squared distance to each code; of the euclidean metric only.
         block_size: codes per block; `None` compares with all codes at once while that matrix is small, and in blocks
             that suit the device otherwise.
 
@@ -59,7 +61,7 @@ def nearest(
         indices `[...]`, int32.
 
     Raises:
-        ValueError: an unknown metric, a block size below 1, or shapes that do not fit.
+        ValueError: an unknown metric, a block size below 1, a cost with the cosine metric, or shapes that do not fit.
 
     Example:
         >>> codebook = jnp.array([[0.0, 0.0], [1.0, 1.0], [4.0, 4.0]])
@@ -72,6 +74,9 @@ def nearest(
     if codebook.ndim != 2 or codebook.shape[0] == 0:
         raise ValueError(f"codebook must have shape [K, D] with at least one code, got {codebook.shape}.")
     check_vectors(z, codebook.shape[1])
+    if cost is not None and (metric != "euclidean" or cost.shape != codebook.shape[:1]):
+        raise ValueError(f"cost of shape {cost.shape} with metric={metric!r}: it must have the shape "
+                         f"{codebook.shape[:1]}, one number for each code, and be of the euclidean metric.")
     z, codebook = (jax.lax.stop_gradient(x.astype(jnp.float32)) for x in (z, codebook))
     flat = z.reshape(-1, z.shape[-1])
     square = jnp.sum(jnp.square(codebook), axis=-1)
@@ -79,6 +84,8 @@ def nearest(
     codebook = jnp.where(finite[:, None], codebook, 0)
     if metric == "cosine":
         codebook, square = unit(codebook), jnp.zeros_like(square)
+    if cost is not None:
+        square = square + jax.lax.stop_gradient(cost.astype(jnp.float32))
     bias = jnp.where(finite, square / 2, jnp.inf)
     tokens, codes = flat.shape[0], codebook.shape[0]
     # A symbolic number of vectors, under `jax.export`, goes through in blocks, which suit any number.

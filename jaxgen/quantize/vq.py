@@ -15,6 +15,7 @@ from jaxgen.core.types import AxisName
 from jaxgen.quantize._vector_quantizer import vector_quantizer
 from jaxgen.quantize.codebook import EMA, USAGE_DECAY, Gradient, WithKMeans, WithRevival
 from jaxgen.quantize.nearest import METRICS
+from jaxgen.quantize.rate import WithRate
 from jaxgen.quantize.types import Quantizer
 
 
@@ -27,6 +28,7 @@ def vq(
     ema_decay: float | None = None,
     kmeans_iterations: int = 0,
     revive_below: float = 0.0,
+    rate_weight: float = 0.0,
     block_size: int | None = None,
     axis_name: AxisName = None,
 ) -> Quantizer:
@@ -48,6 +50,9 @@ def vq(
         ema_decay: g in [0, 1), for example 0.99; `None` trains the codebook by gradient.
         kmeans_iterations: k-means iterations that initialise the codebook from the first training batch; 0 disables it.
         revive_below: revive codes below this multiple of uniform use, for example 0.1; 0 revives none.
+        rate_weight: what a bit is worth: by how much the mean squared distance may grow for it, as a fraction of the
+            vectors' variance (see `jaxgen.quantize.rate`); for example .02. Codes become uneven and take fewer bits
+            once they are entropy-coded, so revival should be rare, for example below .01. 0: nearness decides.
         block_size: codes per block, see `nearest`.
         axis_name: mapped axis or axes over which the batch is split, under `pmap` or `shard_map`. Under `jit` with
             sharded arrays it stays `None`.
@@ -59,6 +64,7 @@ def vq(
         ValueError: an argument outside its range, an unknown name, or in `apply` an `axis_name` that is not mapped.
 
     Reference: van den Oord et al., "Neural Discrete Representation Learning", 2017, arXiv:1711.00937.
+    Rate: Chou, Lookabaugh & Gray, "Entropy-constrained vector quantization", 1989.
 
     Example:
         >>> import jax
@@ -71,6 +77,7 @@ def vq(
     num_codes = check_count("num_codes", num_codes)
     kmeans_iterations = check_count("kmeans_iterations", kmeans_iterations, smallest=0)
     check_range("revive_below", revive_below, 0, 1)
+    check_range("rate_weight", rate_weight, 0)
     choose("metric", metric, METRICS)
     if block_size is not None:
         block_size = check_count("block_size", block_size)
@@ -79,8 +86,11 @@ def vq(
     else:
         check_range("ema_decay", ema_decay, 0, 1)
         codebook = EMA(num_codes, metric, ema_decay)
+    decay = USAGE_DECAY if ema_decay is None else ema_decay
+    if rate_weight:
+        codebook = WithRate(codebook, rate_weight, decay)
     if revive_below:
-        codebook = WithRevival(codebook, revive_below, USAGE_DECAY if ema_decay is None else ema_decay)
+        codebook = WithRevival(codebook, revive_below, decay)
     if kmeans_iterations:
         codebook = WithKMeans(codebook, kmeans_iterations, metric, block_size, axis_name)
     return vector_quantizer(codebook, commitment=commitment, estimator=estimator, metric=metric,

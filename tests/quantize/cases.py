@@ -46,6 +46,10 @@ CASES = {
         lambda axis: vq(12, metric="cosine", kmeans_iterations=3, revive_below=0.999, axis_name=axis),
         4, draws=True, reduces=True,
     ),
+    "vq_rate": Case(
+        lambda axis: vq(12, ema_decay=0.9, revive_below=0.4, rate_weight=0.05, axis_name=axis),
+        4, draws=True, idempotent=False, reduces=True,
+    ),
     "fsq": Case(lambda axis: fsq([4, 3, 7, 2]), 4, idempotent=False),
     "lfq": Case(lambda axis: lfq(4, temperature=0.7, axis_name=axis), 4, reduces=True),
     "bsq": Case(lambda axis: lfq(4, spherical=True, temperature=0.7, axis_name=axis), 4, reduces=True),
