@@ -1,6 +1,7 @@
 """Models of probabilities as a file, so that every machine codes with the same whole numbers."""
 
 import json
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,7 +20,7 @@ _VERSION = 1
 
 
 def save_probabilities(path: Path, models: dict[str, Probabilities], digests: dict[str, str]) -> None:
-    """Writes models by name; what an archive of NumPy holds are arrays only.
+    """Writes models by name, the whole file or none; what an archive of NumPy holds are arrays only.
 
     Args:
         path: of the file.
@@ -37,7 +38,12 @@ def save_probabilities(path: Path, models: dict[str, Probabilities], digests: di
         about["models"][name], own = _WRITERS[type(model)](model)
         arrays |= {f"{name}/{key}": value for key, value in own.items()}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    np.savez_compressed(path, **arrays)
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    try:
+        np.savez_compressed(unfinished, **arrays)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def load_probabilities(path: Path) -> dict[str, Probabilities]:

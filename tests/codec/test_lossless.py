@@ -42,6 +42,19 @@ def test_a_smooth_image_takes_less_than_zlib_and_a_better_guess_less_than_a_wors
     assert sizes["smooth"] < len(zlib.compress((x - smooth).tobytes(), 9))
 
 
+def test_a_bad_guess_is_left_out():
+    x, noise = images((1, 64, 64, 3)), np.random.default_rng(4).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    data = lossless.encode(x, noise)
+    assert len(data) == len(lossless.encode(x, np.full_like(x, 128)))
+    np.testing.assert_array_equal(lossless.decode(data, np.zeros_like(x)), x)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x02" + bytes(40)])
+def test_what_says_of_no_guess_is_damaged(data):
+    with pytest.raises(ValueError, match="cut off or damaged"):
+        lossless.decode(data, images((1, 8, 8, 1)))
+
+
 def test_noise_costs_little_more_than_its_entropy():
     rng = np.random.default_rng(0)
     guess, noise = np.full((1, 64, 64, 1), 128, np.uint8), rng.integers(0, 256, (1, 64, 64, 1), np.uint8)

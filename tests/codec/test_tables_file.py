@@ -49,6 +49,20 @@ def test_models_come_back_with_their_digests_and_code_as_before(written):
         assert round_trip(found[name], (0,), plane)[1] == round_trip(models()[name], (0,), plane)[1]
 
 
+def test_a_file_is_whole_or_as_it_was(written, tmp_path, monkeypatch):
+    path = tmp_path / "codec.npz"
+    path.write_bytes(written.read_bytes())
+
+    def full(file, **arrays):
+        file.write_bytes(b"PK")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="no space left"):
+        save_probabilities(path, models(), {})
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == written.read_bytes()
+
+
 def test_a_model_of_floating_point_is_refused(tmp_path):
     class Floating(IntegerNext):
         exact = False
