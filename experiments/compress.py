@@ -17,7 +17,7 @@ from tqdm import tqdm
 from experiments.common import command_line
 from experiments.common.codec_files import IMAGES, pairs, read_pixels
 from jaxgen import codec, metrics, runs
-from jaxgen.runs.run_codec import KINDS
+from jaxgen.runs.run_codec import FLOAT, KINDS
 
 ROW = "{:40.40} {:>11} {:>9} {:>9} {:>8} {:>8}"
 
@@ -28,7 +28,7 @@ def main(*words: str, workdir: str | None, checkpoint: str | None, checkpoint_st
         raise ValueError(f"give what is compressed and where it goes, in.png out{codec.SUFFIX} or two folders; got "
                          f"{len(words)} words")
     run = runs.load(workdir if checkpoint is None else checkpoint, step=checkpoint_step)
-    kinds = runs.fitted_kinds(run.path)
+    kinds = [kind for kind in runs.fitted_kinds(run.path) if kind != FLOAT]
     own = run.codec(probabilities or (kinds[-1] if kinds else "context"))
     options = {"levels": levels, "tile": tile, "overlap": overlap}
     files, total, pixels = pairs(words[0], words[1], IMAGES, codec.SUFFIX), 0, 0
@@ -50,8 +50,8 @@ def main(*words: str, workdir: str | None, checkpoint: str | None, checkpoint_st
 if __name__ == "__main__":
     OPTIONS = [
         *command_line.define_trained("The directory of a trained run."),
-        flags.DEFINE_enum("probabilities", None, list(KINDS), "Of the tokens; the best that was "
-                          "fitted by default."),
+        flags.DEFINE_enum("probabilities", None, list(KINDS), "Of the tokens; the best of whole "
+                          "numbers that was fitted by default."),
         flags.DEFINE_integer("levels", None, "Index maps to keep, the coarse ones first; all by default. Residual "
                              "quantizers only.", lower_bound=1),
         flags.DEFINE_bool("lossless", False, "Keep the image bit for bit."),

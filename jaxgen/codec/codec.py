@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from jaxgen.codec import guard
 from jaxgen.codec import lossless as lossless_part
 from jaxgen.codec.coder import Writer
 from jaxgen.codec.file_format import Header, write_chunk
@@ -167,23 +168,14 @@ def groups_of(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-class Summing:
-    """A transfer that also takes the sum of the tables that pass."""
-
-    def __init__(self, transfer):
-        self.transfer, self.sum = transfer, 0
-
-    def __call__(self, table, places):
-        self.sum = zlib.crc32(np.ascontiguousarray(table, "<i4").tobytes(), self.sum)
-        return self.transfer(table, places)
-
-
 def _write_tokens(codec, chunk, planes):
-    known = np.stack([planes[plane] for plane in chunk], axis=-1)
+    known, before = np.stack([planes[plane] for plane in chunk], axis=-1), planes[:chunk[0]]
+    if not codec.probabilities.exact:
+        payload, tables = guard.write(codec.probabilities, chunk, before, known)
+        return write_chunk(payload, content_of(known), tables)
     writer = Writer(known)
-    transfer = writer if codec.probabilities.exact else Summing(writer)
-    codec.probabilities.code(chunk, planes[:chunk[0]], known.shape[:3], transfer)
-    return write_chunk(writer.data(), content_of(known), None if codec.probabilities.exact else transfer.sum)
+    codec.probabilities.code(chunk, before, known.shape[:3], writer)
+    return write_chunk(writer.data(), content_of(known))
 
 
 def content_of(tokens: np.ndarray) -> bytes:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from jaxgen.codec import guard
 from jaxgen.codec import lossless as lossless_part
-from jaxgen.codec.codec import Codec, Summing, content_of, groups_of, layout_of
+from jaxgen.codec.codec import Codec, content_of, groups_of, layout_of
 from jaxgen.codec.coder import Reader
 from jaxgen.codec.file_format import Chunk, FileError, Header, check_sum, read_chunk, read_header
 from jaxgen.codec.geometry import join
@@ -132,15 +133,17 @@ def _read_tokens(codec, chunks, parts, shapes, groups):
 
 def _read_chunk(codec, numbers, before, shape, chunk):
     """The planes of a chunk, or none where it is damaged."""
-    reader = Reader(chunk.payload, (*shape, len(numbers)))
-    transfer = reader if chunk.tables is None else Summing(reader)
+    model, tables = codec.probabilities, None
     try:
-        planes = codec.probabilities.code(numbers, before, shape, transfer)
+        if chunk.tables is None:
+            planes = model.code(numbers, before, shape, Reader(chunk.payload, (*shape, len(numbers))))
+        else:
+            planes, tables = guard.read(model, numbers, before, (*shape, len(numbers)), chunk.payload)
     except ValueError:
         return []
     if check_sum(chunk.payload + content_of(np.stack(planes, -1))) == chunk.sum:
         return planes
-    if chunk.tables is not None and chunk.tables != transfer.sum:
+    if tables != chunk.tables:
         warnings.warn("the probabilities of a chunk are not those that it was written with: the file is damaged, or "
                       "this device computes the prior otherwise", DamageWarning, stacklevel=5)
     return []

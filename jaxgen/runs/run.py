@@ -26,8 +26,9 @@ from jaxgen.evaluate import EVALUATORS, Judgement, judge, make_evaluator
 from jaxgen.models import Autoencoder, Denoising, Reconstructing, Tokenizer
 from jaxgen.models.base import Model, SecondStage
 from jaxgen.runs.checkpoint import read_model, read_run
+from jaxgen.runs.float_prior import float_prior
 from jaxgen.runs.reference import read_weights
-from jaxgen.runs.run_codec import fit, make_codec, read_probabilities, write_probabilities
+from jaxgen.runs.run_codec import FLOAT, fit, make_codec, read_probabilities, write_probabilities
 from jaxgen.runs.shipped import locate
 from jaxgen.runs.weights_file import is_published
 from jaxgen.show import to_uint8
@@ -150,12 +151,17 @@ class Run:
         """What `jaxgen.codec` compresses images with; `fit_codec` comes first.
 
         Args:
-            probabilities: "static", "context", or of a token prior "prior".
+            probabilities: "static", "context", or of a token prior "prior", in whole numbers, or "float", as it was
+                trained, for which nothing need be fitted and whose files are for devices that compute alike.
 
         Raises:
             FileNotFoundError: nothing was fitted for this run.
             ValueError: a model without tokens of images, or without such probabilities.
         """
+        if probabilities == FLOAT:
+            maps = index_maps(self.model, self.variables, self.example_shape)
+            return make_codec(self.model, self.variables, self.example_shape,
+                              float_prior(self.model, self.variables, maps))
         fitted = read_probabilities(self.path, probabilities, "with run.fit_codec() or python -m experiments.fit_codec")
         return make_codec(self.model, self.variables, self.example_shape, fitted)
 

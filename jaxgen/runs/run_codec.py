@@ -5,6 +5,7 @@
 """
 
 import functools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from jaxgen.core.pixels import bytes_to_floats, floats_to_bytes
 from jaxgen.core.types import Variables
 from jaxgen.models.base import MaskedTokens, TokenGenerating
 from jaxgen.models.index_maps import IndexMaps, index_maps
+from jaxgen.runs.float_prior import float_prior
 
-KINDS = ("static", "context", "prior")
+FLOAT = "float"  # a prior as it was trained, of which a file has the digest only
+KINDS = ("static", "context", FLOAT, "prior")
 _PIXELS = 1 << 18  # of a batch
 _STEPS = 16  # in which a masked prior makes up what is lost
 _CALIBRATION = 64  # examples that the ranges of a network are taken from
@@ -96,13 +99,20 @@ def fit(model: Any, variables: Variables, example_shape: tuple[int, ...], images
 
     Raises:
         ValueError: a model without tokens of images.
+
+    Warns:
+        UserWarning: a token prior without a form in whole numbers, which is left out.
     """
     maps = index_maps(model, variables, example_shape)
     to_maps, _ = _programs(maps)
     planes = list(in_batches(functools.partial(to_maps, variables), images, _batch(example_shape[:2])))
     fitted = {"static": fit_static(planes, maps.num_codes), "context": fit_context(planes, maps.num_codes)}
     if isinstance(model, TokenGenerating):
-        fitted["prior"] = integer_prior(model, variables, maps, planes)
+        fitted[FLOAT] = float_prior(model, variables, maps)
+        try:
+            fitted["prior"] = integer_prior(model, variables, maps, planes)
+        except ValueError as error:
+            warnings.warn(f"the prior has no form in whole numbers and is left out: {error}", stacklevel=2)
     return fitted
 
 
@@ -141,7 +151,7 @@ def read_probabilities(path: Path, kind: str, command: str) -> Probabilities:
 
     Args:
         path: the run's directory.
-        kind: of `KINDS`.
+        kind: of `KINDS`, but not `FLOAT`.
         command: that fits them, for the message.
 
     Raises:
@@ -160,8 +170,8 @@ def read_probabilities(path: Path, kind: str, command: str) -> Probabilities:
 
 def write_probabilities(path: Path, models: dict[str, Probabilities], model: Any, variables: Variables) -> Path:
     """Keeps them in the directory of a run, whose model and variables they are of; where."""
-    weights = digest(_tokenizer(model, variables))
-    save_probabilities(path / NAME, models, {name: codec_digest(weights, own) for name, own in models.items()})
+    weights, exact = digest(_tokenizer(model, variables)), {name: own for name, own in models.items() if own.exact}
+    save_probabilities(path / NAME, exact, {name: codec_digest(weights, own) for name, own in models.items()})
     return path / NAME
 
 
