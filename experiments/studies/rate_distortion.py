@@ -1,17 +1,22 @@
 """Files of learned codes against JPEG, WebP, AVIF, JPEG 2000 and JPEG XL: bits on disk at the same quality.
 
-For each checkpoint its own held-out images, each in a file of its own, headers counted; and all of them in one file, as
-many images of a kind would be kept. PSNR and LPIPS (VGG16; pixels of images with fewer than 32 a side are repeated for
-it) are means over images. The last columns say what a conventional codec takes for the same mean PSNR, and for the same
-LPIPS: of all formats that are installed the one that takes least, by straight lines between its settings, or its
-coarsest file where even that is better. With --photos the images are the twelve held-out photographs, 768x512, and
-the checkpoint must be of colour images.
+For each checkpoint its own held-out images, each in a file of its own, headers counted, and payloads without; and all
+of them in one file, as many images of a kind would be kept. PSNR, SSIM (MS-SSIM of images with 161 pixels a side and
+more) and LPIPS (pixels of images with fewer than 32 a side are repeated for it) are means over images. Other columns
+say what a conventional codec takes for the same mean PSNR, and for the same LPIPS: of all formats that are installed
+the one that takes least, by straight lines between its settings, or its coarsest file where even that is better.
+
+A tokenizer with several levels has a curve, of which BD-rates say how many percent more bits it takes than each format
+over the qualities that both have (of LPIPS the negative is the quality). Curves are their points without those that
+others beat, four at least. A page in the study's directory shows some images beside each other in as many bytes. With
+--photos the images are the twelve held-out photographs, 768x512, and the checkpoint must be of colour images.
 
     python -m experiments.study rate_distortion --checkpoints vqvae_mnist token_prior_autoregressive_mnist
     python -m experiments.study rate_distortion --checkpoints vqvae_photos --photos --record
 """
 
 import argparse
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,17 +25,25 @@ import numpy as np
 
 from experiments.common.conventional_codecs import CODECS, compare, curve, front
 from experiments.common.machine import describe
-from experiments.studies import cells
-from jaxgen import codec, interop, runs
+from experiments.studies import cells, equal_bytes
+from jaxgen import codec, interop, metrics, runs
+from jaxgen.codec.file_format import read_chunk
 from jaxgen.core.checks import check_count
+from jaxgen.core.digest import digest
 from jaxgen.data import photos
 
 COLUMNS = {
     "checkpoint": ("checkpoint", ""), "kind": ("probabilities", ""), "levels": ("levels", "d"),
     "bytes": ("bytes per image", ".1f"), "bytes_together": ("in one file", ".1f"), "bpp": ("bits per pixel", ".3f"),
-    "psnr": ("PSNR", ".2f"), "lpips": ("LPIPS", ".3f"), "psnr_codec": ("least at this PSNR", ""),
-    "psnr_bpp": ("takes", ".3f"), "lpips_codec": ("least at this LPIPS", ""), "lpips_bpp": ("takes", ".3f"),
+    "payload_bpp": ("payload", ".3f"), "psnr": ("PSNR", ".2f"), "ssim": ("SSIM", ".3f"), "lpips": ("LPIPS", ".3f"),
+    "psnr_codec": ("least at this PSNR", ""), "psnr_bpp": ("takes", ".3f"),
+    "psnr_payload_codec": ("least payload", ""), "psnr_payload_bpp": ("takes", ".3f"),
+    "lpips_codec": ("least at this LPIPS", ""), "lpips_bpp": ("takes", ".3f"),
     "encode_seconds": ("encoding s", ".3f"), "decode_seconds": ("decoding s", ".3f"),
+}
+BD = {
+    "checkpoint": ("checkpoint", ""), "kind": ("probabilities", ""), "codec": ("BD-rate against", ""),
+    "bd_psnr": ("at equal PSNR", "+.0f"), "bd_lpips": ("at equal LPIPS", "+.0f"),
 }
 
 
@@ -41,31 +54,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "were fitted")
     parser.add_argument("--count", type=int, default=100, help="held-out images")
     parser.add_argument("--photos", action="store_true", help="the held-out photographs in place of the run's images")
+    parser.add_argument("--shown", type=int, default=3, help="images of each checkpoint on the page")
     parser.add_argument("--lpips", default="vgg", choices=("vgg", "alex"))
 
 
 def run(args: argparse.Namespace) -> list[dict]:
-    """Prints the table, draws it, and returns its rows."""
+    """Prints the tables, draws them, writes the page, and returns the rows."""
     check_count("--count", args.count, 1)
-    lpips, rows, curves = interop.load_lpips(net=args.lpips), [], {}
+    check_count("--shown", args.shown, 0)
+    lpips, rows, curves, parts = interop.load_lpips(net=args.lpips), [], {}, {}
     print(f"{describe()}\n\n{cells.heading(COLUMNS)}")
     for name in args.checkpoints:
         trained = runs.load(name)
-        own = "photographs" if args.photos else trained.config["data"]["name"]
+        data = "photographs" if args.photos else trained.config["data"]["name"]
         images = photos.whole("test") if args.photos else trained.dataset().examples()[:args.count]
-        if own not in curves:
-            curves[own] = conventional(images, lpips)
+        if data not in curves:
+            asked = {"data": digest(images), "lpips": args.lpips, "formats": sorted(CODECS)}
+            measure = functools.partial(conventional, images, lpips)
+            curves[data] = cells.once(args.workdir / f"{data}.json", asked, measure)
+        own = []
         for row in of_checkpoint(trained, images, lpips):
-            rows.append({"checkpoint": trained.path.name, "data": own, **row, **least(curves[own], row)})
-            print(cells.line(rows[-1], COLUMNS), flush=True)
-    cells.save(args, "rate_distortion", draw(rows, curves))
+            own.append({"checkpoint": trained.path.name, "data": data, **row, **least(curves[data], row)})
+            print(cells.line(own[-1], COLUMNS), flush=True)
+        rows += own + bd_rates(own, curves[data])
+        parts[f"{trained.path.name}, {data}"] = equal_bytes.of_images(
+            images[:args.shown], given_back(trained, images[:args.shown]), lpips)
+    print(f"\n{table(rows)}")
+    page = args.workdir / "equal_bytes.html"
+    page.write_text(equal_bytes.html(parts), encoding="utf-8")
+    print(f"wrote {page}")
+    cells.save(args, "rate_distortion", draw([row for row in rows if "bpp" in row], curves))
     cells.record(args, "rate_distortion", {"images": args.count, "lpips": args.lpips}, rows)
     return rows
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The Markdown of recorded rows."""
-    return cells.table(rows, COLUMNS)
+    """The Markdown of recorded rows: of files, and of BD-rates if there are any."""
+    compared = [row for row in rows if "codec" in row]
+    tables = [cells.table([row for row in rows if "bpp" in row], COLUMNS)]
+    return "\n\n".join(tables + [cells.table(compared, BD)] * bool(compared))
 
 
 def conventional(images: np.ndarray, lpips: Any) -> dict[str, list[dict[str, float]]]:
@@ -96,24 +123,69 @@ def of_checkpoint(trained: runs.Run, images: np.ndarray, lpips: Any) -> list[dic
             measured = compare(images, restored, lpips)
             rows.append({
                 "kind": kind, "levels": levels, "bytes": float(size), "bytes_together": len(together) / len(images),
-                "bpp": 8 * float(size) / pixels, "psnr": measured["psnr"], "lpips": measured["lpips"],
+                "bpp": 8 * float(size) / pixels, "payload_bpp": 8 * np.mean(list(map(payload_bytes, files))) / pixels,
+                "ssim": measured.get("ms_ssim", measured.get("ssim")), "psnr": measured["psnr"],
+                "lpips": measured["lpips"],
                 "encode_seconds": (written - started) / len(images), "decode_seconds": (read - written) / len(images),
             })
     return rows
 
 
+def given_back(trained: runs.Run, images: np.ndarray) -> dict[str, list[tuple[np.ndarray, int]]]:
+    """What the strongest probabilities' files give back and their bytes, with all levels and with half of them."""
+    own, result = trained.codec(runs.fitted_kinds(trained.path)[-1]), {}
+    for levels in {own.planes, (own.planes + 1) // 2 if own.progressive else own.planes}:
+        files = [codec.compress(own, image[None], levels=levels) for image in images]
+        result[f"{trained.path.name}, {levels} of {own.planes} levels"] = [
+            (codec.decompress(own, file)[0], len(file)) for file in files]
+    return result
+
+
+def bd_rates(rows: Sequence[Mapping[str, Any]], curves: Mapping[str, Sequence[Mapping[str, float]]]
+             ) -> list[dict[str, Any]]:
+    """Of each kind of probabilities with a curve against each format; None where the qualities have none in common."""
+    found = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        points = [row for row in rows if row["kind"] == kind]
+        for name, theirs in curves.items():
+            values = {f"bd_{quality}": _bd_rate(points, theirs, sign, quality)
+                      for quality, sign in (("psnr", 1), ("lpips", -1))}
+            if any(value is not None for value in values.values()):
+                found.append({"checkpoint": points[0]["checkpoint"], "kind": kind, "codec": name, **values})
+    return found
+
+
+def _bd_rate(ours, theirs, sign, quality):
+    fronts = [front(points, quality=quality if sign > 0 else f"-{quality}") for points in (ours, theirs)]
+    try:
+        return metrics.bd_rate(*([values for own in fronts for values in (
+            [point["bpp"] for point in own], [sign * point[quality] for point in own])]))
+    except ValueError:  # too few points, or none in common
+        return None
+
+
+def payload_bytes(data: bytes) -> int:
+    """The bytes of a file's chunks without their lengths and sums, and without the header."""
+    start, total = codec.read_header(data)[1], 0
+    while (chunk := read_chunk(data, start)) is not None:
+        total, start = total + len(chunk.payload), chunk.end
+    return total
+
+
 def least(curves: Mapping[str, Sequence[Mapping[str, float]]], row: Mapping[str, Any]) -> dict[str, Any]:
-    """The format, and its bits per pixel, that takes least for a row's PSNR, and for its LPIPS."""
+    """The format, and its bits per pixel, that takes least for a row's PSNR, in whole files and payloads, and LPIPS."""
     found = {}
-    for quality, sign in (("psnr", 1), ("lpips", -1)):
+    for name, quality, rate in (("psnr", "psnr", "bpp"), ("psnr_payload", "psnr", "payload_bpp"),
+                                ("lpips", "-lpips", "bpp")):
+        sign, column = (-1, quality[1:]) if quality.startswith("-") else (1, quality)
         takes = {}
-        for name, points in curves.items():
-            best = front(points, quality=quality if sign > 0 else f"-{quality}")
-            values, rates = [sign * point[quality] for point in best], [point["bpp"] for point in best]
-            if values[-1] >= sign * row[quality]:
-                takes[name] = float(np.interp(sign * row[quality], values, rates))
-        name = min(takes, key=takes.get) if takes else None
-        found |= {f"{quality}_codec": name or "none", f"{quality}_bpp": takes.get(name)}
+        for own, points in curves.items():
+            best = front(points, rate, quality)
+            values, rates = [sign * point[column] for point in best], [point[rate] for point in best]
+            if values[-1] >= sign * row[column]:
+                takes[own] = float(np.interp(sign * row[column], values, rates))
+        best = min(takes, key=takes.get) if takes else None
+        found |= {f"{name}_codec": best or "none", f"{name}_bpp": takes.get(best)}
     return found
 
 

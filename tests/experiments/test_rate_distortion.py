@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
-from experiments.studies import rate_distortion
+from experiments.common.conventional_codecs import CODECS
+from experiments.studies import equal_bytes, rate_distortion
+from jaxgen import codec
+from tests.helpers.codec import grey_levels, images
 
 CURVES = {
-    "a": [{"bpp": 1.0, "psnr": 20.0, "lpips": 0.4}, {"bpp": 2.0, "psnr": 30.0, "lpips": 0.2}],
-    "b": [{"bpp": 1.5, "psnr": 24.0, "lpips": 0.1}, {"bpp": 1.7, "psnr": 25.0, "lpips": 0.05}],
+    "a": [{"bpp": 1.0, "payload_bpp": 0.5, "psnr": 20.0, "lpips": 0.4},
+          {"bpp": 2.0, "payload_bpp": 1.5, "psnr": 30.0, "lpips": 0.2}],
+    "b": [{"bpp": 1.5, "payload_bpp": 0.6, "psnr": 24.0, "lpips": 0.1},
+          {"bpp": 1.7, "payload_bpp": 0.8, "psnr": 25.0, "lpips": 0.05}],
 }
 
 
@@ -24,6 +29,46 @@ def test_the_format_that_takes_least_for_the_same_quality(psnr, lpips, expected)
     assert names == (expected[0], expected[2])
     assert [rate is None for rate in rates] == [False, expected[3] is None]
     np.testing.assert_allclose([rate or 0 for rate in rates], [expected[1], expected[3] or 0])
+
+
+@pytest.mark.parametrize("psnr, expected", [(23.0, ("b", 0.6)), (29.0, ("a", 1.4))])
+def test_the_format_whose_payload_is_least(psnr, expected):
+    found = rate_distortion.least(CURVES, {"psnr": psnr, "lpips": 0.3})
+    assert found["psnr_payload_codec"] == expected[0]
+    np.testing.assert_allclose(found["psnr_payload_bpp"], expected[1])
+
+
+def test_payloads_are_what_the_coder_wrote():
+    own = grey_levels()
+    x, sizes = images((5, 16, 24, 1)), []
+    for chunk in ((0,), (1,)):
+        for part in (x[:2], x[2:4], x[4:]):
+            known = np.stack([own.to_planes(part)[plane] for plane in chunk], -1)
+            writer = codec.Writer(known)
+            own.probabilities.code(chunk, [], known.shape[:3], writer)
+            sizes.append(len(writer.data()))
+    assert rate_distortion.payload_bytes(codec.compress(own, x, group=2)) == sum(sizes)
+
+
+def test_bd_rates_are_of_the_curves_that_have_qualities_in_common():
+    rates, psnr = np.array([0.1, 0.2, 0.3, 0.5, 0.8]), np.array([20.0, 22.0, 24.0, 26.0, 28.0])
+    ours = [{"checkpoint": "c", "kind": "static", "bpp": rate, "psnr": quality, "lpips": 1 / quality}
+            for rate, quality in zip(rates, psnr)]
+    theirs = {"twice": [{"bpp": 2 * row["bpp"], "psnr": row["psnr"], "lpips": row["lpips"] + 1} for row in ours],
+              "few": [{"bpp": 1.0, "psnr": 25.0, "lpips": 0.04}]}
+    (found,) = rate_distortion.bd_rates(ours, theirs)
+    assert (found["codec"], found["kind"], found["bd_lpips"]) == ("twice", "static", None)
+    np.testing.assert_allclose(found["bd_psnr"], -50)
+    assert "| c | static | twice | -50 |  |" in rate_distortion.table([*ours, found])
+
+
+def test_the_page_shows_each_format_within_the_bytes_of_ours():
+    x = images((1, 32, 40, 3))[0]
+    finest = {name: [len(one.encode(x, quality)) for quality in one.qualities]
+              for name, one in CODECS.items() if not one.lacking()}
+    restored, size = equal_bytes.largest_within(CODECS["webp"], x, sorted(finest["webp"])[3])
+    assert size == sorted(finest["webp"])[3] and restored.shape == x.shape
+    assert equal_bytes.largest_within(CODECS["webp"], x, 1)[1] == min(finest["webp"])
 
 
 def test_the_plot_has_a_line_for_each_format_and_points_for_each_kind():

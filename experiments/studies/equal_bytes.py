@@ -1,0 +1,59 @@
+"""A page of images beside what codecs make of them in as many bytes."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments.common.conventional_codecs import CODECS, Codec, compare
+from jaxgen.losses import LpipsParams
+from jaxgen.show.page import page, section, tiles
+
+WIDTH = 256  # to which small images are enlarged, in pixels
+
+
+def largest_within(codec: Codec, image: np.ndarray, size: int) -> tuple[np.ndarray, int]:
+    """What a format makes of an image in at most `size` bytes, and the bytes; its coarsest file where none is so small.
+
+    Args:
+        codec: a format.
+        image: uint8 [H, W, C].
+        size: in bytes.
+    """
+    files = [codec.encode(image, quality) for quality in codec.qualities]
+    small = [file for file in files if len(file) <= size] or [min(files, key=len)]
+    best = max(small, key=len)
+    return codec.decode(best, image.shape[2]), len(best)
+
+
+def of_images(images: Sequence[np.ndarray], ours: Mapping[str, Sequence[tuple[np.ndarray, int]]], lpips: LpipsParams
+              ) -> str:
+    """The HTML of each image, of what ours gives back, and of each installed format's file of at most as many bytes.
+
+    Args:
+        images: uint8 [H, W, C].
+        ours: by name, for each image what came back and the bytes that it took; formats get those of the first name.
+        lpips: see `experiments.common.conventional_codecs.compare`.
+    """
+    lines = []
+    for i, image in enumerate(images):
+        made = {name: each[i] for name, each in ours.items()}
+        size = next(iter(made.values()))[1]
+        made |= {name: largest_within(codec, image, size) for name, codec in CODECS.items() if not codec.lacking()}
+        shown, captions = [image], [f"original, {image.shape[1]}x{image.shape[0]}"]
+        for name, (restored, taken) in made.items():
+            quality = compare([image], [restored], lpips)
+            shown.append(restored)
+            captions.append(f"{name}: {taken} bytes{'' if taken <= size else ', its fewest'}, "
+                            f"{quality['psnr']:.1f} dB, LPIPS {quality['lpips']:.3f}")
+        lines.append(tiles(shown, captions, [caption.partition(",")[0] for caption in captions],
+                           scale=max(1, WIDTH // image.shape[1])))
+    return "\n".join(lines)
+
+
+def html(parts: Mapping[str, str]) -> str:
+    """The page of several data sets' parts by name."""
+    body = "".join(section(f"part{i}", name, part) for i, (name, part) in enumerate(parts.items()))
+    title = "Images in as many bytes"
+    return page(title, f"<header><h1>{title}</h1><p class=soft>Of each format the finest file with no more bytes than "
+                       f"the learned codec's, headers counted; where it has none so small, its smallest.</p></header>"
+                       f"{body}")
