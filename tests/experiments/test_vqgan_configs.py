@@ -13,6 +13,7 @@ from tests.experiments.test_configs import ALL
 VQGANS = {
     "vqgan_mnist": ((28, 28, 1), (7, 7)), "vqgan_fashion_mnist": ((28, 28, 1), (7, 7)),
     "vqgan_emoji32": ((32, 32, 3), (8, 8)), "vqgan_emoji64": ((64, 64, 3), (16, 16)),
+    "vqgan_photos": ((128, 128, 3), (8, 8, 6)),
     "vqgan_cifar10": ((32, 32, 3), (8, 8)), "vqgan_celeba64": ((64, 64, 3), (16, 16)),
     "vqgan_imagenet_taming": ((256, 256, 3), (16, 16)), "vqgan_imagenet_llamagen": ((256, 256, 3), (16, 16)),
     "vqgan_imagenet_maskgit": ((256, 256, 3), (16, 16)), "kl_mnist": ((28, 28, 1), (7, 7, 4)),
