@@ -30,7 +30,7 @@ def get_config(name=None):
         "quantizer": {
             "name": "residual", "depth": 6, "dropout": 0.5,
             "quantizer": {"name": "vq", "num_codes": 256, "ema_decay": 0.99, "kmeans_iterations": 5,
-                          "revive_below": 0.01, "rate_weight": 0.01},
+                          "revive_below": 0.01, "rate_weight": 0.02},
         },
     }
     config.discriminator = {"name": "patch", "channels": 32, "layers": 3, "norm": "group"}
