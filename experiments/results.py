@@ -34,13 +34,21 @@ SAMPLES = (
     ("nearest distance ratio", "nearest_distance_ratio"), ("bits per number or token", "bits"),
     ("training", "training"),
 )
+COST = (
+    ("batch", "batch"), ("ms per sample", "ms_per_sample"), ("network evaluations", "evaluations_per_sample"),
+    ("GFLOP per sample", "gflop_per_sample"), ("ms per reconstruction", "ms_per_reconstruction"),
+    ("MB at most", "peak_mb"),
+)
 CLASSIFIERS = (("held-out images", "of"), ("read right", "accuracy"), ("training", "training"))
 # A second stage's record holds what its first stage's reconstructions measure too.
 SECOND_STAGE, RECONSTRUCTION = ("bits_per_token", "latent_error_1.0"), ("mse", "psnr", "ssim", "used", "perplexity")
 FORMATS = {"psnr": "{:.1f}", "ssim": "{:.3f}", "used": "{:.0%}", "perplexity": "{:.0f}", "agreement": "{:.1%}",
            "classifier_accuracy": "{:.1%}", "precision": "{:.2f}", "recall": "{:.2f}",
            "nearest_distance_ratio": "{:.2f}", "bits_per_dim": "{:.2f}", "bits_per_token": "{:.2f}",
-           "accuracy": "{:.1%}"}
+           "accuracy": "{:.1%}", "ms_per_sample": "{:.1f}", "ms_per_reconstruction": "{:.2f}",
+           "gflop_per_sample": "{:.2f}", "peak_mb": "{:.0f}"}
+UNITS = {"ms_per_sample": ("seconds_per_sample", 1e3), "ms_per_reconstruction": ("seconds_per_reconstruction", 1e3),
+         "gflop_per_sample": ("flops_per_sample", 1e-9), "peak_mb": ("peak_process_bytes", 1e-6)}
 LABELS = {"psnr": "PSNR {} dB", "ssim": "SSIM {}", "used": "{} of the codes in use", "perplexity": "perplexity {}",
           "agreement": "a classifier of real images reads {} of the samples as the class asked for",
           "precision": "precision {}", "recall": "recall {}", "bits_per_dim": "{} bits per number",
@@ -65,6 +73,7 @@ def documents() -> dict[Path, str]:
         "autoencoders": table({n: v for n, v in values.items() if "psnr" in v}, AUTOENCODERS),
         "samples": table({n: v for n, v in values.items() if "agreement" in v}, SAMPLES),
         "classifiers": table({n: v for n, v in values.items() if "accuracy" in v}, CLASSIFIERS),
+        "cost": table(costs(), COST),
     }
     texts = {}
     for name in DOCUMENTS:
@@ -91,6 +100,16 @@ def merged() -> dict[str, dict[str, Any]]:
             values.setdefault(record["configuration"], {}).update(about | record["values"])
     return {name: {key: value for key, value in own.items() if key not in RECONSTRUCTION}
             if any(key in own for key in SECOND_STAGE) else own for name, own in sorted((values | cards).items())}
+
+
+def costs() -> dict[str, dict[str, Any]]:
+    """{configuration: what `experiments.evaluate --efficiency` recorded of it, in the units of the table}."""
+    found = {}
+    for record in results.read():
+        if "seconds_per_reconstruction" in (own := record["values"]) or "seconds_per_sample" in own:
+            scaled = {name: own[of] * factor for name, (of, factor) in UNITS.items() if of in own}
+            found[record["configuration"]] = {"batch": record["batch"], **own, **scaled}
+    return found
 
 
 def study(name: str) -> str:

@@ -40,6 +40,17 @@ def test_a_table_has_a_row_for_each_configuration_also_ones_own(monkeypatch, tmp
         tables.ROOT / "experiments" / "configs" / "vqvae_mnist.py"]
 
 
+def test_what_a_sample_costs_is_a_table_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "FILE", tmp_path / "results.json")
+    values = {"seconds_per_sample": 0.0123, "flops_per_sample": 4.56e9, "evaluations_per_sample": 36,
+              "peak_process_bytes": 2**30}
+    (tmp_path / "results.json").write_text(json.dumps([
+        {"configuration": "mine", "command": "a", "batch": 16, "values": values},
+        {"configuration": "other", "command": "b", "values": {"psnr": 20.0}}]))
+    text = tables.documents()[tables.ROOT / "experiments" / "README.md"]
+    assert cells(text, "mine") == [["16", "12.3", "36", "4.56", "", "1074"]] and cells(text, "other") == []
+
+
 @pytest.fixture
 def documents(monkeypatch, tmp_path):
     """A copy of all that tables are made of and stand in."""
