@@ -57,11 +57,12 @@ LABELS = {"psnr": "PSNR {} dB", "ssim": "SSIM {}", "used": "{} of the codes in u
 
 
 def main(arguments: list[str]) -> None:
-    changed = [path for path, text in documents().items() if path.read_text(encoding="utf-8") != text]
+    texts = documents()
+    changed = [path for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
     if "--check" in arguments:
         sys.exit(f"not as the records say: {', '.join(map(str, changed))}: run python -m experiments.results"
                  if changed else 0)
-    for path, text in documents().items():
+    for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     print(f"wrote {len(changed)} files")
 

@@ -6,6 +6,7 @@ A record is {"configuration", "command", "values", "machine", "commit", ...}; re
 command again replaces it, but for values that are words, such as how long the training took.
 """
 
+import functools
 import json
 import shlex
 import sys
@@ -55,14 +56,16 @@ def read_cards() -> dict[str, dict[str, Any]]:
                              "row in a table: move one of them to another folder, which JAXGEN_CHECKPOINTS can name")
         folders[name] = file.parent
         cards[name] = {
-            **about, **{number.name: number.value for number in numbers}, "codes": _codes(config),
+            **about, **{number.name: number.value for number in numbers}, "codes": _codes(json.dumps(config)),
             "evaluations": {number.name: number.evaluation for number in numbers},
             "training": f"{content['step']:,} steps" + (f", {duration(seconds)}" if seconds else "")}
     return cards
 
 
-def _codes(config: Mapping[str, Any]) -> str:
+@functools.cache
+def _codes(config: str) -> str:
     """What an autoencoder makes of an example: codes and the bits of each, or positions and the numbers of each."""
+    config = json.loads(config)
     model, shape = build(**config["model"]), tuple(config["example_shape"])
     if isinstance(model, SecondStage):
         return ""
