@@ -37,7 +37,7 @@ def get_config(name=None):
     config.discriminator_optimizer = {**config.optimizer.to_dict(), "learning_rate": 4e-4, "b1": 0.5, "b2": 0.9}
     config.adversarial.update({"start": 2000, "ramp_steps": 500, "weight": 0.1, "lecam": 0.01})
     return variant(config, name, {
-        "data.image_size": 32, "data.crop": 3, "model.quantizer.quantizer.num_codes": 8, "model.encoder.channels": 8,
+        "data.batch_size": 2, "model.quantizer.quantizer.num_codes": 8, "model.encoder.channels": 8,
         "model.decoder.channels": 8, "discriminator.channels": 8, "perceptual.name": "none", "adversarial.start": 1,
         "adversarial.ramp_steps": 1, "discriminator_optimizer.warmup_steps": 1,
     })

@@ -8,6 +8,8 @@ from experiments.common.conventional_codecs import CODECS, Codec, compare
 from jaxgen.losses import LpipsParams
 from jaxgen.show.page import page, section, tiles
 
+BETWEEN = 12  # qualities that are tried between two of a format's own
+FRACTIONS = ("WEBP", "JPEG2000")  # formats whose qualities need not be whole numbers
 WIDTH = 256  # to which small images are enlarged, in pixels
 
 
@@ -19,9 +21,14 @@ def largest_within(codec: Codec, image: np.ndarray, size: int) -> tuple[np.ndarr
         image: uint8 [H, W, C].
         size: in bytes.
     """
-    files = [codec.encode(image, quality) for quality in codec.qualities]
-    small = [file for file in files if len(file) <= size] or [min(files, key=len)]
-    best = max(small, key=len)
+    files = {quality: codec.encode(image, quality) for quality in codec.qualities}
+    small = {quality: file for quality, file in files.items() if len(file) <= size}
+    best = max(small.values(), key=len) if small else min(files.values(), key=len)
+    low, high = (sorted(own) for own in (small, files.keys() - small.keys()))
+    if low and high:
+        for quality in np.linspace(low[-1], high[0], BETWEEN)[1:-1]:
+            file = codec.encode(image, float(quality) if codec.format in FRACTIONS else round(float(quality)))
+            best = file if len(best) < len(file) <= size else best
     return codec.decode(best, image.shape[2]), len(best)
 
 
@@ -39,14 +46,14 @@ def of_images(images: Sequence[np.ndarray], ours: Mapping[str, Sequence[tuple[np
         made = {name: each[i] for name, each in ours.items()}
         size = next(iter(made.values()))[1]
         made |= {name: largest_within(codec, image, size) for name, codec in CODECS.items() if not codec.lacking()}
-        shown, captions = [image], [f"original, {image.shape[1]}x{image.shape[0]}"]
+        shown, names, captions = [image], ["original"], [f"original, {image.shape[1]}x{image.shape[0]}"]
         for name, (restored, taken) in made.items():
             quality = compare([image], [restored], lpips)
             shown.append(restored)
-            captions.append(f"{name}: {taken} bytes{'' if taken <= size else ', its fewest'}, "
+            names.append(name)
+            captions.append(f"{name}: {taken} bytes{'' if taken <= size or name in ours else ', its fewest'}, "
                             f"{quality['psnr']:.1f} dB, LPIPS {quality['lpips']:.3f}")
-        lines.append(tiles(shown, captions, [caption.partition(",")[0] for caption in captions],
-                           scale=max(1, WIDTH // image.shape[1])))
+        lines.append(tiles(shown, captions, names, scale=max(1, WIDTH // image.shape[1])))
     return "\n".join(lines)
 
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import PIL
 
 from experiments.common.conventional_codecs import CODECS, compare, curve, front
 from experiments.common.machine import describe
@@ -62,17 +63,19 @@ def run(args: argparse.Namespace) -> list[dict]:
     """Prints the tables, draws them, writes the page, and returns the rows."""
     check_count("--count", args.count, 1)
     check_count("--shown", args.shown, 0)
-    lpips, rows, curves, parts = interop.load_lpips(net=args.lpips), [], {}, {}
+    lpips, rows, curves, parts, counts = interop.load_lpips(net=args.lpips), [], {}, {}, {}
     print(f"{describe()}\n\n{cells.heading(COLUMNS)}")
     for name in args.checkpoints:
         trained = runs.load(name)
         data = "photographs" if args.photos else trained.config["data"]["name"]
         images = photos.whole("test") if args.photos else trained.dataset().examples()[:args.count]
+        data += f" {images.shape[1]}x{images.shape[2]}"
         if data not in curves:
-            asked = {"data": digest(images), "lpips": args.lpips, "formats": sorted(CODECS)}
+            formats = {name: one.qualities for name, one in CODECS.items() if not one.lacking()}
+            asked = {"data": digest(images), "lpips": args.lpips, "formats": formats, "pillow": PIL.__version__}
             measure = functools.partial(conventional, images, lpips)
             curves[data] = cells.once(args.workdir / f"{data}.json", asked, measure)
-        own = []
+        own, counts[data] = [], len(images)
         for row in of_checkpoint(trained, images, lpips):
             own.append({"checkpoint": trained.path.name, "data": data, **row, **least(curves[data], row)})
             print(cells.line(own[-1], COLUMNS), flush=True)
@@ -80,11 +83,11 @@ def run(args: argparse.Namespace) -> list[dict]:
         parts[f"{trained.path.name}, {data}"] = equal_bytes.of_images(
             images[:args.shown], given_back(trained, images[:args.shown]), lpips)
     print(f"\n{table(rows)}")
-    page = args.workdir / "equal_bytes.html"
+    page = args.workdir / f"equal_bytes{'_photos' * args.photos}.html"
     page.write_text(equal_bytes.html(parts), encoding="utf-8")
     print(f"wrote {page}")
-    cells.save(args, "rate_distortion", draw([row for row in rows if "bpp" in row], curves))
-    cells.record(args, "rate_distortion", {"images": args.count, "lpips": args.lpips}, rows)
+    cells.save(args, f"rate_distortion{'_photos' * args.photos}", draw([row for row in rows if "bpp" in row], curves))
+    cells.record(args, "rate_distortion", {"images": counts, "lpips": args.lpips}, rows)
     return rows
 
 
@@ -111,7 +114,7 @@ def of_checkpoint(trained: runs.Run, images: np.ndarray, lpips: Any) -> list[dic
     rows = []
     for kind in runs.fitted_kinds(trained.path):
         own = trained.codec(kind)
-        for levels in range(1 if own.progressive and kind != "prior" else own.planes, own.planes + 1):
+        for levels in levels_of(own):
             codec.decompress(own, codec.compress(own, images[:1], levels=levels))  # compiles
             started = time.perf_counter()
             files = [codec.compress(own, image[None], levels=levels) for image in images]
@@ -131,10 +134,20 @@ def of_checkpoint(trained: runs.Run, images: np.ndarray, lpips: Any) -> list[dic
     return rows
 
 
+def levels_of(own: codec.Codec) -> list[int]:
+    """How many index maps a file may keep: all, or where they are coarse to fine and coded one by one, the first."""
+    try:
+        own.probabilities.chunks(1)
+    except ValueError:  # all together
+        return [own.planes]
+    return list(range(1, own.planes + 1)) if own.progressive else [own.planes]
+
+
 def given_back(trained: runs.Run, images: np.ndarray) -> dict[str, list[tuple[np.ndarray, int]]]:
     """What the strongest probabilities' files give back and their bytes, with all levels and with half of them."""
     own, result = trained.codec(runs.fitted_kinds(trained.path)[-1]), {}
-    for levels in {own.planes, (own.planes + 1) // 2 if own.progressive else own.planes}:
+    possible = levels_of(own)
+    for levels in dict.fromkeys((possible[-1], possible[len(possible) // 2])):
         files = [codec.compress(own, image[None], levels=levels) for image in images]
         result[f"{trained.path.name}, {levels} of {own.planes} levels"] = [
             (codec.decompress(own, file)[0], len(file)) for file in files]
@@ -166,8 +179,8 @@ def _bd_rate(ours, theirs, sign, quality):
 
 def payload_bytes(data: bytes) -> int:
     """The bytes of a file's chunks without their lengths and sums, and without the header."""
-    start, total = codec.read_header(data)[1], 0
-    while (chunk := read_chunk(data, start)) is not None:
+    (header, start), total = codec.read_header(data), 0
+    while (chunk := read_chunk(data, start, tables=header.inexact)) is not None:
         total, start = total + len(chunk.payload), chunk.end
     return total
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MAGIC = b"JXG"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".jxg"
 _LOSSLESS, _ALPHA, _INEXACT = 1, 2, 4
 _DIGEST = 8

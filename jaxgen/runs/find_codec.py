@@ -4,7 +4,9 @@ from pathlib import Path
 
 from jaxgen.codec import Codec
 from jaxgen.codec.tables_file import NAME, read_digests
+from jaxgen.models.base import TokenGenerating
 from jaxgen.runs.run import load
+from jaxgen.runs.run_codec import FLOAT
 from jaxgen.runs.shipped import locate, shipped, shipped_folder
 
 
@@ -23,6 +25,8 @@ def codec_of(digest: str, directory: str | Path | None = None) -> Codec:
         for kind, own in _digests(folder).items():
             if own == digest:
                 return load(folder).codec(kind)
+    if directory is not None and (own := _float_codec(folders[0])) is not None and own.digest == digest:
+        return own
     place = f"the checkpoints of {shipped_folder()}: give the directory of its run" if directory is None else folders[0]
     raise FileNotFoundError(f"the codec {digest} that wrote the file is not in {place}")
 
@@ -30,6 +34,12 @@ def codec_of(digest: str, directory: str | Path | None = None) -> Codec:
 def fitted_kinds(directory: Path) -> tuple[str, ...]:
     """The kinds of probabilities that were fitted for a run, from plain to strong."""
     return tuple(_digests(directory))
+
+
+def _float_codec(folder):
+    """Of a token prior, for which nothing need be fitted."""
+    run = load(folder)
+    return run.codec(FLOAT) if isinstance(run.model, TokenGenerating) else None
 
 
 def _digests(directory):

@@ -151,19 +151,16 @@ class Run:
         """What `jaxgen.codec` compresses images with; `fit_codec` comes first.
 
         Args:
-            probabilities: "static", "context", or of a token prior "prior", in whole numbers, or "float", as it was
-                trained, for which nothing need be fitted and whose files are for devices that compute alike.
+            probabilities: "static", "context", or of a token prior "prior" or "float", see `jaxgen/codec/README.md`.
 
         Raises:
             FileNotFoundError: nothing was fitted for this run.
             ValueError: a model without tokens of images, or without such probabilities.
         """
-        if probabilities == FLOAT:
-            maps = index_maps(self.model, self.variables, self.example_shape)
-            return make_codec(self.model, self.variables, self.example_shape,
-                              float_prior(self.model, self.variables, maps))
-        fitted = read_probabilities(self.path, probabilities, "with run.fit_codec() or python -m experiments.fit_codec")
-        return make_codec(self.model, self.variables, self.example_shape, fitted)
+        parts = self.model, self.variables, self.example_shape
+        fitted = float_prior(*parts) if probabilities == FLOAT else read_probabilities(
+            self.path, probabilities, "with run.fit_codec() or python -m experiments.fit_codec")
+        return make_codec(*parts, fitted)
 
     def fit_codec(self, count: int | None = None) -> Path:
         """Fits the probabilities of the run's tokens and keeps them in its directory, in the file that is returned.

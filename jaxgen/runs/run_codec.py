@@ -108,7 +108,7 @@ def fit(model: Any, variables: Variables, example_shape: tuple[int, ...], images
     planes = list(in_batches(functools.partial(to_maps, variables), images, _batch(example_shape[:2])))
     fitted = {"static": fit_static(planes, maps.num_codes), "context": fit_context(planes, maps.num_codes)}
     if isinstance(model, TokenGenerating):
-        fitted[FLOAT] = float_prior(model, variables, maps)
+        fitted[FLOAT] = float_prior(model, variables, example_shape)
         try:
             fitted["prior"] = integer_prior(model, variables, maps, planes)
         except ValueError as error:
@@ -164,7 +164,7 @@ def read_probabilities(path: Path, kind: str, command: str) -> Probabilities:
     models = load_probabilities(file)
     if kind not in models:
         raise ValueError(f"{file} has the probabilities {', '.join(models)}, not {kind!r}"
-                         + (": only a token prior has a prior" if kind == "prior" else ""))
+                         + (": a prior needs a token prior with a form in whole numbers" if kind == "prior" else ""))
     return models[kind]
 
 

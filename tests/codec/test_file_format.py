@@ -46,7 +46,7 @@ def test_every_change_of_a_byte_and_every_cut_of_a_header_is_refused():
                 with pytest.raises(FileError) as error:
                     read_header(data[:place] + bytes([value]) + data[place + 1:] + b"payload")
                 if place < 4:
-                    words = "no .jxg file" if place < 3 else f"version {value} of the format, .*reads version 1"
+                    words = "no .jxg file" if place < 3 else f"version {value} of the format, .*reads version 2"
                     assert error.match(words)
         with pytest.raises(FileError, match="cut off|no .jxg"):
             read_header(data[:place])
