@@ -38,7 +38,11 @@ def main(*words: str, workdir: str | None, ending: str, conceal: bool, lossless:
         started = time.monotonic()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", codec.DamageWarning)
-            decoded = codec.decode(codecs[name], data, conceal=conceal, lossless=lossless)
+            try:
+                decoded = codec.decode(codecs[name], data, conceal=conceal, lossless=lossless)
+            except codec.FileError as error:
+                causes = dict.fromkeys(str(warning.message) for warning in told)
+                raise codec.FileError("; ".join([f"{source}: {error}", *causes])) from error
         took = time.monotonic() - started
         notes = [str(warning.message) for warning in told]
         if decoded.concealed.any():

@@ -39,9 +39,9 @@ class Batch(NamedTuple):
         sums = jnp.zeros((num_codes, vectors.shape[-1]), jnp.float32).at[indices].add(vectors)
         return psum(counts, self.axis_name), psum(sums, self.axis_name)
 
-    def squares(self) -> Array:
-        """The sum of the squared lengths of the global batch's vectors that count, `[]`."""
-        return psum(jnp.sum(jnp.where(self.counted[:, None], jnp.square(self.vectors), 0)), self.axis_name)
+    def squares(self, centre: Float[Array, "D"]) -> Array:
+        """The sum of the squared distances to `centre` of the global batch's vectors that count, `[]`."""
+        return psum(jnp.sum(jnp.where(self.counted[:, None], jnp.square(self.vectors - centre), 0)), self.axis_name)
 
 
 def draw_vectors(

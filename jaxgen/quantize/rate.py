@@ -48,7 +48,9 @@ class WithRate(Wrapped):
         counts, sums = chosen
         total = jnp.sum(counts)
         size = jnp.maximum(total, 1)
-        variance = jnp.maximum(batch.squares() / size - jnp.sum(jnp.square(jnp.sum(sums, axis=0) / size)), 0)
+        centre = jnp.mean(self.read(params, state), axis=0)  # near the vectors: a difference of small numbers
+        mean = jnp.sum(sums, axis=0) / size - centre
+        variance = jnp.maximum(batch.squares(centre) / size - jnp.sum(jnp.square(mean)), 0)
         new = {
             "frequency": average(state["frequency"], counts / size, self.decay, total),
             "variance": average(state["variance"], variance, self.decay, total),

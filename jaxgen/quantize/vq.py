@@ -52,7 +52,8 @@ def vq(
         revive_below: revive codes below this multiple of uniform use, for example 0.1; 0 revives none.
         rate_weight: what a bit is worth: by how much the mean squared distance may grow for it, as a fraction of the
             vectors' variance (see `jaxgen.quantize.rate`); for example .02. Codes become uneven and take fewer bits
-            once they are entropy-coded, so revival should be rare, for example below .01. 0: nearness decides.
+            once they are entropy-coded, so revival should be rare, for example below .01. Levels of `residual` each
+            count by the variance of what is left for them. 0: nearness decides.
         block_size: codes per block, see `nearest`.
         axis_name: mapped axis or axes over which the batch is split, under `pmap` or `shard_map`. Under `jit` with
             sharded arrays it stays `None`.

@@ -34,7 +34,7 @@ def test_numbers_that_are_cut_off_or_too_large_are_refused(data):
                  inexact=st.booleans()), st.binary(max_size=4))
 def test_headers_come_back_with_their_end(header, after):
     data = header.to_bytes()
-    assert data[:4] == b"JXG\x01"
+    assert data[:4] == b"JXG\x02"
     assert read_header(data + after) == (header, len(data))
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments.common.codec_files import read_pixels
+from jaxgen import codec, runs
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,25 @@ def test_mistakes_are_named(fitted, folder, scripts, script, words, message):
 def test_a_run_without_a_codec_says_how_to_get_one(codes, folder, scripts):
     assert "experiments.fit_codec" in scripts.run(
         "compress", f"--workdir={codes}", str(folder), str(folder / "x"), fails=True)
+
+
+def test_a_prior_codes_as_it_was_trained_without_anything_fitted(scripts, tmp_path):
+    run = runs.load("token_prior_mnist")
+    own, image = run.codec("float"), np.zeros((28, 28), np.uint8)
+    image[4:24, 12:16] = 230
+    Image.fromarray(image).save(tmp_path / "one.png")
+    scripts.run("compress", f"--workdir={run.path}", "--probabilities=float", str(tmp_path / "one.png"),
+                str(tmp_path / "one.jxg"))
+    data = (tmp_path / "one.jxg").read_bytes()
+    assert codec.read_header(data)[0].digest == own.digest == runs.codec_of(own.digest, run.path).digest
+    scripts.run("decompress", f"--workdir={run.path}", str(tmp_path / "one.jxg"), str(tmp_path / "back.png"))
+    expected = codec.reconstruct(own, image[None, ..., None])
+    np.testing.assert_array_equal(read_pixels(tmp_path / "back.png"), expected)
+    # another device's tables: a sum of tables that the reader does not get, and codes that are not those
+    payload = bytearray(data)
+    payload[-5] ^= 1
+    payload[-1] ^= 1
+    (tmp_path / "other.jxg").write_bytes(payload)
+    said = scripts.run("decompress", f"--workdir={run.path}", str(tmp_path / "other.jxg"), str(tmp_path / "x.png"),
+                       fails=True)
+    assert "are lost" in said and "or this device computes the prior otherwise" in said

@@ -96,6 +96,13 @@ def test_a_revived_code_costs_what_an_average_one_does(ema_decay):
     assert revived.sum() >= 3
 
 
+def test_the_variance_of_vectors_far_from_0_is_exact():
+    z = normal(5, 1, 500, 2) + np.float32(3000)
+    quantizer = vq(4, ema_decay=0.0, kmeans_iterations=2, rate_weight=0.1)
+    _, states = trained(quantizer, start(quantizer, 2), z)
+    np.testing.assert_allclose(states["variance"][-1], np.var(np.float64(z[0]), axis=0).sum(), rtol=1e-3)
+
+
 def test_where_no_vector_counts_nothing_moves():
     quantizer = vq(6, ema_decay=0.9, rate_weight=0.1)
     variables = start(quantizer, 3)
