@@ -6,7 +6,8 @@
     python -m experiments.decompress out.jxg back.png
 
 Images of any size, grey or in colour; transparency is kept bit for bit, and with --lossless all of the image. PSNR is
-that of what the file gives back. `experiments.fit_codec` comes first for a run of your own.
+of what the file gives back, of colours without transparency. A tokenizer suits images of the kind that it was trained
+on. `experiments.fit_codec` comes first for a run of your own.
 """
 
 import time
@@ -40,7 +41,9 @@ def main(*words: str, workdir: str | None, checkpoint: str | None, checkpoint_st
         took = time.monotonic() - started
         target.write_bytes(data)
         restored = image if lossless else codec.reconstruct(own, image, **options)
-        (psnr,), (height, width) = metrics.psnr(image, restored, value_range=(0, 255)).tolist(), image.shape[1:3]
+        colours = 3 if image.shape[3] > 2 else 1  # of transparency nothing is lost
+        pair = image[..., :colours], restored[..., :colours]
+        (psnr,), (height, width) = metrics.psnr(*pair, value_range=(0, 255)).tolist(), image.shape[1:3]
         tqdm.write(ROW.format(source.name, f"{width}x{height}", len(data), f"{8 * len(data) / (height * width):.3f}",
                               f"{psnr:.2f}", f"{took:.2f}"))
         total, pixels = total + len(data), pixels + height * width

@@ -6,7 +6,7 @@
 
 A file names its codec, which is looked for among the published checkpoints; --workdir is for one of a run of your own.
 A file that is cut off gives a coarser image where its tokenizer has levels. --conceal makes up what is lost, by a
-masked prior, and says so.
+masked prior, and says so. Of a folder the files that can be read are written; the exit status is 1 where one cannot.
 """
 
 import time
@@ -28,21 +28,22 @@ def main(*words: str, workdir: str | None, ending: str, conceal: bool, lossless:
                          f"{len(words)} words")
     if ending not in IMAGES:
         raise ValueError(f"--ending={ending} must be one of {', '.join(IMAGES)}")
-    files, codecs = pairs(words[0], words[1], (codec.SUFFIX,), ending), {}
+    files, codecs, failed = pairs(words[0], words[1], (codec.SUFFIX,), ending), {}, []
     print(ROW.format("file", "images", "size", "seconds", ""))
     for source, target in tqdm(files, unit="file", disable=None, leave=False):
-        data = source.read_bytes()
-        name = codec.read_header(data)[0].digest
-        if name not in codecs:
-            codecs[name] = runs.codec_of(name, workdir)
         started = time.monotonic()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", codec.DamageWarning)
             try:
+                data = source.read_bytes()
+                name = codec.read_header(data)[0].digest
+                if name not in codecs:
+                    codecs[name] = runs.codec_of(name, workdir)
                 decoded = codec.decode(codecs[name], data, conceal=conceal, lossless=lossless)
-            except codec.FileError as error:
+            except (codec.FileError, FileNotFoundError) as error:
                 causes = dict.fromkeys(str(warning.message) for warning in told)
-                raise codec.FileError("; ".join([f"{source}: {error}", *causes])) from error
+                failed.append("; ".join([f"{source}: {error}", *causes]))
+                continue
         took = time.monotonic() - started
         notes = [str(warning.message) for warning in told]
         if decoded.concealed.any():
@@ -50,6 +51,8 @@ def main(*words: str, workdir: str | None, ending: str, conceal: bool, lossless:
         list(write_pixels(target, decoded.images))
         count, height, width = decoded.images.shape[:3]
         tqdm.write(ROW.format(source.name, count, f"{width}x{height}", f"{took:.2f}", "; ".join(notes)))
+    if failed:
+        raise codec.FileError("\n".join([f"{len(failed)} of {len(files)} files could not be read", *failed]))
     print(f"wrote {words[1]}")
 
 

@@ -101,7 +101,7 @@ class Codec:
         """Why this installation has no such codec, for a user; None where it has."""
         if self.feature is None:
             return None if importlib.util.find_spec(JXL_MODULE) else (
-                "JPEG XL needs pillow-jxl-plugin, which is not installed: pip install 'jaxgen[jxl]'")
+                "JPEG XL needs pillow-jxl-plugin, which is not installed: pip install '.[jxl]'")
         return None if features.check(self.feature) else (
             f"this Pillow was built without {self.format}: pip install --upgrade pillow")
 

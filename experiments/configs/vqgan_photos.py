@@ -9,7 +9,7 @@ Data: crops of 128x128 out of 24 photographs (Debian's packages lomiri-wallpaper
 plasma-workspace-wallpapers). Weights: LPIPS with VGG16.
 Papers: Esser, Rombach & Ommer, "Taming transformers for high-resolution image synthesis", 2021; Chou, Lookabaugh &
 Gray, "Entropy-constrained vector quantization", 1989; Zeghidour et al., "SoundStream", 2021 (levels dropped).
-Result and cost: not measured.
+Result: see the study of rate and distortion in experiments/README.md, after 4,000 steps, 72 minutes on one core.
 """
 
 from experiments.configs.base import adversarial, variant

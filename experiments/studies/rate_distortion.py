@@ -12,7 +12,7 @@ others beat, four at least. A page in the study's directory shows some images be
 --photos the images are the twelve held-out photographs, 768x512, and the checkpoint must be of colour images.
 
     python -m experiments.study rate_distortion --checkpoints vqvae_mnist token_prior_autoregressive_mnist
-    python -m experiments.study rate_distortion --checkpoints vqvae_photos --photos --record
+    python -m experiments.study rate_distortion --checkpoints runs/vqgan_photos --photos --record
 """
 
 import argparse
@@ -53,10 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cells.add_arguments(parser, "runs/rate_distortion")
     parser.add_argument("--checkpoints", nargs="+", required=True, help="runs, or published checkpoints, whose codecs "
                         "were fitted")
-    parser.add_argument("--count", type=int, default=100, help="held-out images")
+    parser.add_argument("--count", type=int, default=100, help="held-out images; default: %(default)s")
     parser.add_argument("--photos", action="store_true", help="the held-out photographs in place of the run's images")
-    parser.add_argument("--shown", type=int, default=3, help="images of each checkpoint on the page")
-    parser.add_argument("--lpips", default="vgg", choices=("vgg", "alex"))
+    parser.add_argument("--shown", type=int, default=3, help="images of each checkpoint on the page; default: "
+                        "%(default)s")
+    parser.add_argument("--lpips", default="vgg", choices=("vgg", "alex"), help="the network of LPIPS; default: "
+                        "%(default)s")
 
 
 def run(args: argparse.Namespace) -> list[dict]:

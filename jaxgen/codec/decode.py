@@ -70,13 +70,16 @@ def decode(codec: Codec, data: bytes, *, conceal: bool = False, lossless: bool =
     shapes, groups = codec.plane_shapes(layout.block), groups_of(header.count * layout.per_image, header.group)
     chunks = _Chunks(data, start)
     tokens = _read_tokens(codec, chunks, parts, shapes, groups)
-    whole = not chunks.lost
+    coarser = chunks.lost
     tokens, used, made_up = _complete(codec, tokens, shapes, groups, header.planes, conceal)
     images = join(np.concatenate([codec.from_planes(planes) for planes in tokens]), layout)
-    images = _read_pixels(chunks, header, images, lossless and whole)
+    images = _read_pixels(chunks, header, images, lossless and not coarser)
     if chunks.lost:
-        warnings.warn(f"{chunks.lost} chunks of the file are damaged or missing: images are coarser than they were, "
-                      "without their alpha, or made up", DamageWarning, stacklevel=2)
+        effects = ["images are coarser than they were, or made up"] * bool(coarser)
+        effects += ["pixels are not those of the original"] * (header.lossless and lossless)
+        effects += ["alpha may be missing"] * header.alpha
+        warnings.warn(f"the file is damaged or cut off, chunks lost: {chunks.lost}; {', '.join(effects)}",
+                      DamageWarning, stacklevel=2)
     return Decoded(images, used.reshape(header.count, -1).min(1), made_up.reshape(header.count, -1).any(1))
 
 
@@ -164,10 +167,12 @@ def _complete(codec, tokens, shapes, groups, count, conceal):
 
 
 def _concealed(codec, planes, shapes, group, conceal):
-    if not conceal:
-        raise FileError(f"images or tiles {group.start} to {group.stop - 1} are lost: conceal=True makes them up")
-    if codec.conceal is None:
-        raise FileError("conceal=True needs a masked prior, and this codec has none")
+    if not conceal or codec.conceal is None:
+        first, last = group.start, group.stop - 1
+        which = f"image or tile {first} is" if first == last else f"images or tiles {first} to {last} are"
+        advice = ("this codec has no masked prior that could make it up" if codec.conceal is None else
+                  "conceal (conceal=True, --conceal) makes it up")
+        raise FileError(f"{which} lost, and {advice}")
     size = group.stop - group.start
     empty = [np.zeros((size, *shape), np.int64) for shape in shapes[len(planes):]]
     return codec.conceal([*planes, *empty], [i < len(planes) for i in range(len(shapes))])

@@ -26,9 +26,8 @@ from jaxgen.evaluate import EVALUATORS, Judgement, judge, make_evaluator
 from jaxgen.models import Autoencoder, Denoising, Reconstructing, Tokenizer
 from jaxgen.models.base import Model, SecondStage
 from jaxgen.runs.checkpoint import read_model, read_run
-from jaxgen.runs.float_prior import float_prior
 from jaxgen.runs.reference import read_weights
-from jaxgen.runs.run_codec import FLOAT, fit, make_codec, read_probabilities, write_probabilities
+from jaxgen.runs.run_codec import find_codec, fit, write_probabilities
 from jaxgen.runs.shipped import locate
 from jaxgen.runs.weights_file import is_published
 from jaxgen.show import to_uint8
@@ -157,10 +156,8 @@ class Run:
             FileNotFoundError: nothing was fitted for this run.
             ValueError: a model without tokens of images, or without such probabilities.
         """
-        parts = self.model, self.variables, self.example_shape
-        fitted = float_prior(*parts) if probabilities == FLOAT else read_probabilities(
-            self.path, probabilities, "with run.fit_codec() or python -m experiments.fit_codec")
-        return make_codec(*parts, fitted)
+        return find_codec(self.model, self.variables, self.example_shape, self.path, probabilities,
+                          "with run.fit_codec() or python -m experiments.fit_codec")
 
     def fit_codec(self, count: int | None = None) -> Path:
         """Fits the probabilities of the run's tokens and keeps them in its directory, in the file that is returned.

@@ -76,6 +76,25 @@ def make_codec(model: Any, variables: Variables, example_shape: tuple[int, ...],
     )
 
 
+def find_codec(model: Any, variables: Variables, example_shape: tuple[int, ...], path: Path, kind: str, command: str
+               ) -> Codec:
+    """The codec of the model of a run with the probabilities of a kind of `KINDS`.
+
+    Args:
+        model, variables, example_shape: see `make_codec`.
+        path: the run's directory, where the probabilities are that were fitted.
+        kind: of `KINDS`.
+        command: that fits them, for the message.
+
+    Raises:
+        FileNotFoundError: none were fitted.
+        ValueError: a model without tokens of images, or without probabilities of this kind.
+    """
+    index_maps(model, variables, example_shape)  # a model without tokens is refused before a file is asked for
+    own = float_prior(model, variables, example_shape) if kind == FLOAT else read_probabilities(path, kind, command)
+    return make_codec(model, variables, example_shape, own)
+
+
 def _programs(maps: IndexMaps) -> tuple[Any, Any]:
     """(variables, bytes) -> maps and back, compiled."""
     options = {"compiler_options": compiler_options()}
