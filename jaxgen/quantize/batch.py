@@ -41,7 +41,8 @@ class Batch(NamedTuple):
 
     def squares(self, centre: Float[Array, "D"]) -> Array:
         """The sum of the squared distances to `centre` of the global batch's vectors that count, `[]`."""
-        return psum(jnp.sum(jnp.where(self.counted[:, None], jnp.square(self.vectors - centre), 0)), self.axis_name)
+        squares = jnp.sum(jnp.square(self.vectors - centre[None]), axis=-1)
+        return psum(jnp.sum(jnp.where(self.counted, squares, 0)), self.axis_name)
 
 
 def draw_vectors(

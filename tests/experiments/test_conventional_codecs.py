@@ -104,10 +104,10 @@ def test_chroma_is_stored_in_the_size_that_the_name_says():
 @pytest.mark.parametrize("codec", [CODECS["jpeg_xl"], LOSSLESS["jpeg_xl_lossless"]])
 def test_what_is_missing_is_said(codec, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
-    message = "JPEG XL needs pillow-jxl-plugin, which is not installed: pip install 'jaxgen[jxl]'"
+    message = "JPEG XL needs pillow-jxl-plugin, which is not installed: pip install '.[jxl]'"
     assert codec.lacking() == message
     for use in (lambda: codec.encode(IMAGES[0], 50), lambda: codec.decode(b"", 1), lambda: curve(codec, IMAGES)):
-        with pytest.raises(ImportError, match=r"pip install 'jaxgen\[jxl\]'"):
+        with pytest.raises(ImportError, match=r"pip install '\.\[jxl\]'"):
             use()
     monkeypatch.setattr(features, "check", lambda feature: feature != "avif")
     assert [name for name, codec in CODECS.items() if codec.lacking()] == ["avif", "avif_444", "jpeg_xl"]
