@@ -1,7 +1,6 @@
 """Models of probabilities as a file, so that every machine codes with the same whole numbers."""
 
 import json
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxgen.codec.integer_transformer import IntegerTransformer, Sizes
 from jaxgen.codec.networks import IntegerMasked, IntegerNext
 from jaxgen.codec.prior import Autoregressive, Masked
 from jaxgen.codec.probabilities import Probabilities, Static
+from jaxgen.core.whole_file import whole_file
 
 NAME = "codec.npz"
 _VERSION = 1
@@ -38,12 +38,8 @@ def save_probabilities(path: Path, models: dict[str, Probabilities], digests: di
         about["models"][name], own = _WRITERS[type(model)](model)
         arrays |= {f"{name}/{key}": value for key, value in own.items()}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
+    with whole_file(path) as unfinished:
         np.savez_compressed(unfinished, **arrays)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load_probabilities(path: Path) -> dict[str, Probabilities]:

@@ -8,7 +8,6 @@ A file is read for the same images, split, network, weights and handling only.
 
 import hashlib
 import json
-import os
 import re
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ from jaxtyping import Float
 from jaxgen.core.cache import cache_directory
 from jaxgen.core.checks import check_finite
 from jaxgen.core.json_file import parse_object
+from jaxgen.core.whole_file import whole_file
 from jaxgen.data import Dataset
 from jaxgen.evaluate.features import BATCH, FeatureNetwork, extract
 from jaxgen.metrics import Moments, covariance, moments
@@ -183,12 +183,8 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if path.suffix != SUFFIX:
         raise ValueError(f"path must end in {SUFFIX}, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{SUFFIX}")
-    try:
+    with whole_file(path) as unfinished:
         np.savez(unfinished, **arrays)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from jaxgen.core.cpu import compiler_options
 from jaxgen.core.digest import digest
 from jaxgen.core.types import PyTree, Variables
 from jaxgen.models.base import MaskedTokens, NextTokens, TokenGenerating
-from jaxgen.models.index_maps import index_maps
+from jaxgen.models.index_maps import IndexMaps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,26 +66,30 @@ class FloatMasked(_Float):
         return to_grid(in_batches(lambda part: logits(self.params, part, np.full(len(part), share)), seen))
 
 
-def float_prior(model: TokenGenerating, variables: Variables, example_shape: tuple[int, ...]
-                ) -> Autoregressive | Masked:
+def float_prior(model: TokenGenerating, variables: Variables, maps: IndexMaps) -> Autoregressive | Masked:
     """The probabilities of a token prior.
 
     Args:
-        model, variables, example_shape: see `jaxgen.models.index_maps`.
+        model, variables: of the prior.
+        maps: its tokenizer's index maps.
 
     Raises:
         ValueError: no token prior, or one of other codes than the index maps'.
     """
     if not isinstance(model, TokenGenerating):
         raise ValueError("only a token prior has a prior of floating point: take 'static' or 'context'")
-    maps = index_maps(model, variables, example_shape)
-    if set(maps.num_codes) != {model.model.num_tokens}:
-        raise ValueError(f"a prior of {model.model.num_tokens} codes has no tables of index maps with "
-                         f"{maps.num_codes}: take a tokenizer with fewer codes")
+    check_codes(model, maps)
     own, block = {"model": model.model, "params": variables.params}, tuple(model.sample_shape[:2])
     if isinstance(model.model, MaskedTokens):
         return Masked(network=FloatMasked(**own), num_codes=maps.num_codes, groups=halton_groups(*block))
     return Autoregressive(network=FloatNext(**own), num_codes=maps.num_codes, block=block)
+
+
+def check_codes(model: TokenGenerating, maps: IndexMaps) -> None:
+    """Raises ValueError where the index maps have other codes than the prior, as those that are split into digits."""
+    if set(maps.num_codes) != {model.model.num_tokens}:
+        raise ValueError(f"a prior of {model.model.num_tokens} codes has no tables of index maps with "
+                         f"{maps.num_codes}: take a tokenizer with fewer codes")
 
 
 @functools.lru_cache(maxsize=4)

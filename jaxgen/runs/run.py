@@ -27,7 +27,7 @@ from jaxgen.models import Autoencoder, Denoising, Reconstructing, Tokenizer
 from jaxgen.models.base import Model, SecondStage
 from jaxgen.runs.checkpoint import read_model, read_run
 from jaxgen.runs.reference import read_weights
-from jaxgen.runs.run_codec import find_codec, fit, write_probabilities
+from jaxgen.runs.run_codec import fit, load_codec, write_probabilities
 from jaxgen.runs.shipped import locate
 from jaxgen.runs.weights_file import is_published
 from jaxgen.show import to_uint8
@@ -156,7 +156,7 @@ class Run:
             FileNotFoundError: nothing was fitted for this run.
             ValueError: a model without tokens of images, or without such probabilities.
         """
-        return find_codec(self.model, self.variables, self.example_shape, self.path, probabilities,
+        return load_codec(self.model, self.variables, self.example_shape, self.path, probabilities,
                           "with run.fit_codec() or python -m experiments.fit_codec")
 
     def fit_codec(self, count: int | None = None) -> Path:

@@ -27,7 +27,7 @@ from jaxgen.core.pixels import bytes_to_floats, floats_to_bytes
 from jaxgen.core.types import Variables
 from jaxgen.models.base import MaskedTokens, TokenGenerating
 from jaxgen.models.index_maps import IndexMaps, index_maps
-from jaxgen.runs.float_prior import float_prior
+from jaxgen.runs.float_prior import check_codes, float_prior
 
 FLOAT = "float"  # a prior as it was trained, of which a file has the digest only
 KINDS = ("static", "context", FLOAT, "prior")
@@ -47,7 +47,10 @@ def make_codec(model: Any, variables: Variables, example_shape: tuple[int, ...],
     Raises:
         ValueError: a model without tokens of images, or probabilities of another one's.
     """
-    maps = index_maps(model, variables, example_shape)
+    return _make_codec(index_maps(model, variables, example_shape), model, variables, example_shape, probabilities)
+
+
+def _make_codec(maps, model, variables, example_shape, probabilities):
     if tuple(probabilities.num_codes) != maps.num_codes:
         raise ValueError(f"the probabilities are of index maps with {probabilities.num_codes} codes, and this model "
                          f"has {maps.num_codes}: fit them for this model")
@@ -76,7 +79,7 @@ def make_codec(model: Any, variables: Variables, example_shape: tuple[int, ...],
     )
 
 
-def find_codec(model: Any, variables: Variables, example_shape: tuple[int, ...], path: Path, kind: str, command: str
+def load_codec(model: Any, variables: Variables, example_shape: tuple[int, ...], path: Path, kind: str, command: str
                ) -> Codec:
     """The codec of the model of a run with the probabilities of a kind of `KINDS`.
 
@@ -90,9 +93,9 @@ def find_codec(model: Any, variables: Variables, example_shape: tuple[int, ...],
         FileNotFoundError: none were fitted.
         ValueError: a model without tokens of images, or without probabilities of this kind.
     """
-    index_maps(model, variables, example_shape)  # a model without tokens is refused before a file is asked for
-    own = float_prior(model, variables, example_shape) if kind == FLOAT else read_probabilities(path, kind, command)
-    return make_codec(model, variables, example_shape, own)
+    maps = index_maps(model, variables, example_shape)  # a model without tokens is refused before a file is asked for
+    own = float_prior(model, variables, maps) if kind == FLOAT else read_probabilities(path, kind, command)
+    return _make_codec(maps, model, variables, example_shape, own)
 
 
 def _programs(maps: IndexMaps) -> tuple[Any, Any]:
@@ -127,7 +130,7 @@ def fit(model: Any, variables: Variables, example_shape: tuple[int, ...], images
     planes = list(in_batches(functools.partial(to_maps, variables), images, _batch(example_shape[:2])))
     fitted = {"static": fit_static(planes, maps.num_codes), "context": fit_context(planes, maps.num_codes)}
     if isinstance(model, TokenGenerating):
-        fitted[FLOAT] = float_prior(model, variables, example_shape)
+        fitted[FLOAT] = float_prior(model, variables, maps)
         try:
             fitted["prior"] = integer_prior(model, variables, maps, planes)
         except ValueError as error:
@@ -148,9 +151,7 @@ def integer_prior(model: TokenGenerating, variables: Variables, maps: IndexMaps,
         ValueError: a network that has no form in whole numbers.
     """
     network, height, width = model.model.network, *planes[0].shape[1:]
-    if set(maps.num_codes) != {network.num_outputs}:
-        raise ValueError(f"a prior of {network.num_outputs} codes has no tables of index maps with {maps.num_codes}: "
-                         "take a tokenizer with fewer codes")
+    check_codes(model, maps)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables.params)
     params = params.get("network", params)
     tokens = np.stack([plane[:_CALIBRATION] for plane in planes], -1).reshape(-1, height * width * len(planes))

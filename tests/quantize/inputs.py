@@ -1,7 +1,10 @@
 """Vectors by NumPy, and results of jitted functions as NumPy arrays: eager operations compile a program each."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxgen.core.types import Variables
 
 
 def normal(seed, *shape):
@@ -14,3 +17,20 @@ def run(function, *arguments):
 
 def start(quantizer, dim):
     return run(lambda key: quantizer.init(key, dim), jax.random.key(0))
+
+
+def trained(quantizer, variables, batches, looked_up=None):
+    """The indices, the state and the codes after each of the steps on these batches, in one program.
+
+    `looked_up` are the indices of the codes, all of a quantizer of one level by default.
+    """
+    looked_up = jnp.arange(quantizer.num_codes) if looked_up is None else looked_up
+
+    def step(state, inputs):
+        number, z = inputs
+        output, state = quantizer.apply(
+            Variables(variables.params, state), z, train=True, key=jax.random.fold_in(jax.random.key(0), number))
+        codes = quantizer.lookup(Variables(variables.params, state), looked_up)
+        return state, (output.indices, state, codes)
+
+    return run(lambda state: jax.lax.scan(step, state, (np.arange(len(batches)), batches))[1], variables.state)

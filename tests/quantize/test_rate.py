@@ -9,21 +9,7 @@ from scipy.spatial.distance import cdist
 from jaxgen.core.types import Variables
 from jaxgen.quantize import residual, vq
 from jaxgen.quantize.nearest import nearest
-from tests.quantize.inputs import normal, run, start
-
-KEY = jax.random.key(0)
-
-
-def trained(quantizer, variables, batches):
-    """The indices and the state after each of the steps on these batches, in one program."""
-
-    def step(state, inputs):
-        number, z = inputs
-        output, state = quantizer.apply(
-            Variables(variables.params, state), z, train=True, key=jax.random.fold_in(KEY, number))
-        return state, (output.indices, state)
-
-    return run(lambda state: jax.lax.scan(step, state, (np.arange(len(batches)), batches))[1], variables.state)
+from tests.quantize.inputs import normal, run, start, trained
 
 
 @pytest.mark.parametrize("block_size", [None, 4])
@@ -36,7 +22,7 @@ def test_a_cost_is_added_to_the_squared_distance(block_size):
 def test_choices_and_moving_averages_follow_the_formula():
     quantizer = vq(10, ema_decay=0.8, rate_weight=0.3)
     variables, batches = start(quantizer, 3), normal(1, 6, 40, 3) + np.float32([2, 0, -1])
-    indices, states = trained(quantizer, variables, batches)
+    indices, states, _ = trained(quantizer, variables, batches)
     codebook = np.float64(variables.state["codebook"])
     frequency, variance = np.full(10, 0.1), 0.0
     for step, z in enumerate(np.float64(batches)):
@@ -58,7 +44,7 @@ def test_a_gaussian_takes_a_quarter_of_a_bit_more_than_the_least_possible():
     weight = 0.05
     quantizer = vq(16, ema_decay=0.9, kmeans_iterations=5, rate_weight=weight)
     batches = normal(3, 2000, 512, 1) * 7  # whatever the scale
-    indices, states = trained(quantizer, start(quantizer, 1), batches)
+    indices, states, _ = trained(quantizer, start(quantizer, 1), batches)
     late = slice(-100, None)
     codes = states["codebook"][late]
     distortion = np.mean(np.square(batches[late] - np.take_along_axis(codes, indices[late, :, None], axis=1))) / 49
@@ -73,7 +59,7 @@ def test_more_weight_takes_fewer_bits_in_every_level():
 
     def bits(weight):
         quantizer = residual(vq(16, ema_decay=0.9, kmeans_iterations=3, rate_weight=weight), 2)
-        indices, _ = trained(quantizer, start(quantizer, 2), z)
+        indices, _, _ = trained(quantizer, start(quantizer, 2), z, np.zeros((1, 2), int))
         shares = np.stack([np.bincount(level.ravel(), minlength=16) / level.size
                            for level in np.moveaxis(indices[-20:], -1, 0)])
         return -np.sum(shares * np.log2(np.maximum(shares, 1e-9)), axis=1)
@@ -88,7 +74,7 @@ def test_a_revived_code_costs_what_an_average_one_does(ema_decay):
     _, state = start(quantizer, 2)
     variables = Variables({}, state | {"codebook": far, "sums": far}) if ema_decay else Variables(
         {"codebook": far}, state)
-    _, states = trained(quantizer, variables, normal(0, 80, 64, 2))
+    _, states, _ = trained(quantizer, variables, normal(0, 80, 64, 2))
     frequency = states["frequency"]
     lowest = frequency.min(axis=1)
     assert lowest.min() < 0.13 < 0.2 < lowest[-1]
@@ -99,7 +85,7 @@ def test_a_revived_code_costs_what_an_average_one_does(ema_decay):
 def test_the_variance_of_vectors_far_from_0_is_exact():
     z = normal(5, 1, 500, 2) + np.float32(3000)
     quantizer = vq(4, ema_decay=0.0, kmeans_iterations=2, rate_weight=0.1)
-    _, states = trained(quantizer, start(quantizer, 2), z)
+    _, states, _ = trained(quantizer, start(quantizer, 2), z)
     np.testing.assert_allclose(states["variance"][-1], np.var(np.float64(z[0]), axis=0).sum(), rtol=1e-3)
 
 

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from jaxgen.core.types import Variables
 from jaxgen.quantize import vq
-from tests.quantize.inputs import normal, run, start
+from tests.quantize.inputs import normal, run, start, trained
 
 KEY = jax.random.key(0)
 FAR = np.float32([[0, 0], [50, 50], [60, 60], [70, 70]])
@@ -26,19 +26,6 @@ def ema_step(codebook, counts, sums, z, decay, epsilon=1e-5):
     for k in set(indices):
         codebook[k] = sums[k] / ((counts[k] + epsilon) / (total + len(codebook) * epsilon) * total)
     return codebook, counts, sums
-
-
-def trained(quantizer, variables, batches):
-    """The indices, the state and the codes after each of the steps on these batches, in one program."""
-
-    def step(state, inputs):
-        number, z = inputs
-        output, state = quantizer.apply(
-            Variables(variables.params, state), z, train=True, key=jax.random.fold_in(KEY, number))
-        codes = quantizer.lookup(Variables(variables.params, state), jnp.arange(quantizer.num_codes))
-        return state, (output.indices, state, codes)
-
-    return run(lambda state: jax.lax.scan(step, state, (np.arange(len(batches)), batches))[1], variables.state)
 
 
 def started_at(codebook, quantizer):

@@ -6,7 +6,6 @@
 Nothing is downloaded.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ import numpy as np
 from jaxgen.core.cache import cache_directory
 from jaxgen.core.checks import choose
 from jaxgen.core.digest import digest
+from jaxgen.core.whole_file import whole_file
 from jaxgen.interop.lpips.published import ARCHIVE, ARCHIVES, read_published
 from jaxgen.interop.safetensors import PICKLED, read_safetensors, write_safetensors
 from jaxgen.interop.safetensors_file import SUFFIX, read_header
@@ -102,12 +102,8 @@ def save_lpips(path: str | Path, params: LpipsParams) -> None:
     for i, weights in enumerate(params.weights):
         tensors[f"lin{i}.model.1.weight"] = np.asarray(weights).reshape(1, -1, 1, 1)
     check_fit(tensors, _shapes(net), "params", net)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with whole_file(path) as unfinished:
         write_safetensors(unfinished, tensors, metadata={DIGEST: digest(tensors), "format": "pt"})
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def lpips_from_tensors(
