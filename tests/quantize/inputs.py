@@ -19,18 +19,18 @@ def start(quantizer, dim):
     return run(lambda key: quantizer.init(key, dim), jax.random.key(0))
 
 
-def trained(quantizer, variables, batches, looked_up=None):
+def trained(quantizer, variables, batches, levels=()):
     """The indices, the state and the codes after each of the steps on these batches, in one program.
 
-    `looked_up` are the indices of the codes, all of a quantizer of one level by default.
+    The codes are all of them; of a quantizer of `levels` (one number) sums of the same code of each.
     """
-    looked_up = jnp.arange(quantizer.num_codes) if looked_up is None else looked_up
 
     def step(state, inputs):
         number, z = inputs
         output, state = quantizer.apply(
             Variables(variables.params, state), z, train=True, key=jax.random.fold_in(jax.random.key(0), number))
-        codes = quantizer.lookup(Variables(variables.params, state), looked_up)
+        numbers = jnp.broadcast_to(jnp.arange(quantizer.num_codes), (*levels, quantizer.num_codes)).T
+        codes = quantizer.lookup(Variables(variables.params, state), numbers)
         return state, (output.indices, state, codes)
 
     return run(lambda state: jax.lax.scan(step, state, (np.arange(len(batches)), batches))[1], variables.state)

@@ -59,7 +59,7 @@ def test_more_weight_takes_fewer_bits_in_every_level():
 
     def bits(weight):
         quantizer = residual(vq(16, ema_decay=0.9, kmeans_iterations=3, rate_weight=weight), 2)
-        indices, _, _ = trained(quantizer, start(quantizer, 2), z, np.zeros((1, 2), int))
+        indices, _, _ = trained(quantizer, start(quantizer, 2), z, levels=(2,))
         shares = np.stack([np.bincount(level.ravel(), minlength=16) / level.size
                            for level in np.moveaxis(indices[-20:], -1, 0)])
         return -np.sum(shares * np.log2(np.maximum(shares, 1e-9)), axis=1)
