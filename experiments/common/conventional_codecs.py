@@ -253,10 +253,24 @@ def front(points: Sequence[Mapping[str, float]], rate: str = "bpp", quality: str
         rate: "bpp" or "payload_bpp".
         quality: a column, with "-" before it where less is better.
     """
-    sign, column = (-1, quality[1:]) if quality.startswith("-") else (1, quality)
+    sign, column = signed(quality)
     kept, best = [], -np.inf
     for point in sorted(points, key=lambda point: (point[rate], -sign * point[column])):
         if sign * point[column] > best:
             kept.append(point)
             best = sign * point[column]
     return kept
+
+
+def rates_and_qualities(
+    points: Sequence[Mapping[str, float]], rate: str = "bpp", quality: str = "psnr"
+) -> tuple[list[float], list[float]]:
+    """The rates of a `front`, and its qualities, negative where less is better: both ascend."""
+    sign, column = signed(quality)
+    best = front(points, rate, quality)
+    return [point[rate] for point in best], [sign * point[column] for point in best]
+
+
+def signed(quality: str) -> tuple[int, str]:
+    """(-1 where less is better, the column) of a column with "-" before it, else (1, the column)."""
+    return (-1, quality[1:]) if quality.startswith("-") else (1, quality)

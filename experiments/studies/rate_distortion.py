@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import PIL
 
-from experiments.common.conventional_codecs import CODECS, compare, curve, front
+from experiments.common.conventional_codecs import CODECS, compare, curve, front, rates_and_qualities, signed
 from experiments.common.machine import describe
 from experiments.studies import cells, equal_bytes
 from jaxgen import codec, interop, metrics, runs
@@ -42,6 +42,7 @@ COLUMNS = {
     "lpips_codec": ("least at this LPIPS", ""), "lpips_bpp": ("takes", ".3f"),
     "encode_seconds": ("encoding s", ".3f"), "decode_seconds": ("decoding s", ".3f"),
 }
+QUALITIES = ("psnr", "-lpips")  # columns, with "-" where less is better
 BD = {
     "checkpoint": ("checkpoint", ""), "kind": ("probabilities", ""), "codec": ("BD-rate against", ""),
     "bd_psnr": ("at equal PSNR", "+.0f"), "bd_lpips": ("at equal LPIPS", "+.0f"),
@@ -163,18 +164,16 @@ def bd_rates(rows: Sequence[Mapping[str, Any]], curves: Mapping[str, Sequence[Ma
     for kind in dict.fromkeys(row["kind"] for row in rows):
         points = [row for row in rows if row["kind"] == kind]
         for name, theirs in curves.items():
-            values = {f"bd_{quality}": _bd_rate(points, theirs, sign, quality)
-                      for quality, sign in (("psnr", 1), ("lpips", -1))}
+            values = {f"bd_{signed(quality)[1]}": _bd_rate(points, theirs, quality) for quality in QUALITIES}
             if any(value is not None for value in values.values()):
                 found.append({"checkpoint": points[0]["checkpoint"], "kind": kind, "codec": name, **values})
     return found
 
 
-def _bd_rate(ours, theirs, sign, quality):
-    fronts = [front(points, quality=quality if sign > 0 else f"-{quality}") for points in (ours, theirs)]
+def _bd_rate(ours, theirs, quality):
     try:
-        return metrics.bd_rate(*([values for own in fronts for values in (
-            [point["bpp"] for point in own], [sign * point[quality] for point in own])]))
+        own, other = (rates_and_qualities(points, quality=quality) for points in (ours, theirs))
+        return metrics.bd_rate(*own, *other)
     except ValueError:  # too few points, or none in common
         return None
 
@@ -192,11 +191,10 @@ def least(curves: Mapping[str, Sequence[Mapping[str, float]]], row: Mapping[str,
     found = {}
     for name, quality, rate in (("psnr", "psnr", "bpp"), ("psnr_payload", "psnr", "payload_bpp"),
                                 ("lpips", "-lpips", "bpp")):
-        sign, column = (-1, quality[1:]) if quality.startswith("-") else (1, quality)
+        sign, column = signed(quality)
         takes = {}
         for own, points in curves.items():
-            best = front(points, rate, quality)
-            values, rates = [sign * point[column] for point in best], [point[rate] for point in best]
+            rates, values = rates_and_qualities(points, rate, quality)
             if values[-1] >= sign * row[column]:
                 takes[own] = float(np.interp(sign * row[column], values, rates))
         best = min(takes, key=takes.get) if takes else None
@@ -210,9 +208,10 @@ def draw(rows: Sequence[Mapping[str, Any]], curves: Mapping[str, Mapping[str, Se
 
     figure = Figure(figsize=(11, 4 * len(curves)), layout="constrained")
     for (own, formats), line in zip(curves.items(), figure.subplots(len(curves), 2, squeeze=False)):
-        for axis, quality in zip(line, ("psnr", "lpips")):
+        for axis, better in zip(line, QUALITIES):
+            quality = signed(better)[1]
             for name, points in formats.items():
-                best = front(points, quality="psnr" if quality == "psnr" else "-lpips")
+                best = front(points, quality=better)
                 axis.plot([point["bpp"] for point in best], [point[quality] for point in best], label=name)
             for kind in dict.fromkeys(row["kind"] for row in rows if row["data"] == own):
                 points = [row for row in rows if row["data"] == own and row["kind"] == kind]

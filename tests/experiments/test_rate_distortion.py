@@ -1,5 +1,7 @@
 """What a conventional codec takes for the quality of a learned one."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,21 @@ def test_the_page_shows_each_format_within_the_bytes_of_ours():
     restored, size = equal_bytes.largest_within(CODECS["webp"], x, sorted(finest["webp"])[3])
     assert size == sorted(finest["webp"])[3] and restored.shape == x.shape
     assert equal_bytes.largest_within(CODECS["webp"], x, 1)[1] == min(finest["webp"])
+    between = [len(CODECS["webp"].encode(x, quality)) for quality in (60, 65, 70)]  # 60 and 70 are the format's own
+    assert between[0] < equal_bytes.largest_within(CODECS["webp"], x, between[1])[1] <= between[1] < between[2]
+
+
+def test_the_page_says_the_bytes_of_each_and_where_a_format_has_none_so_small(monkeypatch):
+    monkeypatch.setattr(equal_bytes, "compare", lambda x, y, lpips: {"psnr": 20.0, "lpips": 0.1})
+    x = images((1, 32, 40, 3))
+    smallest = len(CODECS["jpeg"].encode(x[0], 1))
+    text = equal_bytes.of_images(x, {"ours, all": [(x[0], smallest - 1)], "ours, half": [(x[0], 5)]}, None)
+    taken = {name: (int(size), bool(least)) for name, size, least in re.findall(
+        r"<figcaption>([^:]+): (\d+) bytes(, its fewest)?", text)}
+    assert taken["ours, all"] == (smallest - 1, False) and taken["ours, half"] == (5, False)
+    assert taken["jpeg"] == (smallest, True)
+    assert all((size > smallest - 1) == least for size, least in taken.values())
+    assert re.findall(r'alt="([^"]*)"', text) == ["original", *taken]
 
 
 def test_the_plot_has_a_line_for_each_format_and_points_for_each_kind():
