@@ -3,12 +3,12 @@
     p_e(s) = (n_e(s) + a_e p_0(s)) / (N_e + a_e)              expert e: counts n_e of the codes after its context,
                                                                a_e one more than are different, p_0 the static table
     log p(s) = log p_0(s) + sum_e w_e (log p_e(s) - log p_0(s)) + constant
-    w_e <- w_e + r d(log p(symbol)) / d w_e                    after each symbol
+    w_e <- w_e + r sum_s d(log p(s)) / d w_e                   after the symbols s of a diagonal
 
-The contexts are the place, the code to the left, the one above, and the one of the plane before at the same place. The
-images of a chunk are coded side by side, place by place, each with weights of its own; counts start from those of the
-training set, and learn from all images. Everything is in whole numbers: probabilities and weights of 2^-16, logarithms
-of 1/64.
+The contexts are the place, the code to the left, the one above, and the one of the plane before at the same place. So
+the places of a diagonal (x + y alike) need nothing of each other, and are coded at once, in all images of a chunk; each
+image has weights of its own. Counts start from those of the training set, and learn from all images. Everything is in
+whole numbers: probabilities and weights of 2^-16, logarithms of 1/64.
 
 Witten & Bell, "The zero-frequency problem", 1991 (a_e); Mahoney, "Adaptive weighing of context models for lossless data
 compression", 2005 (the mixture).
@@ -33,6 +33,8 @@ ONE = 1 << PRECISION  # a weight of 1
 _RATE = 4  # of a weight's step: r = _RATE GRID / 2^16 per nat
 _FITTED = 64  # images, at most half of all, that the first weights are learned from by the counts of the others
 _PASSES = 4
+_ROWS = 1024  # tables that are made at a time
+_MANNER = 2  # of making tables; other numbers are of files that are read otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,8 @@ class Context:
 
     @property
     def digest(self) -> str:
-        return digest({"static": self.static.tables, "counts": self.counts, "weights": self.weights,
-                       "grid": self.grid})
+        return digest({"manner": np.array(_MANNER), "static": self.static.tables, "counts": self.counts,
+                       "weights": self.weights, "grid": self.grid})
 
     def chunks(self, count: int) -> list[tuple[int, ...]]:
         """One for each plane."""
@@ -75,29 +77,31 @@ class Context:
         """(the plane, the weights at the end [B, experts])."""
         images, height, width = shape
         tokens = np.zeros((images, height + 1, width + 1), np.int64)  # a row above and a column to the left of 0
-        base, batch = self.static.tables[plane], np.arange(images)
+        base = self.static.tables[plane]
         log_base = logarithm(base)
         learned = {name: table.astype(np.int64) for name, table in self.counts[plane].items()}
         if shape[1:] != self.grid[plane]:
             learned.pop("place", None)
         weights = np.array([[self.weights[plane][EXPERTS.index(name)] for name in learned]] * images)
         parent = _parent(before[-1], shape) if before else None
-        for y in range(height):
-            for x in range(width):
-                contexts = {"place": np.full(images, y * width + x), "left": tokens[:, y + 1, x],
-                            "above": tokens[:, y, x + 1]}
-                if parent is not None:
-                    contexts["before"] = parent[:, y, x]
-                contexts = {name: contexts[name] % len(table) for name, table in learned.items()}
-                gains = np.stack([_gain(table[contexts[name]], base, log_base) for name, table in learned.items()], 1)
-                logits = log_base + ((weights[..., None] * gains).sum(1) >> PRECISION)
+        for image, y, x in _diagonals(shape):
+            contexts = {"place": y * width + x, "left": tokens[image, y + 1, x], "above": tokens[image, y, x + 1]}
+            if parent is not None:
+                contexts["before"] = parent[image, y, x]
+            contexts = {name: contexts[name] % len(table) for name, table in learned.items()}
+            slopes, symbols = np.zeros_like(weights), np.empty_like(image)
+            for part in _parts(len(image)):
+                gains = np.stack([_gain(table[contexts[name][part]], base, log_base)
+                                  for name, table in learned.items()], 1)
+                logits = log_base + ((weights[image[part], :, None] * gains).sum(1) >> PRECISION)
                 table = softmax_frequencies(logits)
-                symbols = transfer(table, (slice(None), y, x, 0))
-                tokens[:, y + 1, x + 1] = symbols
-                slopes = gains[batch, :, symbols] - ((table[:, None] * gains).sum(-1) >> PRECISION)
-                weights = np.clip(weights + _RATE * slopes, 0, 4 * ONE)
-                for name, counts in learned.items():
-                    np.add.at(counts, (contexts[name], symbols), LEARNED)
+                symbols[part] = transfer(table, (image[part], y[part], x[part], 0))
+                chosen = gains[np.arange(len(gains)), :, symbols[part]]
+                np.add.at(slopes, image[part], chosen - ((table[:, None] * gains).sum(-1) >> PRECISION))
+            tokens[image, y + 1, x + 1] = symbols
+            weights = np.clip(weights + _RATE * slopes, 0, 4 * ONE)
+            for name, counts in learned.items():
+                np.add.at(counts, (contexts[name], symbols), LEARNED)
         return tokens[:, 1:, 1:], weights
 
 
@@ -142,6 +146,19 @@ def _logarithms() -> np.ndarray:
 def logarithm(probabilities: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
     """Natural logarithms of 1/`GRID` of whole numbers of 2^-16; 0 is taken for 1."""
     return _logarithms()[probabilities]
+
+
+def _diagonals(shape):
+    """(image, y, x) of the tokens of each diagonal."""
+    images, height, width = shape
+    for diagonal in range(height + width - 1):
+        y = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1))
+        yield np.repeat(np.arange(images), len(y)), np.tile(y, images), np.tile(diagonal - y, images)
+
+
+def _parts(count):
+    """Of a diagonal, so that memory stays bounded; what a part is does not change a table."""
+    return [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
 
 
 def _gain(counts, base, log_base):

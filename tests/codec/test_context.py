@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxgen.codec import Probabilities, Writer, fit_context, fit_static
+from jaxgen.codec import Probabilities, Writer, context, fit_context, fit_static
 from jaxgen.codec.context import EXPERTS, LEARNED, ONE, Context
 from tests.codec.test_tables import by_loop
 from tests.helpers.codec import round_trip, same_tables
@@ -43,17 +43,18 @@ def nearest_exponential(below):
 
 
 def slow_tables(model, plane, before, known):
-    """Tables of every place and image by the formula of the module, with lists of Python integers."""
+    """Tables by the formula of the module, diagonal by diagonal, with lists of Python integers."""
     images, height, width = known.shape
     codes, base = model.num_codes[plane], model.static.tables[plane].tolist()
     counts = {name: table.tolist() for name, table in model.counts[plane].items()
               if name != "place" or (height, width) == model.grid[plane]}
     weights = [dict(zip(EXPERTS, model.weights[plane])) for _ in range(images)]
     log_base, result = [nearest_logarithm(p) for p in base], []
-    for y in range(height):
-        for x in range(width):
-            rows, now = [], []
-            for image in range(images):
+    for diagonal in range(height + width - 1):
+        now = []
+        for image in range(images):
+            changes = dict.fromkeys(EXPERTS, 0)
+            for y, x in [(y, diagonal - y) for y in range(height) if 0 <= diagonal - y < width]:
                 own = known[image].tolist()
                 contexts = {"place": y * width + x, "left": own[y][x - 1] if x else 0,
                             "above": own[y - 1][x] if y else 0}
@@ -69,20 +70,22 @@ def slow_tables(model, plane, before, known):
                 logits = [log_base[s] + (sum(weights[image][name] * gains[name][s] for name in gains) >> 16)
                           for s in range(codes)]
                 table = by_loop([nearest_exponential(max(logits) - logit) for logit in logits])
-                rows.append(table)
+                result.append(table)
                 symbol = own[y][x]
                 for name, gain in gains.items():
-                    slope = gain[symbol] - (sum(p * g for p, g in zip(table, gain)) >> 16)
-                    weights[image][name] = min(max(weights[image][name] + 4 * slope, 0), 4 * ONE)
+                    changes[name] += 4 * (gain[symbol] - (sum(p * g for p, g in zip(table, gain)) >> 16))
                 now.append((contexts, symbol))
-            for contexts, symbol in now:  # after all images of the place
-                for name in counts:
-                    counts[name][contexts[name]][symbol] += LEARNED
-            result.append(rows)
+            weights[image] = {name: min(max(weight + changes[name], 0), 4 * ONE)
+                              for name, weight in weights[image].items()}
+        for contexts, symbol in now:  # of all images
+            for name in counts:
+                counts[name][contexts[name]][symbol] += LEARNED
     return np.array(result)
 
 
-def test_tables_are_those_of_a_loop_over_python_integers():
+@pytest.mark.parametrize("rows", [2, 1024])
+def test_tables_are_those_of_a_loop_over_python_integers(rows, monkeypatch):
+    monkeypatch.setattr(context, "_ROWS", rows)  # a diagonal in parts or at once
     rng = np.random.default_rng(0)
     training = [rng.integers(0, 3, (6, 2, 2)), rng.integers(0, 5, (6, 2, 4)) // 2 + rng.integers(0, 2, (6, 1, 1))]
     model = fit_context(training, (3, 4))
@@ -91,7 +94,7 @@ def test_tables_are_those_of_a_loop_over_python_integers():
         for i, before in enumerate((None, planes[0])):
             assert set(model.counts[i]) == set(EXPERTS) - ({"before"} if i == 0 else set())
             _, _, writer, _ = round_trip(model, (i,), planes)
-            np.testing.assert_array_equal(np.array(writer.tables), slow_tables(model, i, before, planes[i]))
+            np.testing.assert_array_equal(np.concatenate(writer.tables), slow_tables(model, i, before, planes[i]))
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (1, 1), (5, 3)])
@@ -102,7 +105,7 @@ def test_planes_of_any_size_come_back_with_the_same_tables(shape):
     for i, plane in enumerate(planes):
         (found,), data, writer, reader = round_trip(model, (i,), planes)
         np.testing.assert_array_equal(found, plane)
-        assert same_tables(writer, reader) and len(writer.tables) == plane[0].size
+        assert same_tables(writer, reader) and len(writer.tables) == sum(plane.shape[1:]) - 1
         assert len(data) <= writer.bits / 8 * 1.001 + 8
     assert isinstance(model, Probabilities) and model.exact and model.chunks(2) == [(0,), (1,)]
 
@@ -115,8 +118,8 @@ def test_a_chain_takes_little_more_than_its_entropy_and_less_than_static_tables(
     steps = transitions[test[..., :-1], test[..., 1:]]
     entropy = math.log2(codes) * test[..., 0].size - np.log2(steps).sum()
     static = bits_of(fit_static([training], (codes,)), [test])
-    context = bits_of(fit_context([training], (codes,)), [test])
-    assert entropy < context < 1.1 * entropy < 0.9 * static
+    found = bits_of(fit_context([training], (codes,)), [test])
+    assert entropy < found < 1.1 * entropy < 0.9 * static
 
 
 def test_a_plane_that_follows_from_the_one_before_takes_next_to_nothing():
