@@ -4,8 +4,8 @@ Each one replaces the quantizer of one configuration, whose networks, data, step
 position of the latent map has 9 bits (one of 512 codes, 3 of 8, or 9 binary ones). Latents have 9 channels, so that
 three groups of three and nine bits fit without a projection; FSQ is projected to its three levels of 8. PSNR, SSIM and
 the distance are of held-out images, as bytes; the distance is LPIPS's formula in the features of a classifier
-(`--classifier`, a run of `experiments.train_classifier` on the same data). "agreement" is the share of reconstructions
-that this classifier reads as it reads the original.
+(`--classifier`, a run of `experiments.train_classifier` on the same data), or LPIPS itself (`--lpips`). "agreement" is
+the share of reconstructions that this classifier reads as it reads the original.
 
 Trainings may share the machine with other work. The time of a training step is measured when all are done, on a machine
 that should then be quiet: all quantizers in turn, `--rounds` times, and the median is taken.
@@ -13,20 +13,23 @@ that should then be quiet: all quantizers in turn, `--rounds` times, and the med
 
 import argparse
 import ast
-import functools
 import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from experiments.benchmarks import roofline
 from experiments.common.command_line import check_value_name, find_config
 from experiments.common.machine import describe
+from experiments.common.training import load_data
 from experiments.studies import cells
 from jaxgen import data, evaluate, runs
 from jaxgen.core.checks import check_count
 from jaxgen.core.digest import digest
+from jaxgen.losses import LpipsParams
 
 EMA = "ema_decay=0.99, kmeans_iterations=5, revive_below=0.05"
 QUANTIZERS = {
@@ -44,23 +47,25 @@ QUANTIZERS = {
 }
 BITS = 9
 COLUMNS = {"quantizer": ("quantizer", ""), "psnr": ("PSNR [dB]", ".2f"), "ssim": ("SSIM", ".3f"),
-           "distance": ("distance", ".4f"), "agreement": ("agreement", ".1%"),
+           "distance": ("distance", ".4f"), "lpips": ("LPIPS", ".4f"), "agreement": ("agreement", ".1%"),
            "used": ("codes in use", ".0%"), "entropy_bits": ("entropy [bits per position]", ".2f"),
            "step": ("milliseconds per step", ".1f")}
-OF_RUNS = tuple(COLUMNS)[1:-1]  # columns with a value for each seed
+OF_CLASSIFIER = ("distance", "agreement")
 STEPS = 10  # of a round, for their time
-table = functools.partial(cells.table, columns=COLUMNS)
+CONFIG = "vqvae_fashion_mnist"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments.study equal_bits`."""
     cells.add_arguments(parser, "runs/equal_bits")
-    parser.add_argument("--config", default="vqvae_fashion_mnist", help="the configuration whose quantizer is replaced")
+    parser.add_argument("--config", default=CONFIG, help="the configuration whose quantizer is replaced")
     parser.add_argument("--steps", type=int, default=1500, help="of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each quantizer")
     parser.add_argument("--only", nargs="+", choices=list(QUANTIZERS), default=list(QUANTIZERS), metavar="NAME",
                         help=f"some of {', '.join(QUANTIZERS)}")
     parser.add_argument("--classifier", help="the run of a classifier, for distance and agreement")
+    parser.add_argument("--lpips", choices=("vgg", "alex"), help="the network of LPIPS, which is measured of images of "
+                        "16x16 or larger")
     parser.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the configuration in "
                         "all trainings, such as model.encoder.channels=16 model.decoder.channels=16")
     parser.add_argument("--rounds", type=int, default=3, help="of the times of steps; 0 measures none")
@@ -68,11 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Prints the table, draws it, and returns its rows."""
-    check_arguments(args)
+    config = check_arguments(args)
     classifier = runs.load_classifier("--classifier", args.classifier) if args.classifier else None
+    lpips = lpips_for(config, args.lpips) if args.lpips else None
     rows, curves, seconds = [], {}, 0.0
     print(f"{args.config}, {args.steps} steps, {args.seeds} seeds, {BITS} bits per position; {describe()}")
-    print(cells.heading(COLUMNS))
+    columns = {name: column for name, column in COLUMNS.items()
+               if name != "step" and (classifier or name not in OF_CLASSIFIER) and (lpips or name != "lpips")}
+    print(cells.heading(columns))
     for name in args.only:
         measured = []
         for seed in range(args.seeds):
@@ -82,12 +90,14 @@ def run(args: argparse.Namespace) -> list[dict]:
                        *(f"--config.{option}" for option in args.option)]
             seconds += cells.train("train_vqvae", directory, options, args.steps)
             depends_on = {"steps": args.steps, "classifier": classifier and digest(classifier.variables)}
+            if lpips:
+                depends_on["lpips"] = args.lpips
             measured.append(cells.once(directory / "study.json", depends_on,
-                                       lambda d=directory: measure(d, classifier)))
+                                       lambda d=directory: measure(d, classifier, lpips)))
             curves.setdefault(name, []).append(cells.use_of_codes(directory))
-        columns = {key: cells.mean_and_std([one[key] for one in measured]) for key in OF_RUNS if key in measured[0]}
-        rows.append({"quantizer": name, **columns})
-        print(cells.line(rows[-1], COLUMNS), flush=True)
+        values = {key: cells.mean_and_std([one[key] for one in measured]) for key in COLUMNS if key in measured[0]}
+        rows.append({"quantizer": name, **values})
+        print(cells.line(rows[-1], columns), flush=True)
     if args.rounds:
         changes = {key: literal(value) for key, value in (option.split("=", 1) for option in args.option)}
         times = milliseconds({name: {**changes_of(name), **changes} for name in args.only}, args.config, args.rounds)
@@ -95,13 +105,19 @@ def run(args: argparse.Namespace) -> list[dict]:
         print(f"\nwith the times of steps, medians of {args.rounds} rounds; {describe()}\n{table(rows)}")
     head = {"config": args.config, "options": args.option, "steps": args.steps, "seeds": args.seeds,
             "training_hours": seconds / 3600}
-    cells.save(args, "equal_bits", draw(rows, curves))
+    name = args.config.partition(":")[0]
+    cells.save(args, "equal_bits" if name == CONFIG else f"equal_bits_{name}", draw(rows, curves))
     cells.record(args, "equal_bits", head, rows)
     return rows
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Raises ValueError for options with which no training could run."""
+def table(rows: list[dict]) -> str:
+    """The Markdown of rows, with the columns that were measured."""
+    return cells.table(rows, {name: column for name, column in COLUMNS.items() if any(name in row for row in rows)})
+
+
+def check_arguments(args: argparse.Namespace) -> ConfigDict:
+    """The configuration; raises ValueError for options with which no training could run."""
     for name, least in (("steps", 1), ("seeds", 1), ("rounds", 0)):
         check_count(f"--{name}", getattr(args, name), least)
     _, config = find_config("config", args.config, "vqvae_fashion_mnist", models=("vqvae",))
@@ -109,6 +125,15 @@ def check_arguments(args: argparse.Namespace) -> None:
         if "=" not in option:
             raise ValueError(f"--option {option} has no value: write KEY=VALUE, as model.encoder.channels=16")
         check_value_name("config", f"--config.{option}", config)
+    return config
+
+
+def lpips_for(config: ConfigDict, net: str) -> LpipsParams:
+    """LPIPS's parameters; raises ValueError where the configuration's images are too small, or there are none."""
+    lpips, reason = evaluate.find_lpips(None, net, load_data(config)[1].example_shape)
+    if lpips is None:
+        raise ValueError(f"--lpips={net}: leave it out. {reason}")
+    return lpips
 
 
 def changes_of(quantizer: str) -> dict[str, Any]:
@@ -145,13 +170,15 @@ def milliseconds(changes: Mapping[str, Mapping[str, Any]], config: str, rounds: 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure(directory: Path, classifier: runs.Run | None) -> dict[str, float]:
+def measure(directory: Path, classifier: runs.Run | None, lpips: LpipsParams | None) -> dict[str, float]:
     """The columns of one run but its time."""
     trained = runs.load(directory)
     dataset = trained.dataset()
-    values = trained.evaluate(dataset)
+    values = trained.evaluate(dataset, lpips=lpips)
     bits = BITS * values["entropy_bits_per_pixel"] / values["bits_per_pixel"]
     columns = {"psnr": values["psnr"], "ssim": values["ssim"], "used": cells.used_of(values), "entropy_bits": bits}
+    if lpips:
+        columns["lpips"] = values["lpips"]
     return columns if classifier is None else {**columns, **by_classifier(trained, classifier, dataset)}
 
 

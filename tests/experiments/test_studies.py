@@ -1,6 +1,7 @@
 """The studies, at sizes that answer nothing: tables and plots, what is done again and what is not, and the mistakes."""
 
 import functools
+import itertools
 import json
 import subprocess
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from experiments.common.subcommands import run_subcommand
 from experiments.studies import cells, equal_bits, samplers, second_stages, time_to_quality
 from experiments.study import COMMANDS
 from jaxgen import data, evaluate, models, runs
+from jaxgen.losses import ConvParams, LpipsParams
 from tests.experiments import forked
 from tests.experiments.conftest import SMALL_VQVAE
 
@@ -81,6 +83,13 @@ PRIOR = {"name": "token_prior", "tokenizer": CODES, "shape": (7, 7), "network": 
 DIFFUSION = {"name": "diffusion", "shape": (28, 28, 1), "network": {"name": "dit", "patch_size": 14, **TINY}}
 
 
+def small_vgg():
+    sizes = [3, *[2] * 13]
+    convs = tuple(ConvParams(np.ones((3, 3, *pair), np.float32), np.zeros(2, np.float32))
+                  for pair in itertools.pairwise(sizes))
+    return LpipsParams(convs, (np.ones(2, np.float32),) * 5)
+
+
 def test_quantizers_are_trained_once_and_measured_again_where_the_classifier_is_another(
         trainings, classifier, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "FILE", tmp_path / "results.json")
@@ -90,14 +99,18 @@ def test_quantizers_are_trained_once_and_measured_again_where_the_classifier_is_
              f"--workdir={tmp_path}", "--option", *(word.removeprefix("--config.") for word in SMALL_VQVAE)]
     (row,) = study(*words, "--rounds=2", "--record")
     assert row["quantizer"] == "FSQ" and row["psnr"][0] > 0 and row["step"] > 0 and "agreement" not in row
-    assert "| FSQ |" in capsys.readouterr().out and (tmp_path / "gallery" / "study_equal_bits.png").is_file()
+    said = capsys.readouterr().out
+    assert "| FSQ |" in said and "LPIPS |" not in said
+    assert (tmp_path / "gallery" / "study_equal_bits_vqvae_mnist.png").is_file()
     (record,) = json.loads((tmp_path / "results.json").read_text())
     assert record["values"]["rows"][0]["step"] == row["step"] and "`python -m" in documents.study("study_equal_bits")
     (run,) = tmp_path.glob("*FSQ-0")
     config = runs.load(run).config
     assert config["model"]["encoder"]["patch_size"] == 4 and config["quantizer"] == equal_bits.QUANTIZERS["FSQ"]
-    (again,) = study(*words, "--rounds=0", f"--classifier={classifier}")
+    monkeypatch.setattr(equal_bits, "lpips_for", lambda config, net: small_vgg())
+    (again,) = study(*words, "--rounds=0", f"--classifier={classifier}", "--lpips=vgg")
     assert len(trainings) == 1 and again["psnr"] == row["psnr"] and again["distance"][0] > 0 and "step" not in again
+    assert again["lpips"][0] > 0 and "| LPIPS |" in capsys.readouterr().out
     for changed, message in (("--steps=1", "holds a training of 2 steps: give --steps=2"),
                              ("--config=vqvae_mnist:smoke", "the study asks for .*: give the same options")):
         with pytest.raises(ValueError, match=message):
@@ -109,6 +122,7 @@ def test_quantizers_are_trained_once_and_measured_again_where_the_classifier_is_
     (["equal_bits", "--option", "model.encoder.channel=16"], "model.encoder.channel.*channels"),
     (["equal_bits", "--option", "seed"], "--option seed has no value: write KEY=VALUE"),
     (["equal_bits", "--config=diffusion_mnist"], "describes a 'diffusion'"),
+    (["equal_bits", "--config=vqvae_mnist", "--lpips=alex"], "--lpips=alex: leave it out. .*these are 28x28x1"),
     (["samplers", "--model=a", "--classifier=b", "--count=1"], "--count must be an integer of at least 2, got 1"),
     (["samplers", "--model=a", "--classifier=b", "--evaluations", "5", "1"], "--evaluations must .* 2, got 1"),
     (["second_stages", "--models=a", "--classifier=b", "--count=3"], "--count must be an integer of at least 12"),
