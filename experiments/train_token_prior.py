@@ -32,7 +32,8 @@ from jaxgen.core.checks import choose
 from jaxgen.core.types import Variables
 
 # Of masked priors; an autoregressive one has one objective.
-OBJECTIVES = {"diffusion": objectives.masked_prior_loss, "maskgit": objectives.maskgit_prior_loss}
+OBJECTIVES = {"diffusion": objectives.masked_prior_loss, "maskgit": objectives.maskgit_prior_loss,
+              "coarse_to_fine": objectives.coarse_to_fine_prior_loss}
 
 
 def build(config: ConfigDict, workdir: str | None = None) -> Recipe:
@@ -55,6 +56,8 @@ def build(config: ConfigDict, workdir: str | None = None) -> Recipe:
     # 3. The objective made of its methods.
     if isinstance(model.model, models.MaskedTokens):
         objective = partial(masked_objective, mask_id=model.model.mask_id)
+        if name == "coarse_to_fine":
+            objective = partial(objective, levels=model.model.levels)
     else:
         objective = objectives.autoregressive_prior_loss
     conditions = objectives.Conditions(model.conditions.entries, model.null, config.drop_condition)

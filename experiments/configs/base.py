@@ -125,7 +125,7 @@ def prior(**changes: Any) -> ConfigDict:
     config.data.name = ""  # its data are the prior's
     config.conditions = {"name": "classes"}  # or "none", or "text" with the length and the sizes of its encoder
     config.drop_condition = 0.1
-    config.objective = "diffusion"  # a bound on the likelihood; or "maskgit"
+    config.objective = "diffusion"  # a bound on the likelihood; or "maskgit", or of several levels "coarse_to_fine"
     config.sampling = {  # these may change on the command line of any run
         "solver": "ancestral", "steps": 24, "guidance": 1.5, "temperature": 1.0, "remask": 0.0,
         "choice_temperature": 4.5,  # of "maskgit" and "confidence"

@@ -16,9 +16,10 @@ from jaxgen.generate.sampler import Sampler, Work, check_settings, compiled
 from jaxgen.models import MaskedTokens, TokenGenerating
 
 DRAWING = {"guidance": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # top_k 0: from all tokens
-SETTINGS = {"masked": {"solver": "ancestral", "steps": 24, "remask": 0.0, "choice_temperature": 4.5, **DRAWING},
+SETTINGS = {"masked": {"solver": "ancestral", "steps": 24, "remask": 0.0, "choice_temperature": 4.5,
+                       "coarse_to_fine": False, **DRAWING},
             "autoregressive": DRAWING}
-FIXED = ("solver", "steps")  # the others are traced numbers
+FIXED = ("solver", "steps", "coarse_to_fine")  # the others are traced numbers
 NEUTRAL = (("guidance", 1), ("top_k", 0), ("top_p", 1))  # left out: what changes nothing need not be computed
 
 
@@ -134,6 +135,9 @@ def check_masked(settings: Mapping[str, Any]) -> None:
     check_not_negative("choice_temperature", settings["choice_temperature"])
     if settings["remask"] and settings["solver"] != "ancestral":
         raise ValueError(f"remask={settings['remask']} belongs to solver 'ancestral', not {settings['solver']!r}")
+    if settings["coarse_to_fine"] and settings["solver"] != "confidence":
+        raise ValueError(f"coarse_to_fine, level after level, belongs to solver 'confidence', not "
+                         f"{settings['solver']!r}")
 
 
 def draw_masked(model, settings, params, key, shape, numbers, options):
@@ -142,10 +146,12 @@ def draw_masked(model, settings, params, key, shape, numbers, options):
     if options["cond"] and "guidance" in numbers:
         logits = cfg(numbers["guidance"], model.encode(params, model.null(shape[0])))(logits)
     # Where much is known, the time of a schedule is not one that the network has seen with so few masks.
-    if "known" in options or settings["solver"] == "maskgit":
+    if "known" in options or settings["solver"] == "maskgit" or settings["coarse_to_fine"]:
         logits = tk.timed_by_masks(logits, mask_id)
     if settings["solver"] == "ancestral":
         unmasker = tk.ancestral(numbers["remask"])
+    elif settings["coarse_to_fine"]:
+        unmasker = tk.confidence(numbers["choice_temperature"], levels=model.model.levels)
     else:
         unmasker = tk.UNMASKERS[settings["solver"]](numbers["choice_temperature"])
     return tk.sample_tokens(

@@ -14,7 +14,13 @@ from jaxgen.core.types import AxisName, PyTree
 from jaxgen.diffusion import stratified_times
 from jaxgen.objectives.batch import get_whole
 from jaxgen.objectives.conditions import Conditions, drop_conditions
-from jaxgen.tokens import MaskSchedule, autoregressive_loss, masked_diffusion_loss, maskgit_loss
+from jaxgen.tokens import (
+    MaskSchedule,
+    autoregressive_loss,
+    coarse_to_fine_loss,
+    masked_diffusion_loss,
+    maskgit_loss,
+)
 
 
 def masked_prior_loss(
@@ -111,6 +117,50 @@ def maskgit_prior_loss(
         label_smoothing=label_smoothing if train else 0.0, cond=cond, sample_ids=positions,
     ))
     return loss, ({"loss": loss}, state)
+
+
+def coarse_to_fine_prior_loss(
+    params: PyTree,
+    state: PyTree,
+    batch: Mapping[str, Array],
+    key: Array,
+    *,
+    logits: Callable,
+    mask_id: int,
+    levels: int,
+    conditions: Conditions | None = None,
+    train: bool = True,
+    axis_name: AxisName = None,
+    entry: str = "tokens",
+) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+    """-log p of masked tokens of one level given the coarser ones, in nats per token, a mean over the batch.
+
+    For priors over residual codes that a file holds level by level (`jaxgen.codec`), which see no other masks than
+    these; see `jaxgen.tokens.coarse_to_fine_loss`.
+
+    Args:
+        params: parameters, differentiated by the caller.
+        state: returned as it is.
+        batch: {"tokens": [B, N], and what `conditions` name}.
+        key: the step's key; masks and drops of example i of the global batch depend on the key and on i.
+        logits: `(params, tokens, t, cond) -> [B, N, K]`, as `jaxgen.models.TokenPrior` has it.
+        mask_id: the mask token.
+        levels: tokens per position, coarse to fine.
+        conditions, train, axis_name: see `diffusion_loss`.
+        entry: which entry of the batch holds the tokens.
+
+    Returns:
+        (loss [], (metrics, state)); the metrics have the loss in bits per token too.
+
+    Raises:
+        ValueError: the batch lacks an entry, the tokens are no integers, or levels that do not divide them.
+
+    Borsos et al., "SoundStorm: efficient parallel audio generation" (2023).
+    """
+    tokens, r, mask_key, positions, cond = _masked_step(batch, key, conditions, train, axis_name, entry)
+    loss = jnp.mean(coarse_to_fine_loss(mask_key, partial(logits, params), tokens, r, mask_id=mask_id, levels=levels,
+                                        cond=cond, sample_ids=positions))
+    return loss, ({"loss": loss, "bits_per_token": loss / math.log(2)}, state)
 
 
 def autoregressive_prior_loss(

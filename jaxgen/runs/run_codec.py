@@ -130,11 +130,12 @@ def fit(model: Any, variables: Variables, example_shape: tuple[int, ...], images
     planes = list(in_batches(functools.partial(to_maps, variables), images, _batch(example_shape[:2])))
     fitted = {"static": fit_static(planes, maps.num_codes), "context": fit_context(planes, maps.num_codes)}
     if isinstance(model, TokenGenerating):
-        fitted[FLOAT] = float_prior(model, variables, maps)
         try:
+            fitted[FLOAT] = float_prior(model, variables, maps)
             fitted["prior"] = integer_prior(model, variables, maps, planes)
         except ValueError as error:
-            warnings.warn(f"the prior has no form in whole numbers and is left out: {error}", stacklevel=2)
+            left_out = "no form in whole numbers" if FLOAT in fitted else "no tables"
+            warnings.warn(f"the prior has {left_out} and is left out: {error}", stacklevel=2)
     return fitted
 
 

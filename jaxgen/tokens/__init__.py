@@ -11,14 +11,20 @@ from jaxgen.tokens.autoregressive import NextFn, autoregressive_sample, guide
 from jaxgen.tokens.contract import LogitsFn, timed_by_masks
 from jaxgen.tokens.corrupt import mask_tokens
 from jaxgen.tokens.draw import draw_tokens, filter_logits
-from jaxgen.tokens.losses import autoregressive_loss, masked_diffusion_loss, maskgit_loss, token_nats
+from jaxgen.tokens.losses import (
+    autoregressive_loss,
+    coarse_to_fine_loss,
+    masked_diffusion_loss,
+    maskgit_loss,
+    token_nats,
+)
 from jaxgen.tokens.schedules import MaskSchedule, cosine_masking, mask_times, masking_schedule, polynomial_masking
 from jaxgen.tokens.unmask import UNMASKERS, Decoding, ProposeFn, Unmasker, ancestral, confidence, maskgit, sample_tokens
 
 # Schedules and corruption
 __all__ = ["MaskSchedule", "cosine_masking", "mask_times", "mask_tokens", "masking_schedule", "polynomial_masking"]
 # Losses
-__all__ += ["autoregressive_loss", "masked_diffusion_loss", "maskgit_loss", "token_nats"]
+__all__ += ["autoregressive_loss", "coarse_to_fine_loss", "masked_diffusion_loss", "maskgit_loss", "token_nats"]
 # Draws from logits
 __all__ += ["draw_tokens", "filter_logits"]
 # Decoding many tokens at a time

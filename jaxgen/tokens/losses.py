@@ -1,4 +1,4 @@
-"""Losses of models of tokens: nats per sequence, the bound of masked diffusion, and MaskGIT's mean over masks."""
+"""Losses of models of tokens: nats per sequence, the bound of masked diffusion, and means over masks."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgen.core.checks import check_floating, check_fraction, check_integers
+from jaxgen.core.checks import check_count, check_floating, check_fraction, check_integers
 from jaxgen.core.keys import sample_keys
 from jaxgen.tokens.contract import LogitsFn, clean_log_probs, entries
 from jaxgen.tokens.corrupt import mask_tokens
@@ -174,3 +174,67 @@ def maskgit_loss(
     logits = logits_fn(jnp.where(hidden, mask_id, tokens), jnp.mean(hidden, axis=1), cond)
     nats = token_nats(logits[..., :mask_id], tokens, label_smoothing=label_smoothing)
     return jnp.sum(jnp.where(hidden, nats, 0.0), axis=1) / count
+
+
+def coarse_to_fine_loss(
+    key: PRNGKeyArray,
+    logits_fn: LogitsFn,
+    tokens: Int[Array, "B N"],
+    r: Float[Array, "B"],
+    *,
+    mask_id: int,
+    levels: int,
+    cond: Any = None,
+    sample_ids: Int[Array, "B"] | None = None,
+) -> Float[Array, "B"]:
+    """The mean of -log p over the masked tokens of one level, in nats: coarser levels are known, finer ones masked.
+
+    One level of each sequence is drawn, and ceil(r N / levels) of its tokens are masked at random. In expectation over
+    r and the level it is the code length per token of sequences that are told level by level, the tokens of a level one
+    by one in a random order: what a codec's file of codes takes.
+
+    Args:
+        key: for the levels and what is masked; sequence i draws from fold_in(key, i).
+        logits_fn: `(tokens [B, N], t [B], cond) -> logits [B, N, K]`, where t is the share of masks.
+        tokens: [B, N] clean tokens, the levels of a position one after the other, coarse to fine.
+        r: [B] in [0, 1), uniform in training; at least one token of the level is masked.
+        mask_id: the mask token, outside the clean vocabulary.
+        levels: tokens per position.
+        cond: passed to the network.
+        sample_ids: [B] places in the global batch, so that many devices draw what one does; 0 .. B - 1 by default.
+
+    Returns:
+        [B]; NaN where a masked token is outside the clean vocabulary.
+
+    Raises:
+        ValueError: levels that do not divide N; r, tokens or logits that do not fit; what is no key.
+
+    Example:
+        >>> even = lambda tokens, t, cond: jnp.zeros((*tokens.shape, 4))
+        >>> tokens = jnp.zeros((1, 6), int)
+        >>> loss = coarse_to_fine_loss(jax.random.key(0), even, tokens, jnp.zeros(1), mask_id=4, levels=2)
+        >>> print(loss.round(4))  # log 4
+        [1.3863]
+
+    Reference: Borsos et al., "SoundStorm: efficient parallel audio generation", 2023, arXiv:2305.09636, section 3.2
+        (there with a cosine schedule and the levels of a prefix known)
+    """
+    check_integers("tokens", tokens, mask_id)
+    if jnp.shape(r) != tokens.shape[:1]:
+        raise ValueError(f"r must hold one number per sequence, shape {tokens.shape[:1]}; got {jnp.shape(r)}")
+    if tokens.shape[1] % check_count("levels", levels):
+        raise ValueError(f"levels={levels} does not divide the {tokens.shape[1]} tokens of a sequence")
+    places = tokens.shape[1] // levels
+    count = jnp.clip(jnp.ceil(jnp.asarray(r) * places), 1, places)
+
+    def draw(key):
+        level_key, order_key = jax.random.split(key)
+        scores = jax.random.uniform(order_key, (places,))
+        return jax.random.randint(level_key, (), 0, levels), jnp.argsort(jnp.argsort(scores))
+
+    level, order = jax.vmap(draw)(sample_keys(key, sample_ids, tokens.shape[0]))
+    above = jnp.tile(jnp.arange(levels), places)[None] - level[:, None]
+    scored = (above == 0) & (jnp.repeat(order, levels, axis=1) < count[:, None])
+    hidden = scored | (above > 0)
+    logits = logits_fn(jnp.where(hidden, mask_id, tokens), jnp.mean(hidden, axis=1), cond)
+    return jnp.sum(jnp.where(scored, token_nats(logits[..., :mask_id], tokens), 0.0), axis=1) / count

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgen.core.checks import check_fraction, check_not_negative
+from jaxgen.core.checks import check_count, check_fraction, check_not_negative
 from jaxgen.core.keys import sample_keys
 from jaxgen.core.mapped import vary_like
 from jaxgen.tokens.contract import LogitsFn, as_times, check_clean, clean_log_probs, known_tokens
 from jaxgen.tokens.draw import draw_each
 from jaxgen.tokens.schedules import MaskSchedule, masking_schedule, polynomial_masking
+
+_LEVEL = 1e4  # nats, more than confidences differ by
 
 
 class Decoding(NamedTuple):
@@ -92,7 +94,7 @@ def ancestral(remask: Any = 0.0, schedule: MaskSchedule | None = None) -> Unmask
     return Unmasker(init, step)
 
 
-def confidence(choice_temperature: Any = 1.0, schedule: MaskSchedule | None = None) -> Unmasker:
+def confidence(choice_temperature: Any = 1.0, schedule: MaskSchedule | None = None, *, levels: int = 1) -> Unmasker:
     """Shows the most confident tokens first: after a step to s, floor((1 - alpha(s)) unknown) masks are left.
 
     Confidence is log p(drawn token) + choice_temperature t Gumbel noise; known and shown tokens stay. At least one
@@ -101,9 +103,11 @@ def confidence(choice_temperature: Any = 1.0, schedule: MaskSchedule | None = No
     Args:
         choice_temperature: 0 is greedy in which positions are shown; may be traced.
         schedule: `polynomial_masking()` by default.
+        levels: tokens per position, one after the other: all of a coarser level are shown before those of a finer one,
+            as `coarse_to_fine_loss` trains. A number of steps that `levels` divides keeps levels apart.
 
     Raises:
-        ValueError: choice_temperature below 0 or infinite, or what is no schedule.
+        ValueError: choice_temperature below 0 or infinite, what is no schedule, or levels below 1.
 
     Example:
         >>> even = lambda tokens, t, cond: jnp.zeros((*tokens.shape, 4))
@@ -114,7 +118,7 @@ def confidence(choice_temperature: Any = 1.0, schedule: MaskSchedule | None = No
         arXiv:2202.04200, with the time of masked diffusion
     """
     check_not_negative("choice_temperature", choice_temperature)
-    schedule = _mask_schedule(schedule)
+    schedule, levels = _mask_schedule(schedule), check_count("levels", levels)
 
     def step(propose, decoding, t, s, keys):
         tokens, masked, unknown = decoding
@@ -122,6 +126,7 @@ def confidence(choice_temperature: Any = 1.0, schedule: MaskSchedule | None = No
         drawn, log_p = propose(decoding, t, token_keys)
         gumbel = -jnp.log(-jnp.log(jnp.clip(_uniform(noise_keys, tokens), 1e-7, 1 - 1e-7)))
         scores = _of_drawn(log_p, drawn) + choice_temperature * t * gumbel
+        scores = scores - _LEVEL * (jnp.arange(tokens.shape[1]) % levels).astype(scores.dtype)[None]
         left = jnp.floor((1 - schedule.alpha(s)) * unknown + 1e-4).astype(jnp.int32)
         left = jnp.where(s > 0, jnp.minimum(left, jnp.maximum(jnp.sum(masked, axis=-1) - 1, 0)), 0)
         shown = masked & (_ranks(scores, masked) >= left[:, None])

@@ -14,6 +14,7 @@ ALL = sorted(p.stem for p in Path(configs.__file__).parent.glob("[a-z]*_*.py"))
 EXPECTED = {
     "vqvae_mnist": ((28, 28, 1), 49), "vqvae_fashion_mnist": ((28, 28, 1), 49), "vqvae_cifar10": ((32, 32, 3), 64),
     "vqvae_celeba64": ((64, 64, 3), 256), "vqvae_emoji32": ((32, 32, 3), 64), "vqvae2_emoji64": ((64, 64, 3), 320),
+    "vqvae_emoji64": ((64, 64, 3), 384),
 }
 # Image shape and classes of the diffusion models.
 DIFFUSION = {
@@ -33,6 +34,7 @@ PRIORS = {
     "token_prior_emoji64": ("autoregressive", "vqgan_emoji64", (64, 64, 3), (16, 16), 7),
     "token_prior_cifar10": ("masked", "vqgan_cifar10", (32, 32, 3), (8, 8), 10),
     "token_prior_celeba64": ("autoregressive", "vqgan_celeba64", (64, 64, 3), (16, 16), 0),
+    "token_prior_photos": ("masked", "vqgan_photos", (128, 128, 3), (8, 8, 6), 0),
     "token_prior_imagenet_maskgit": ("masked", "vqgan_imagenet_maskgit", (256, 256, 3), (16, 16), 1000),
 }
 CLASSIFIERS = ("classifier_mnist", "classifier_fashion_mnist")
@@ -103,7 +105,8 @@ def test_the_priors_configurations_fit_the_tokenizer_that_they_name(name, varian
     tokenizer = get(tokenizer, variant).model.to_dict()
     config, recipe = build(name, variant, example_shape, classes, first=tokenizer)
     check_conditions(config, recipe, classes)
-    assert recipe.model.sample_shape == shape and recipe.model.num_tokens == tokenizer["quantizer"]["num_codes"]
+    quantizer = tokenizer["quantizer"].get("quantizer", tokenizer["quantizer"])  # that of a residual one's levels
+    assert recipe.model.sample_shape == shape and recipe.model.num_tokens == quantizer["num_codes"]
     assert isinstance(recipe.model.model, {"masked": models.MaskedTokens, "autoregressive": models.NextTokens}[kind])
     if variant:
         assert loss_shape(recipe, shapes(recipe)) == ()

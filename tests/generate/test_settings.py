@@ -18,6 +18,7 @@ from tests.generate.cases import DESCRIPTIONS, case
     ("masked", {"temperature": 0.0}, "temperature must be positive, got 0"),
     ("masked", {"remask": 1.5}, r"remask must be a fraction in \[0, 1\], got 1.5"),
     ("masked", {"remask": 0.5, "solver": "confidence"}, "belongs to solver 'ancestral'"),
+    ("masked", {"coarse_to_fine": True}, "level after level, belongs to solver 'confidence', not 'ancestral'"),
     ("masked", {"solver": "maskgut"}, "Did you mean 'maskgit'"),
     ("masked", {"choice_temperature": -1.0, "solver": "maskgit"}, "choice_temperature must not be below 0"),
     ("masked", {"noise_grid": "karras"}, "does not apply to this model: its settings are choice_temperature"),

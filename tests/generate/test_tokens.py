@@ -105,6 +105,16 @@ def test_every_solver_leaves_no_mask(solver):
     assert tokens.shape == (3, 16) and int(tokens.min()) >= 0 and int(tokens.max()) < 7
 
 
+def test_level_after_level_the_network_sees_finer_tokens_masked_and_the_share_of_masks_as_time():
+    prior = models.TokenPrior(model=Watched(seen=[], levels=2), tokenizer=Tokens(num_tokens=7), sample_shape=(2, 2, 2))
+    settings = {"solver": "confidence", "coarse_to_fine": True, "steps": 8}
+    generate.sample_token_ids(generate.make_sampler(prior, settings), NOTHING, KEY, IDS, {})
+    jax.effects_barrier()
+    for step, (tokens, t) in enumerate(prior.model.seen):
+        hidden = (tokens == 7).reshape(3, 4, 2)
+        assert (hidden.sum(1) == [max(4 - step, 0), min(8 - step, 4)]).all() and (t == (8 - step) / 8).all()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Broken:
     """A model of next tokens that is NaN for the second sequence from its second token on."""

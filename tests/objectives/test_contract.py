@@ -79,6 +79,8 @@ TOKENS = {
         w, {}, batch, KEY, logits=logits, mask_id=CODES, axis_name=axis, **options),
     "maskgit_prior_loss": lambda w, batch, axis, **options: objectives.maskgit_prior_loss(
         w, {}, batch, KEY, logits=logits, mask_id=CODES, axis_name=axis, **options),
+    "coarse_to_fine_prior_loss": lambda w, batch, axis, **options: objectives.coarse_to_fine_prior_loss(
+        w, {}, batch, KEY, logits=logits, mask_id=CODES, levels=2, axis_name=axis, **options),
     "autoregressive_prior_loss": lambda w, batch, axis, **options: objectives.autoregressive_prior_loss(
         w, {}, batch, KEY, logits=logits, axis_name=axis, **options),
 }

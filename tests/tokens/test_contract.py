@@ -167,6 +167,10 @@ LOGITS = jnp.zeros((2, 3))
     (lambda: tk.maskgit_loss(KEY, logits_fn, jnp.ones((2, 6), int), jnp.zeros(3), mask_id=4), "r must hold one number"),
     (lambda: tk.maskgit_loss(KEY, logits_fn, jnp.ones((2, 6), int), jnp.zeros(2), mask_id=4, label_smoothing=2),
      r"label_smoothing must be a fraction in \[0, 1\], got 2"),
+    (lambda: tk.coarse_to_fine_loss(KEY, logits_fn, jnp.ones((2, 6), int), jnp.zeros(2), mask_id=4, levels=4),
+     "levels=4 does not divide the 6 tokens"),
+    (lambda: tk.coarse_to_fine_loss(KEY, logits_fn, jnp.ones((2, 6), int), jnp.zeros(3), mask_id=4, levels=2),
+     "r must hold one number"),
 ])
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
