@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> list[dict]:
     for name in args.checkpoints:
         trained = runs.load(name)
         data = "photographs" if args.photos else trained.config["data"]["name"]
-        images = photos.whole("test") if args.photos else trained.dataset().examples()[:args.count]
+        images = (photos.whole("test") if args.photos else trained.dataset().examples())[:args.count]
         data += f" {images.shape[1]}x{images.shape[2]}"
         if data not in curves:
             formats = {name: one.qualities for name, one in CODECS.items() if not one.lacking()}
