@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxgen.codec.batches import filled, in_batches
 from jaxgen.codec.integer_transformer import Cache, IntegerTransformer, empty_cache, forward, quantize
+from jaxgen.core.batches import filled, in_batches
 from jaxgen.core.digest import digest
 
 

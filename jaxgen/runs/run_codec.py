@@ -16,11 +16,11 @@ import numpy as np
 
 from jaxgen import generate
 from jaxgen.codec import Codec, Probabilities, fit_context, fit_static, float_transformer
-from jaxgen.codec.batches import in_batches
 from jaxgen.codec.codec import codec_digest
 from jaxgen.codec.networks import integer_masked, integer_next
 from jaxgen.codec.prior import Autoregressive, Masked, blocks_of, halton_groups, steps_of
 from jaxgen.codec.tables_file import NAME, load_probabilities, save_probabilities
+from jaxgen.core.batches import in_batches
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.digest import digest
 from jaxgen.core.pixels import bytes_to_floats, floats_to_bytes
