@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -75,9 +75,10 @@ ALL = st.tuples(st.integers(1, 3), st.integers(1, 300), st.integers(1, 200), st.
 
 
 @pytest.mark.parametrize("name", [*MODELS, *PRIORS])
-@settings(max_examples=2, deadline=None, phases=[Phase.generate])
+@settings(max_examples=1, deadline=None, phases=[Phase.generate])
 @given(FEW, st.booleans(), st.sampled_from([3, 0, 8]), st.sampled_from([64, 8]))
 def test_every_kind_of_tokens_and_probabilities_comes_back_bit_for_bit(name, shape, coarse, overlap, group):
+    assume(shape != (1, 17, 30, 1))  # the simplest one, which every run would begin with
     check_round_trips(name, shape, coarse, tile=16, overlap=overlap, group=group)
 
 
