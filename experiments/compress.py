@@ -5,9 +5,9 @@
     python -m experiments.compress --checkpoint=vqvae_emoji32 --lossless in.png out.jxg
     python -m experiments.decompress out.jxg back.png
 
-Images of any size, grey or in colour; transparency is kept bit for bit, and with --lossless all of the image. PSNR is
-of what the file gives back, of colours without transparency. A tokenizer suits images of the kind that it was trained
-on. `experiments.fit_codec` comes first for a run of your own.
+Images of any size, grey or in colour; transparency is kept bit for bit, and with --lossless all of the image. Each file
+is read back before it is written, and PSNR is of what it gives, of colours without transparency. A tokenizer suits
+images of the kind that it was trained on. `experiments.fit_codec` comes first for a run of your own.
 """
 
 import time
@@ -39,8 +39,8 @@ def main(*words: str, workdir: str | None, checkpoint: str | None, checkpoint_st
         started = time.monotonic()
         data = codec.compress(own, image, lossless=lossless, **options)
         took = time.monotonic() - started
+        restored = codec.decompress(own, data)
         target.write_bytes(data)
-        restored = image if lossless else codec.reconstruct(own, image, **options)
         colours = 3 if image.shape[3] > 2 else 1  # of transparency nothing is lost
         pair = image[..., :colours], restored[..., :colours]
         (psnr,), (height, width) = metrics.psnr(*pair, value_range=(0, 255)).tolist(), image.shape[1:3]

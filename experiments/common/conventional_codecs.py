@@ -33,8 +33,8 @@ import numpy as np
 from PIL import Image, features
 
 from experiments.common import containers
-from experiments.common.batches import in_batches
 from jaxgen import metrics
+from jaxgen.core.batches import in_batches
 from jaxgen.core.pixels import bytes_to_floats
 from jaxgen.evaluate.reconstruction import EXACT, SMALLEST_SSIM
 from jaxgen.losses import LpipsParams
@@ -222,8 +222,8 @@ def compare(
     values = []
     for shape in dict.fromkeys(shapes):
         pair = [np.stack([image for image in part if image.shape == shape]) for part in (images, restored)]
-        values.append(in_batches(functools.partial(_measured, lpips, structure), *pair,
-                                 size=max(1, PIXELS // (shape[0] * shape[1]))))
+        values.append(in_batches(lambda pair: _measured(lpips, structure, *pair), pair,
+                                 max(1, PIXELS // (shape[0] * shape[1]))))
     names = ("psnr", *filter(None, [structure]), *(["lpips"] if lpips is not None else []))
     return dict(zip(names, np.concatenate(values).mean(axis=0, dtype=np.float64).tolist()))
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.batches import in_batches
 from jaxgen import show
+from jaxgen.core.batches import in_batches
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
 

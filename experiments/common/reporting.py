@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.batches import BATCH, in_batches
 from experiments.common.decoded_codes import decoded_codes
 from jaxgen import data, evaluate, generate, models, runs, show
+from jaxgen.core.batches import BATCH, in_batches
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.types import Variables
 from jaxgen.evaluate.reconstruction import EXACT, SMALLEST_SSIM

@@ -22,11 +22,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.common.batches import in_batches
 from experiments.common.command_line import find_config
 from experiments.common.machine import describe
 from experiments.studies import cells, perturbations
 from jaxgen import data, losses, metrics, runs
+from jaxgen.core.batches import in_batches
 from jaxgen.core.checks import check_count
 from jaxgen.evaluate.reconstruction import EXACT
 
@@ -126,8 +126,8 @@ def attack(trained: runs.Run, images: np.ndarray) -> np.ndarray:
             jax.random.key(0), lambda x: losses.l2(clean, trained.model.to_latents(variables, x)), x, epsilon=EPSILON,
             steps=ATTACK_STEPS, sample_ids=ids))
 
-    return in_batches(lambda part, ids: attacked(trained.variables, data.to_float(part), ids), images,
-                      np.arange(len(images), dtype=np.int32), size=BATCH)
+    return in_batches(lambda part: attacked(trained.variables, data.to_float(part[0]), part[1]),
+                      (images, np.arange(len(images), dtype=np.int32)), BATCH)
 
 
 def measure(directory: Path, count: int) -> dict[str, float]:
@@ -149,7 +149,7 @@ def measure(directory: Path, count: int) -> dict[str, float]:
         return np.minimum(metrics.psnr(original, restored, value_range=(0, 255)), EXACT)
 
     def seen(images):
-        return in_batches(partial(look, trained.variables), images, size=BATCH)
+        return in_batches(partial(look, trained.variables), images, BATCH)
 
     tokens, restored = seen(images)
     clean = quality(images, restored)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.benchmarks import unet
-from experiments.common.batches import in_batches
+from jaxgen.core.batches import in_batches
 
 TIMES = 1000  # of the U-Net's schedule, DDPM's
 ALPHAS_CUMPROD = np.cumprod(1 - np.linspace(1e-4, 2e-2, TIMES)).astype(np.float32)
@@ -53,11 +53,12 @@ def prepare(case: dict) -> dict:
 
     def evaluate():
         if case["task"] == "autoencoder":
-            error = in_batches(side.predict, held_out, size=CHUNK) - held_out
+            error = in_batches(side.predict, held_out, CHUNK) - held_out
             return float(np.mean(10 * np.log10(4 / np.mean(error**2, axis=(1, 2, 3)))))
         share = ALPHAS_CUMPROD[arrays["times"]][:, None, None, None]
         noisy = np.sqrt(share) * held_out + np.sqrt(1 - share) * arrays["noise"]
-        return float(np.mean((in_batches(side.predict, noisy, arrays["times"], size=CHUNK) - arrays["noise"])**2))
+        found = in_batches(lambda part: side.predict(*part), (noisy, arrays["times"]), CHUNK)
+        return float(np.mean((found - arrays["noise"])**2))
 
     return {"train": train_part, "evaluate": evaluate}
 

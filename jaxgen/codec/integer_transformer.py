@@ -50,10 +50,24 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerTransformer:
-    """A network: `sizes`, which are static, and `arrays` of whole numbers by name."""
+    """A network of whole numbers.
+
+    Attributes:
+        sizes: static.
+        unit: what 1 of the residual stream stands for.
+        weights: `weights_of` the float network and the unit.
+        tables: all other arrays by name, int32.
+    """
 
     sizes: Sizes
-    arrays: dict[str, Int[np.ndarray, "..."]]
+    unit: float
+    weights: dict[str, Int[np.ndarray, "..."]]
+    tables: dict[str, Int[np.ndarray, "..."]]
+
+    @property
+    def arrays(self) -> dict[str, Int[np.ndarray, "..."]]:
+        """What it computes with."""
+        return self.weights | self.tables
 
     @functools.cached_property
     def on_device(self) -> dict[str, Int[Array, "..."]]:
@@ -100,7 +114,7 @@ def forward(
         values.append(value)
         x = x + layer(f"{name}/out", h)
         h = layer(f"{name}/mlp1", affine(f"{name}/norm2", normalize(x, NORM)))
-        h = arrays[f"{name}/gelu"][jnp.clip(h + HIDDEN, 0, 2 * HIDDEN - 1)].astype(jnp.int32)
+        h = arrays[f"{name}/gelu"][jnp.clip(h + HIDDEN, 0, 2 * HIDDEN - 1)]
         x = x + layer(f"{name}/mlp2", h)
     logits = layer("dense", affine("norm", normalize(x, NORM)))
     return logits.reshape(*tokens.shape[:2], sizes.levels, -1), cache and Cache(jnp.stack(keys), jnp.stack(values))
@@ -108,7 +122,7 @@ def forward(
 
 def empty_cache(network: IntegerTransformer, batch: int, length: int) -> Cache:
     """The cache of `batch` sequences of `length` tokens."""
-    sizes, features = network.sizes, network.arrays["start"].shape[-1]
+    sizes, features = network.sizes, network.weights["start"].shape[-1]
     shape = (sizes.depth, batch, sizes.heads, length, features // sizes.heads)
     return Cache(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32))
 
@@ -155,23 +169,44 @@ def quantize(
     for tokens, condition in zip(calibration, conditions, strict=True):
         float_transformer.forward(params, tokens, condition, heads=heads, causal=causal, ranges=build.ranges)
     depth = sum(name.startswith("block") for name in params)
-    stream = build.ranges["stream"] / STREAM
-    build.add("start", params.get("start", np.zeros(params["tokens0"]["embedding"].shape[1])) / stream)
-    build.add("positions", params["positions"]["embedding"] / stream)
-    for i in range(levels):
-        build.add(f"tokens{i}", params[f"tokens{i}"]["embedding"] / stream)
+    unit = build.ranges["stream"] / STREAM
     for i in range(depth):
-        build.block(f"block{i}", params[f"block{i}"], conditions, stream)
+        build.block(f"block{i}", params[f"block{i}"], conditions, unit)
     parts = [float_transformer.output_modulation(params["out"], condition) for condition in conditions]
     build.norm("norm", params["out"].get("norm"), parts, build.step("out"))
     build.dense("dense", params["out"]["dense"], build.step("out"), 1 / GRID)
-    build.arrays["exponentials"] = ((exponentials() + 128) >> 8).astype(np.int32)
+    build.tables["exponentials"] = ((exponentials() + 128) >> 8).astype(np.int32)
     return IntegerTransformer(sizes=Sizes(depth, heads, levels, causal, tuple(sorted(build.shifts.items()))),
-                              arrays=build.arrays)
+                              unit=unit, weights=weights_of(params, unit), tables=build.tables)
+
+
+def weights_of(params: Mapping[str, Any], unit: float) -> dict[str, Int[np.ndarray, "..."]]:
+    """The weights of a network in whole numbers: kernels, each output of its own size, and embeddings.
+
+    Each is a weight divided once, in float64, and rounded: the same on every machine, so that no file need hold them.
+
+    Args:
+        params: see `quantize`.
+        unit: of the embeddings, what 1 stands for.
+    """
+    arrays = {"start": params.get("start", np.zeros(params["positions"]["embedding"].shape[1]))}
+    arrays |= {name: own["embedding"] for name, own in params.items() if name.startswith(("tokens", "positions"))}
+    layers = {"dense": params["out"]["dense"]}
+    for name in (name for name in params if name.startswith("block")):
+        parts = {**params[name]["attention"], "mlp1": params[name]["mlp1"], "mlp2": params[name]["mlp2"]}
+        layers |= {f"{name}/{part}": layer for part, layer in parts.items()}
+    kernels = {name: np.asarray(layer["kernel"], np.float64) for name, layer in layers.items()}
+    return {**{name: np.rint(np.float64(values) / unit).astype(np.int32) for name, values in arrays.items()},
+            **{f"{name}/weights": np.rint(own / _unit(own)).astype(np.int8) for name, own in kernels.items()}}
+
+
+def _unit(kernel):
+    """What 1 of the weights of each output stands for."""
+    return np.maximum(np.abs(kernel).max(0), 1e-12) / WEIGHT
 
 
 class _Builder:
-    """Collects the arrays and shifts of a network, each by the steps of what goes in and comes out."""
+    """Collects the tables and shifts of a network, each by the steps of what goes in and comes out."""
 
     def __init__(self, params, heads, steps):
         features = params["tokens0"]["embedding"].shape[1]
@@ -183,22 +218,23 @@ class _Builder:
         if widest > LARGEST_ROWS or features // heads > MAX_HEAD:
             raise ValueError(f"layers of {widest} inputs and heads of {features // heads} features are too wide for "
                              f"exact products: at most {LARGEST_ROWS} and {MAX_HEAD}")
-        self.heads, self.steps, self.ranges, self.arrays, self.shifts = heads, steps, {}, {}, {}
+        self.heads, self.features, self.steps = heads, features, steps
+        self.ranges, self.tables, self.shifts = {}, {}, {}
 
     def step(self, name, largest=ACTIVATION):
         """The real size of 1 of a value that reaches `largest`."""
         return max(self.ranges[name], 1e-6) / largest
 
-    def add(self, name, values, dtype=np.int32):
-        self.arrays[name] = np.rint(values).astype(dtype)
+    def add(self, name, values):
+        self.tables[name] = np.rint(values).astype(np.int32)
 
     def multiplier(self, name, values):
-        self.arrays[name], self.shifts[name.removesuffix("/multiplier")] = to_multiplier(np.asarray(values, np.float64))
+        self.tables[name], self.shifts[name.removesuffix("/multiplier")] = to_multiplier(np.asarray(values, np.float64))
 
     def norm(self, name, affine, parts, step):
         """((1 + factor) (n scale + bias) + shift) / step of a normalized n of 2^-NORM; parts: (shift, factor)."""
         own = affine or {"scale": 1.0, "bias": 0.0}
-        zero = np.zeros(self.arrays["positions"].shape[1])
+        zero = np.zeros(self.features)
         factor = np.stack([(1 + factor) * own["scale"] + zero for _, factor in parts])
         bias = np.stack([(1 + factor) * own["bias"] + shift + zero for shift, factor in parts])
         self.multiplier(f"{name}/multiplier", factor / (step * (1 << NORM)))
@@ -206,14 +242,12 @@ class _Builder:
 
     def dense(self, name, layer, step, out_step, gates=None):
         """gate (x kernel + bias) / out_step, x of `step`."""
-        kernel = np.asarray(layer["kernel"], np.float64)
-        sizes = np.maximum(np.abs(kernel).max(0), 1e-12) / WEIGHT
-        self.add(f"{name}/weights", kernel / sizes, np.int8)
+        sizes = _unit(np.asarray(layer["kernel"], np.float64))
         gates = np.stack([gate + np.zeros(len(sizes)) for gate in gates or [1.0] * self.steps])
         self.multiplier(f"{name}/multiplier", gates * sizes * step / out_step)
         self.add(f"{name}/bias", gates * np.asarray(layer["bias"], np.float64) / out_step)
 
-    def block(self, name, block, conditions, stream):
+    def block(self, name, block, conditions, unit):
         parts = [float_transformer.modulation(block, condition) for condition in conditions]
         into = self.step(f"{name}/norm1")
         self.norm(f"{name}/norm1", block.get("norm1"), [part[:2] for part in parts], into)
@@ -221,14 +255,14 @@ class _Builder:
                 "value": self.step(f"{name}/value", KEY)}
         for part, out in outs.items():
             self.dense(f"{name}/{part}", block["attention"][part], into, out)
-        features = self.arrays["positions"].shape[1] // self.heads
-        self.multiplier(f"{name}/scores", outs["query"] * outs["key"] * GRID / np.sqrt(features))
+        scores = outs["query"] * outs["key"] * GRID / np.sqrt(self.features // self.heads)
+        self.multiplier(f"{name}/scores", scores)
         mixed = self.step(f"{name}/mixed")
         self.multiplier(f"{name}/mixed", outs["value"] / (1 << SHARE) / mixed)
-        self.dense(f"{name}/out", block["attention"]["out"], mixed, stream, [part[2] for part in parts])
+        self.dense(f"{name}/out", block["attention"]["out"], mixed, unit, [part[2] for part in parts])
         into, hidden = self.step(f"{name}/norm2"), self.step(f"{name}/hidden", HIDDEN - 1)
         self.norm(f"{name}/norm2", block.get("norm2"), [part[3:5] for part in parts], into)
         self.dense(f"{name}/mlp1", block["mlp1"], into, hidden)
         active = self.step(f"{name}/active")
-        self.add(f"{name}/gelu", float_transformer.gelu(np.arange(-HIDDEN, HIDDEN) * hidden) / active, np.int16)
-        self.dense(f"{name}/mlp2", block["mlp2"], active, stream, [part[5] for part in parts])
+        self.add(f"{name}/gelu", float_transformer.gelu(np.arange(-HIDDEN, HIDDEN) * hidden) / active)
+        self.dense(f"{name}/mlp2", block["mlp2"], active, unit, [part[5] for part in parts])

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxgen.codec.batches import filled, in_batches
 from jaxgen.codec.integer_transformer import Cache, IntegerTransformer, empty_cache, forward, quantize
+from jaxgen.core.batches import filled, in_batches
 from jaxgen.core.digest import digest
 
 
@@ -48,7 +48,7 @@ class IntegerNext:
         return np.asarray(logits)[:len(before)], state
 
     def _own(self, tokens, places):
-        codes = self.network.arrays["tokens0"].shape[0] // self.levels
+        codes = self.network.weights["tokens0"].shape[0] // self.levels
         return (tokens + codes * (places % self.levels)).astype(np.int32)
 
 
@@ -70,7 +70,7 @@ class IntegerMasked:
     def logits(self, tokens: Int[np.ndarray, "B N"], known: Int[np.ndarray, "N"], step: int
                ) -> Int[np.ndarray, "B N K"]:
         """See `MaskedNetwork`."""
-        levels, mask = self.network.sizes.levels, self.network.arrays["tokens0"].shape[0] - 1
+        levels, mask = self.network.sizes.levels, self.network.weights["tokens0"].shape[0] - 1
         seen = np.where(known, tokens, mask).astype(np.int32).reshape(len(tokens), -1, levels)
         sizes, arrays = self.network.sizes, self.network.on_device
         logits = in_batches(lambda part: _forward(sizes, arrays, part, np.int32(step)), seen)

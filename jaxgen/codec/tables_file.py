@@ -1,15 +1,19 @@
-"""Models of probabilities as a file, so that every machine codes with the same whole numbers."""
+"""Models of probabilities as a file, so that every machine codes with the same whole numbers.
+
+Of a network the file has the tables only: its weights are made of the model's own, see `weights_of`.
+"""
 
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxgen.codec.context import Context
-from jaxgen.codec.integer_transformer import IntegerTransformer, Sizes
+from jaxgen.codec.integer_transformer import IntegerTransformer, Sizes, weights_of
 from jaxgen.codec.networks import IntegerMasked, IntegerNext
 from jaxgen.codec.prior import Autoregressive, Masked
 from jaxgen.codec.probabilities import Probabilities, Static
@@ -42,8 +46,13 @@ def save_probabilities(path: Path, models: dict[str, Probabilities], digests: di
         np.savez_compressed(unfinished, **arrays)
 
 
-def load_probabilities(path: Path) -> dict[str, Probabilities]:
+def load_probabilities(path: Path, params: Mapping[str, Any]) -> dict[str, Probabilities]:
     """The models of a file.
+
+    Args:
+        path: of the file.
+        params: of the network of a token prior, as `jaxgen.codec.integer_transformer.quantize` takes them; {} where
+            there is none. Whether they are those that the file was written for the digests tell.
 
     Raises:
         ValueError: a file of another version, or none of these.
@@ -54,9 +63,10 @@ def load_probabilities(path: Path) -> dict[str, Probabilities]:
         for name, own in about["models"].items():
             tensors = {key.removeprefix(f"{name}/"): value for key, value in arrays.items()
                        if key.startswith(f"{name}/")}
-            models[name] = _READERS[own["kind"]](own, tensors)
+            models[name] = _READERS[own["kind"]](own, tensors, params)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}") from error
+        raise ValueError(f"{path} is damaged, or of another model or an earlier version: {error!r}; fit the codec "
+                         "again") from error
     return models
 
 
@@ -82,7 +92,7 @@ def _write_static(model: Static) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     return {"kind": "static"}, {str(i): table.astype(np.int32) for i, table in enumerate(model.tables)}
 
 
-def _read_static(about, arrays):
+def _read_static(about, arrays, params):
     return Static(tables=tuple(arrays[str(i)].astype(np.int64) for i in range(len(arrays))))
 
 
@@ -93,40 +103,55 @@ def _write_context(model: Context):
             "experts": [list(own) for own in model.counts]}, counts | static
 
 
-def _read_context(about, arrays):
+def _read_context(about, arrays, params):
     static = {key.removeprefix("static/"): value for key, value in arrays.items() if key.startswith("static/")}
     return Context(
-        static=_read_static(None, static), weights=tuple(map(tuple, about["weights"])),
+        static=_read_static(None, static, None), weights=tuple(map(tuple, about["weights"])),
         counts=tuple({expert: arrays[f"counts/{i}/{expert}"] for expert in own} for i, own in
                      enumerate(about["experts"])),
         grid=tuple(map(tuple, about["grid"])))
 
 
 def _write_autoregressive(model: Autoregressive):
-    return {"kind": "autoregressive", "num_codes": model.num_codes, "block": model.block,
-            "levels": model.network.levels, "sizes": model.network.network.sizes}, model.network.network.arrays
+    own, tables = _write_network(model.network.network)
+    return own | {"kind": "autoregressive", "num_codes": model.num_codes, "block": model.block,
+                  "levels": model.network.levels}, tables
 
 
-def _read_autoregressive(about, arrays):
-    network = IntegerTransformer(sizes=_sizes(about["sizes"]), arrays=arrays)
-    return Autoregressive(network=IntegerNext(network=network, levels=about["levels"]), block=tuple(about["block"]),
-                          num_codes=tuple(about["num_codes"]))
+def _read_autoregressive(about, arrays, params):
+    network = IntegerNext(network=_read_network(about, arrays, params), levels=about["levels"])
+    return Autoregressive(network=network, block=tuple(about["block"]), num_codes=tuple(about["num_codes"]))
 
 
 def _write_masked(model: Masked):
-    return {"kind": "masked", "num_codes": model.num_codes, "groups": model.groups.tolist(),
-            "sizes": model.network.network.sizes}, model.network.network.arrays
+    own, tables = _write_network(model.network.network)
+    return own | {"kind": "masked", "num_codes": model.num_codes, "groups": model.groups.tolist()}, tables
 
 
-def _read_masked(about, arrays):
-    network = IntegerTransformer(sizes=_sizes(about["sizes"]), arrays=arrays)
-    return Masked(network=IntegerMasked(network=network), num_codes=tuple(about["num_codes"]),
-                  groups=np.array(about["groups"]))
+def _read_masked(about, arrays, params):
+    network = IntegerMasked(network=_read_network(about, arrays, params))
+    return Masked(network=network, num_codes=tuple(about["num_codes"]), groups=np.array(about["groups"]))
 
 
-def _sizes(values):
-    *numbers, shifts = values
-    return Sizes(*numbers, tuple((name, shift) for name, shift in shifts))
+def _write_network(network):
+    """Tables as differences along their first axis: modulations change little from step to step, and activations from
+    entry to entry."""
+    tables = {name: _narrow(np.diff(own, axis=0, prepend=0) if own.ndim else own)
+              for name, own in network.tables.items()}
+    return {"sizes": network.sizes, "unit": network.unit}, tables
+
+
+def _read_network(about, arrays, params):
+    *numbers, shifts = about["sizes"]
+    tables = {name: np.cumsum(own, axis=0, dtype=np.int32) if own.ndim else own.astype(np.int32)
+              for name, own in arrays.items()}
+    return IntegerTransformer(sizes=Sizes(*numbers, tuple((name, shift) for name, shift in shifts)),
+                              unit=about["unit"], weights=weights_of(params, about["unit"]), tables=tables)
+
+
+def _narrow(values):
+    """In the smallest type that holds them."""
+    return next(own for own in map(values.astype, (np.int8, np.int16, np.int32)) if np.array_equal(own, values))
 
 
 _WRITERS = {Static: _write_static, Context: _write_context, Autoregressive: _write_autoregressive,

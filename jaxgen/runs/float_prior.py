@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from jaxgen.codec.batches import filled, in_batches
 from jaxgen.codec.prior import Autoregressive, Masked, halton_groups
 from jaxgen.codec.tables import to_grid
+from jaxgen.core.batches import filled, in_batches
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.digest import digest
 from jaxgen.core.types import PyTree, Variables

@@ -16,11 +16,11 @@ import numpy as np
 
 from jaxgen import generate
 from jaxgen.codec import Codec, Probabilities, fit_context, fit_static, float_transformer
-from jaxgen.codec.batches import in_batches
 from jaxgen.codec.codec import codec_digest
 from jaxgen.codec.networks import integer_masked, integer_next
 from jaxgen.codec.prior import Autoregressive, Masked, blocks_of, halton_groups, steps_of
-from jaxgen.codec.tables_file import NAME, load_probabilities, save_probabilities
+from jaxgen.codec.tables_file import NAME, load_probabilities, read_digests, save_probabilities
+from jaxgen.core.batches import in_batches
 from jaxgen.core.cpu import compiler_options
 from jaxgen.core.digest import digest
 from jaxgen.core.pixels import bytes_to_floats, floats_to_bytes
@@ -91,11 +91,17 @@ def load_codec(model: Any, variables: Variables, example_shape: tuple[int, ...],
 
     Raises:
         FileNotFoundError: none were fitted.
-        ValueError: a model without tokens of images, or without probabilities of this kind.
+        ValueError: a model without tokens of images, without probabilities of this kind, or with other weights' ones.
     """
     maps = index_maps(model, variables, example_shape)  # a model without tokens is refused before a file is asked for
-    own = float_prior(model, variables, maps) if kind == FLOAT else read_probabilities(path, kind, command)
-    return _make_codec(maps, model, variables, example_shape, own)
+    if kind == FLOAT:
+        return _make_codec(maps, model, variables, example_shape, float_prior(model, variables, maps))
+    own = read_probabilities(path, kind, model, variables, command)
+    codec = _make_codec(maps, model, variables, example_shape, own)
+    if codec.digest != (expected := read_digests(path / NAME).get(kind)):
+        raise ValueError(f"{path / NAME} is of other weights than these: its codec {kind!r} is {expected}, and theirs "
+                         f"{codec.digest}: fit the probabilities again, {command}")
+    return codec
 
 
 def _programs(maps: IndexMaps) -> tuple[Any, Any]:
@@ -153,8 +159,7 @@ def integer_prior(model: TokenGenerating, variables: Variables, maps: IndexMaps,
     """
     network, height, width = model.model.network, *planes[0].shape[1:]
     check_codes(model, maps)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables.params)
-    params = params.get("network", params)
+    params = _network_of(variables)
     tokens = np.stack([plane[:_CALIBRATION] for plane in planes], -1).reshape(-1, height * width * len(planes))
     if not isinstance(model.model, MaskedTokens):
         condition = float_transformer.condition_of(params, None, network.time_scale)
@@ -167,12 +172,13 @@ def integer_prior(model: TokenGenerating, variables: Variables, maps: IndexMaps,
                   num_codes=maps.num_codes, groups=groups)
 
 
-def read_probabilities(path: Path, kind: str, command: str) -> Probabilities:
+def read_probabilities(path: Path, kind: str, model: Any, variables: Variables, command: str) -> Probabilities:
     """The probabilities of a kind that were fitted for a run.
 
     Args:
         path: the run's directory.
         kind: of `KINDS`, but not `FLOAT`.
+        model, variables: that they were fitted for.
         command: that fits them, for the message.
 
     Raises:
@@ -182,7 +188,7 @@ def read_probabilities(path: Path, kind: str, command: str) -> Probabilities:
     file = path / NAME
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist: fit the probabilities of its tokens first, {command}")
-    models = load_probabilities(file)
+    models = load_probabilities(file, _network_of(variables) if isinstance(model, TokenGenerating) else {})
     if kind not in models:
         raise ValueError(f"{file} has the probabilities {', '.join(models)}, not {kind!r}"
                          + (": a prior needs a token prior with a form in whole numbers" if kind == "prior" else ""))
@@ -194,6 +200,12 @@ def write_probabilities(path: Path, models: dict[str, Probabilities], model: Any
     weights, exact = digest(_tokenizer(model, variables)), {name: own for name, own in models.items() if own.exact}
     save_probabilities(path / NAME, exact, {name: codec_digest(weights, own) for name, own in models.items()})
     return path / NAME
+
+
+def _network_of(variables):
+    """The parameters of a prior's network, whose conditions have some of their own beside them."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables.params)
+    return params.get("network", params)
 
 
 def _fills_in(model):

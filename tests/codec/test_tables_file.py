@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,9 +13,10 @@ from jaxgen.codec.prior import Autoregressive, Masked, halton_groups
 from jaxgen.codec.tables_file import load_probabilities, read_digests, save_probabilities
 from tests.helpers.codec import round_trip
 from tests.helpers.mutations import mutated_bytes, outcome
-from tests.helpers.transformers import CODES, integer_network
+from tests.helpers.transformers import CODES, float_network, integer_network
 
 RNG = np.random.default_rng(0)
+NETWORKS = {"next": "causal", "masked": "masked with time and classes"}
 PLANES = [RNG.integers(0, 5, (4, 2, 2)), RNG.integers(0, 7, (4, 4, 4))]
 NUM_CODES = (5, 7)
 
@@ -21,32 +24,46 @@ NUM_CODES = (5, 7)
 def models():
     return {
         "static": fit_static(PLANES, NUM_CODES), "context": fit_context(PLANES, NUM_CODES),
-        "next": Autoregressive(network=IntegerNext(network=integer_network("causal")), num_codes=(CODES,),
+        "next": Autoregressive(network=IntegerNext(network=integer_network(NETWORKS["next"])), num_codes=(CODES,),
                                block=(3, 4)),
-        "masked": Masked(network=IntegerMasked(network=integer_network("masked with time and classes")),
+        "masked": Masked(network=IntegerMasked(network=integer_network(NETWORKS["masked"])),
                          num_codes=(CODES,), groups=halton_groups(3, 4, 2)),
     }
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tables") / "codec.npz"
-    save_probabilities(path, models(), {"static": "0123"})
+    """A file of tables, the context and a network."""
+    path, own = tmp_path_factory.mktemp("tables") / "codec.npz", models()
+    save_probabilities(path, {name: own[name] for name in ("static", "context", "next")}, {"static": "0123"})
     return path
 
 
 def test_models_come_back_with_their_digests_and_code_as_before(written):
-    found = load_probabilities(written)
-    assert list(found) == list(models()) and read_digests(written) == {"static": "0123"}
-    for name, model in models().items():
-        assert type(found[name]) is type(model) and found[name].digest == model.digest
-        assert found[name].num_codes == model.num_codes and found[name].block == model.block
-    for name in ("static", "context"):
-        for i in range(2):
-            assert round_trip(found[name], (i,), PLANES)[1] == round_trip(models()[name], (i,), PLANES)[1]
-    plane = [RNG.integers(0, CODES, (2, 3, 4))]
-    for name in ("next", "masked"):
-        assert round_trip(found[name], (0,), plane)[1] == round_trip(models()[name], (0,), plane)[1]
+    found = load_probabilities(written, float_network(NETWORKS["next"])[1])
+    assert list(found) == ["static", "context", "next"] and read_digests(written) == {"static": "0123"}
+    for name, model in found.items():
+        expected = models()[name]
+        assert type(model) is type(expected) and model.digest == expected.digest
+        assert model.num_codes == expected.num_codes and model.block == expected.block
+        for i in range(len(model.num_codes)):
+            planes = PLANES if name in ("static", "context") else [RNG.integers(0, CODES, (2, 3, 4))]
+            assert round_trip(model, (i,), planes)[1] == round_trip(expected, (i,), planes)[1]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_file_has_no_weights_of_a_network_which_are_made_of_the_models_own(name, tmp_path):
+    path, model, params = tmp_path / "codec.npz", models()[name], float_network(NETWORKS[name])[1]
+    save_probabilities(path, {"prior": model}, {})
+    with np.load(path) as archive:
+        assert {key.removeprefix("prior/") for key in archive.files} == {"about", *model.network.network.tables}
+    found = load_probabilities(path, jax.tree.map(jnp.asarray, params))["prior"]
+    assert type(found) is type(model) and found.digest == model.digest and found.block == model.block
+    kernel = params["block1"]["mlp2"]["kernel"]
+    changed = {**params, "block1": {**params["block1"], "mlp2": {**params["block1"]["mlp2"], "kernel": kernel[::-1]}}}
+    assert load_probabilities(path, changed)["prior"].digest != model.digest
+    with pytest.raises(ValueError, match="or of another model .* fit the codec again"):
+        load_probabilities(path, {})
 
 
 def test_a_file_is_whole_or_as_it_was(written, tmp_path, monkeypatch):
@@ -80,7 +97,7 @@ def test_damaged_files_are_told_or_read_as_they_were(tmp_path):
     content, whole = path.read_bytes(), 0
     for _ in range(1000):
         path.write_bytes(mutated_bytes(rng, content))
-        found = outcome([str(path)], lambda: load_probabilities(path))
+        found = outcome([str(path)], lambda: load_probabilities(path, {}))
         whole += found is not None
         assert found is None or found["static"].digest == model.digest
     assert whole < 300
@@ -92,7 +109,7 @@ def test_other_archives_are_told(tmp_path, arrays):
     path = tmp_path / "codec.npz"
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match="holds no probabilities"):
-        load_probabilities(path)
+        load_probabilities(path, {})
 
 
 def test_another_version_says_so(tmp_path):

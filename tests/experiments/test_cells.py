@@ -4,11 +4,9 @@ import json
 import math
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
-from experiments.common.batches import in_batches
 from experiments.studies import cells
 from jaxgen import generate
 
@@ -26,18 +24,6 @@ def test_a_table_has_a_line_for_each_row_and_leaves_empty_what_was_not_measured(
     assert cells.table(rows, columns).splitlines() == [
         "| quantizer | PSNR | steps | in use |", "|---|---|---|---|", "| VQ | 20.0 ± 0.3 | 1,500 | 100% |",
         "| FSQ |  |  |  |"]
-
-
-def test_what_is_computed_in_batches_is_put_together():
-    sizes, x, y = [], np.arange(7), np.arange(7.0) ** 2
-
-    def both(x, y):
-        sizes.append(len(x))
-        return jax.numpy.asarray(x + y), x
-
-    total, same = in_batches(both, x, y, size=3)
-    assert total.tolist() == (x + y).tolist() and same.tolist() == x.tolist() and sizes == [3, 3, 1]
-    assert isinstance(total, np.ndarray) and in_batches(lambda x: 2 * x, x, size=3).tolist() == (2 * x).tolist()
 
 
 def test_the_use_of_codes_is_a_mean_over_quantizers():

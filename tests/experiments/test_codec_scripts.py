@@ -54,7 +54,9 @@ def test_a_folder_goes_to_files_and_back_as_its_reconstructions(fitted, folder, 
 
 def test_lossless_is_every_bit(fitted, folder, scripts, tmp_path):
     workdir, _ = fitted
-    scripts.run("compress", f"--workdir={workdir}", "--lossless", str(folder / "colour.png"), str(tmp_path / "c.jxg"))
+    said = scripts.run("compress", f"--workdir={workdir}", "--lossless", str(folder / "colour.png"),
+                       str(tmp_path / "c.jxg"))
+    assert re.search(r"^colour\.png .* inf ", said, re.MULTILINE)  # PSNR
     scripts.run("decompress", f"--workdir={workdir}", str(tmp_path / "c.jxg"), str(tmp_path / "c.png"))
     np.testing.assert_array_equal(read_pixels(folder / "colour.png"), read_pixels(tmp_path / "c.png"))
 

@@ -14,10 +14,13 @@ from jaxgen.codec import softmax_frequencies
 from jaxgen.codec.integer_transformer import IntegerTransformer, Sizes
 from jaxgen.codec.networks import IntegerMasked, IntegerNext
 
+PARTS = ("weights", "tables")
+
 
 def save(path, networks, tokens):
     """Networks by "causal" and "masked", and tokens [B, N] of both."""
-    arrays = {f"{name}|{key}": value for name, network in networks.items() for key, value in network.arrays.items()}
+    arrays = {f"{name}|{part}|{key}": value for name, network in networks.items() for part in PARTS
+              for key, value in getattr(network, part).items()}
     sizes = json.dumps({name: network.sizes for name, network in networks.items()})
     np.savez(path, **arrays, tokens=tokens, sizes=np.frombuffer(sizes.encode(), np.uint8))
 
@@ -28,8 +31,9 @@ def digest_of(path, size):
         arrays = dict(archive.items())
     tokens, networks = arrays.pop("tokens"), {}
     for name, (*numbers, shifts) in json.loads(arrays.pop("sizes").tobytes()).items():
-        own = {key.partition("|")[2]: value for key, value in arrays.items() if key.startswith(f"{name}|")}
-        networks[name] = IntegerTransformer(sizes=Sizes(*numbers, tuple(map(tuple, shifts))), arrays=own)
+        own = {part: {key.removeprefix(f"{name}|{part}|"): value for key, value in arrays.items()
+                      if key.startswith(f"{name}|{part}|")} for part in PARTS}
+        networks[name] = IntegerTransformer(sizes=Sizes(*numbers, tuple(map(tuple, shifts))), unit=1.0, **own)
     causal, masked = IntegerNext(network=networks["causal"]), IntegerMasked(network=networks["masked"])
     known, result = np.arange(tokens.shape[1]) % 3 == 0, hashlib.sha256()
     logits = []

@@ -6,12 +6,15 @@ import functools
 import jax
 import numpy as np
 import pytest
+from hypothesis import Phase, assume, given, settings
+from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen import codec, models
 from jaxgen.codec.file_format import read_chunk
+from jaxgen.codec.prior import Autoregressive
 from jaxgen.codec.tables_file import NAME, read_digests
-from jaxgen.runs.run_codec import FLOAT, KINDS, fit, integer_prior, make_codec, read_probabilities, write_probabilities
+from jaxgen.runs.run_codec import FLOAT, KINDS, fit, integer_prior, load_codec, make_codec, write_probabilities
 from tests.helpers.codec import images
 from tests.helpers.parameters import drawn
 from tests.models.test_index_maps import MODELS, NETWORK, SHAPE, VQ, vqvae
@@ -37,30 +40,71 @@ def fitted(name):
     return model, variables, fit(model, variables, SHAPE, TRAINING)
 
 
-@pytest.mark.parametrize("name", [*MODELS, *PRIORS])
-def test_every_kind_of_tokens_and_probabilities_comes_back_bit_for_bit(name):
+@functools.cache
+def codecs(name):
+    """The codecs of a model by the kind of probabilities; they share what is compiled."""
     model, variables, probabilities = fitted(name)
-    assert tuple(probabilities) == (KINDS if name in PRIORS else ("static", "context"))
-    x = images((2, 7, 8, 4), seed=2)  # each colour is an image of 8x8, a size that all of them take
     compiled = make_codec(model, variables, SHAPE, list(probabilities.values())[-1])
-    for own in probabilities.values():
-        made = dataclasses.replace(compiled, probabilities=own)
-        data = codec.compress(made, x, lossless=True)
-        expected = codec.reconstruct(made, x)
-        np.testing.assert_array_equal(codec.decompress(made, data), x)
-        np.testing.assert_array_equal(codec.decompress(made, data, lossless=False), expected)
-        assert made.channels == 1 and made.planes == len(own.num_codes)
-    if name in ("vq", "masked prior"):  # and it is what the model makes of the padded image
-        blocks = np.pad(x[:1, ..., :1], ((0, 0), (0, 1), (0, 0), (0, 0)), mode="edge") / np.float32(127.5) - 1
-        x_r = jax.jit(lambda v, b: model.from_tokens(v, model.to_tokens(v, b)))(variables, blocks)
-        assert np.abs(np.asarray((x_r[0, :7, :, 0] + 1) * 127.5).clip(0, 255) - expected[0, ..., 0]).max() < 0.51
+    return {kind: dataclasses.replace(compiled, probabilities=own) for kind, own in probabilities.items()}
+
+
+def check_round_trips(name, shape, coarse, **options):
+    """Files of every kind of probabilities, and a lossless one; `coarse`: of the first level where one will do."""
+    x, restored = images(shape, seed=sum(shape)), {}
+    assert tuple(codecs(name)) == (KINDS if name in PRIORS else ("static", "context"))
+    for own in codecs(name).values():
+        first = coarse and own.progressive and not isinstance(own.probabilities, Autoregressive)
+        options["levels"] = levels = 1 if first else None
+        found = codec.decompress(own, codec.compress(own, x, **options))
+        if levels not in restored:
+            restored[levels] = codec.reconstruct(own, x, **options)
+        np.testing.assert_array_equal(found, restored[levels])
+        if shape[3] in (2, 4):
+            np.testing.assert_array_equal(found[..., -1], x[..., -1])
+    own = codecs(name)["static"]
+    np.testing.assert_array_equal(codec.decompress(own, codec.compress(own, x, lossless=True, **options)), x)
+
+
+# With tiles of 16 pixels a block's sides are 16, or one code's where the image is a row or a column: so few shapes are
+# compiled. An image has many tiles, or there are several. What fails is not made smaller, which would take minutes.
+SHORT = st.sampled_from([30, 17, 16, 1])
+FEW = st.one_of(st.tuples(st.just(1), st.integers(17, 300), SHORT, st.integers(1, 2)),
+                st.tuples(st.just(1), SHORT, st.integers(17, 200), st.integers(1, 2)),
+                st.tuples(st.integers(2, 3), SHORT, SHORT, st.integers(1, 4)))
+ALL = st.tuples(st.integers(1, 3), st.integers(1, 300), st.integers(1, 200), st.integers(1, 4))
+
+
+@pytest.mark.parametrize("name", [*MODELS, *PRIORS])
+@settings(max_examples=1, deadline=None, phases=[Phase.generate])
+@given(FEW, st.booleans(), st.sampled_from([3, 0, 8]), st.sampled_from([64, 8]))
+def test_every_kind_of_tokens_and_probabilities_comes_back_bit_for_bit(name, shape, coarse, overlap, group):
+    assume(shape != (1, 17, 30, 1))  # the simplest one, which every run would begin with
+    check_round_trips(name, shape, coarse, tile=16, overlap=overlap, group=group)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*MODELS, *PRIORS])
+@settings(max_examples=20, deadline=None, phases=[Phase.generate])
+@given(ALL, st.booleans(), st.sampled_from([8, 16, 50, 512]), st.sampled_from([0, 3, 4]), st.sampled_from([3, 64]))
+def test_every_kind_of_tokens_and_probabilities_comes_back_from_any_file(name, shape, coarse, tile, overlap, group):
+    check_round_trips(name, shape, coarse, tile=tile, overlap=overlap, group=group)
+
+
+@pytest.mark.parametrize("name", ["vq", "masked prior"])
+def test_a_file_gives_back_what_the_model_makes_of_the_padded_image(name):
+    (model, variables, _), own, x = fitted(name), codecs(name)["static"], images((1, 7, 8, 1), seed=2)
+    assert own.channels == 1 and own.planes == len(own.probabilities.num_codes)
+    blocks = np.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)), mode="edge") / np.float32(127.5) - 1
+    x_r = jax.jit(lambda v, b: model.from_tokens(v, model.to_tokens(v, b)))(variables, blocks)
+    found = codec.decompress(own, codec.compress(own, x))
+    assert np.abs((np.asarray(x_r[:, :7]) + 1) * 127.5 - found).max() < 0.51
 
 
 @pytest.mark.parametrize("name", ["residual", *PRIORS])
 def test_files_are_the_same_on_four_devices(name):
-    model, variables, probabilities = fitted(name)
-    own, x = list(probabilities.values())[-1], images((5, 8, 8, 1), seed=8)
-    made = make_codec(model, variables, SHAPE, own)
+    (model, variables, probabilities), x = fitted(name), images((5, 8, 8, 1), seed=8)
+    kind, own = list(probabilities.items())[-1]
+    made = codecs(name)[kind]
     data, expected = codec.compress(made, x), codec.reconstruct(made, x)
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     placed = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
@@ -69,11 +113,11 @@ def test_files_are_the_same_on_four_devices(name):
     np.testing.assert_array_equal(codec.decompress(four, data), expected)
 
 
-@pytest.mark.parametrize("name, kind", [("residual", "context"), ("autoregressive prior", "prior")])
+@pytest.mark.parametrize("name, kind", [
+    ("residual", "context"), *(pytest.param(name, "prior", marks=pytest.mark.slow) for name in PRIORS)])
 def test_files_are_written_and_read_without_jit(name, kind):
     model, variables, probabilities = fitted(name)
-    own, x = probabilities[kind], images((1, 8, 8, 1), seed=8)
-    made = make_codec(model, variables, SHAPE, own)
+    own, made, x = probabilities[kind], codecs(name)[kind], images((1, 8, 8, 1), seed=8)
     data, expected = codec.compress(made, x), codec.reconstruct(made, x)
     with jax.disable_jit():
         plain = make_codec(model, variables, SHAPE, own)
@@ -83,16 +127,14 @@ def test_files_are_written_and_read_without_jit(name, kind):
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_a_prior_codes_images_of_several_of_its_blocks(name):
-    model, variables, probabilities = fitted(name)
-    made = make_codec(model, variables, SHAPE, probabilities["prior"])
+    made = codecs(name)["prior"]
     assert made.step == (8, 8) and made.plane_shapes((16, 8)) == [(8, 4)] * 2
     x = images((1, 13, 8, 1), seed=3)
     np.testing.assert_array_equal(codec.decompress(made, codec.compress(made, x)), codec.reconstruct(made, x))
 
 
 def test_the_first_levels_of_a_residual_tokenizer_are_a_coarser_image():
-    model, variables, probabilities = fitted("residual")
-    made, x = make_codec(model, variables, SHAPE, probabilities["context"]), images((2, *SHAPE), seed=4)
+    made, x = codecs("residual")["context"], images((2, *SHAPE), seed=4)
     data, whole = codec.compress(made, x, levels=1), codec.compress(made, x)
     coarse = codec.reconstruct(made, x, levels=1)
     np.testing.assert_array_equal(codec.decompress(made, data), coarse)
@@ -103,14 +145,13 @@ def test_the_first_levels_of_a_residual_tokenizer_are_a_coarser_image():
 
 
 def test_a_masked_prior_makes_up_what_is_lost_and_keeps_what_is_known():
-    model, variables, probabilities = fitted("masked prior")
-    made = make_codec(model, variables, SHAPE, probabilities["static"])
+    made = codecs("masked prior")["static"]
     rng = np.random.default_rng(0)
     planes = [rng.integers(0, 7, (2, 8, 4)) for _ in range(2)]  # of two of the prior's blocks
     found = made.conceal([planes[0].copy(), np.zeros_like(planes[1])], [True, False])
     np.testing.assert_array_equal(found[0], planes[0])
     assert found[1].shape == (2, 8, 4) and 0 <= found[1].min() < found[1].max() < 7
-    assert make_codec(*fitted("autoregressive prior")[:2], SHAPE, probabilities["static"]).conceal is None
+    assert codecs("autoregressive prior")["static"].conceal is None
 
 
 def test_conditions_of_a_masked_prior_are_the_shares_of_masks_in_the_order_of_its_groups():
@@ -134,21 +175,27 @@ def test_probabilities_are_kept_with_the_digests_of_their_codecs(tmp_path):
     digests = read_digests(tmp_path / NAME)
     for kind in KINDS:
         if kind != FLOAT:
-            own = make_codec(model, variables, SHAPE, read_probabilities(tmp_path, kind, ""))
-            assert own.digest == digests[kind]
-        assert digests[kind] == make_codec(model, variables, SHAPE, probabilities[kind]).digest
+            assert load_codec(model, variables, SHAPE, tmp_path, kind, "").digest == digests[kind]
+        assert digests[kind] == codecs("masked prior")[kind].digest
     assert len(set(digests.values())) == 4
-    other = variables._replace(state=jax.tree.map(lambda leaf: leaf + 1, variables.state))
-    assert make_codec(model, other, SHAPE, probabilities["static"]).digest != digests["static"]
+
+
+@pytest.mark.parametrize("kind, part", [("static", "state"), ("prior", "params")])
+def test_probabilities_of_other_weights_are_refused(kind, part, tmp_path):
+    model, variables, probabilities = fitted("masked prior")
+    write_probabilities(tmp_path, probabilities, model, variables)
+    other = variables._replace(**{part: jax.tree.map(lambda leaf: leaf[..., ::-1], getattr(variables, part))})
+    with pytest.raises(ValueError, match="of other weights than these: .* fit the probabilities again, as this says"):
+        load_codec(model, other, SHAPE, tmp_path, kind, "as this says")
 
 
 def test_what_was_not_fitted_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="first, as this says"):
-        read_probabilities(tmp_path, "static", "as this says")
+        load_codec(*fitted("vq")[:2], SHAPE, tmp_path, "static", "as this says")
     model, variables, probabilities = fitted("vq")
     write_probabilities(tmp_path, probabilities, model, variables)
     with pytest.raises(ValueError, match="static, context, not 'prior': a prior needs a token prior with"):
-        read_probabilities(tmp_path, "prior", "")
+        load_codec(model, variables, SHAPE, tmp_path, "prior", "")
     with pytest.raises(ValueError, match=r"\(7,\) codes, and this model has \(60,\): fit them"):
         make_codec(*fitted("fsq")[:2], SHAPE, probabilities["static"])
 
@@ -164,8 +211,8 @@ def test_a_prior_without_a_form_in_whole_numbers_codes_in_floating_point_only(ki
 
 def test_a_float_prior_codes_by_the_probabilities_of_its_network():
     """-log2 p of the tokens by the model's own logits, all at once, which the file has rounded to 1/64."""
-    model, variables, probabilities = fitted("autoregressive prior")
-    made, x = make_codec(model, variables, SHAPE, probabilities[FLOAT]), images((16, *SHAPE), seed=7)
+    model, variables, _ = fitted("autoregressive prior")
+    made, x = codecs("autoregressive prior")[FLOAT], images((16, *SHAPE), seed=7)
     tokens = jax.jit(model.to_tokens)(variables, x / np.float32(127.5) - 1)
     logits = jax.jit(model.model.logits)(variables.params, tokens)
     log_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(tokens)[..., None], -1)
