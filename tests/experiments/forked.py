@@ -6,6 +6,7 @@ the few threads that imports leave wait and hold no locks. What the interpreter 
 start it whole.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -14,6 +15,8 @@ import traceback
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
+
+from tests.conftest import GARBAGE
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("train_vqvae", "train_vqgan", "train_token_prior", "train_diffusion", "train_latent_diffusion",
@@ -56,6 +59,8 @@ def run(
 
 
 def _run(name, arguments, environment, files, cwd=ROOT):
+    gc.set_threshold(*GARBAGE)
+    gc.freeze()  # what was imported stays, and its memory that of the process that is forked from
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)

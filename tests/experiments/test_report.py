@@ -13,7 +13,7 @@ from experiments.report import matching
 from jaxgen import runs
 from jaxgen.show import to_uint8
 from jaxgen.show.comparison import reveal
-from tests.experiments.conftest import SMALL_UNET, VQVAE
+from tests.experiments.conftest import FEW_DIGITS, SMALL_UNET, VQVAE
 from tests.show.pages import check, pixels
 
 
@@ -39,7 +39,8 @@ def test_a_gallery_shows_what_each_run_can_do(demo):
 
 def test_the_report_of_a_diffusion_run_shows_its_way_from_noise(scripts, tmp_path):
     workdir = tmp_path / "digits"
-    scripts.run("train_diffusion", f"--workdir={workdir}", "--config=diffusion_mnist:smoke", *SMALL_UNET)
+    scripts.run("train_diffusion", f"--workdir={workdir}", "--config=diffusion_mnist:smoke", FEW_DIGITS,
+                *SMALL_UNET)
     (workdir / "nearest-x.json").write_text('{"agreement": 0.5, "samples": 16, "agreement_by_class": {"0": 1}}')
     (workdir / "README.md").write_text("# Card of <a> model")
     assert "report.html" in scripts.run("report", f"--workdir={workdir}/.", "--samples=10")
@@ -110,7 +111,7 @@ def test_mistakes_get_a_message(scripts, codes, options, message):
 
 
 def test_a_classifier_has_nothing_to_compare(scripts, tmp_path):
-    scripts.run("train_classifier", f"--workdir={tmp_path / 'run'}", "--config=classifier_mnist:smoke")
+    scripts.run("train_classifier", f"--workdir={tmp_path / 'run'}", "--config=classifier_mnist:smoke", FEW_DIGITS)
     assert "--ab compares images" in scripts.run("report", "--ab", f"--workdir={tmp_path / 'run'}", fails=True)
     scripts.run("report", f"--workdir={tmp_path / 'run'}")
     html = (tmp_path / "run" / "report.html").read_text()

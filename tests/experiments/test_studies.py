@@ -18,7 +18,7 @@ from experiments.study import COMMANDS
 from jaxgen import data, evaluate, models, runs
 from jaxgen.losses import ConvParams, LpipsParams
 from tests.experiments import forked
-from tests.experiments.conftest import SMALL_VQVAE
+from tests.experiments.conftest import FEW_DIGITS, SMALL_VQVAE
 
 
 def study(*words):
@@ -44,7 +44,7 @@ def trainings(scripts, monkeypatch):
 @pytest.fixture(scope="module")
 def classifier(scripts, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "classifier"
-    scripts.run("train_classifier", f"--workdir={workdir}", "--config=classifier_mnist:smoke")
+    scripts.run("train_classifier", f"--workdir={workdir}", "--config=classifier_mnist:smoke", FEW_DIGITS)
     return workdir
 
 
@@ -96,7 +96,8 @@ def test_quantizers_are_trained_once_and_measured_again_where_the_classifier_is_
     monkeypatch.setattr(cells, "GALLERY", tmp_path / "gallery")
     monkeypatch.setattr(equal_bits, "STEPS", 1)
     words = ["equal_bits", "--config=vqvae_mnist:smoke", "--steps=2", "--seeds=1", "--only", "FSQ",
-             f"--workdir={tmp_path}", "--option", *(word.removeprefix("--config.") for word in SMALL_VQVAE)]
+             f"--workdir={tmp_path}", "--option",
+             *(word.removeprefix("--config.") for word in (FEW_DIGITS, *SMALL_VQVAE))]
     (row,) = study(*words, "--rounds=2", "--record")
     assert row["quantizer"] == "FSQ" and row["psnr"][0] > 0 and row["step"] > 0 and "agreement" not in row
     said = capsys.readouterr().out

@@ -8,11 +8,11 @@ import pytest
 from jaxgen import runs
 from jaxgen.models import VQVAE, KLAutoencoder
 from jaxgen.show import read_records
-from tests.experiments.conftest import SMALL_VQVAE
+from tests.experiments.conftest import FEW_DIGITS, SMALL_VQVAE
 from tests.experiments.test_vqvae import same_run
 
 CONFIG = "--config=vqgan_emoji32:smoke"
-DIGITS = (CONFIG, *SMALL_VQVAE, "--config.data.name=mnist_5k", "--config.data.image_size=0",
+DIGITS = (CONFIG, *SMALL_VQVAE, FEW_DIGITS, "--config.data.name=mnist_5k", "--config.data.image_size=0",
           "--config.adversarial.r1=0.1")
 
 
