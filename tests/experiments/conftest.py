@@ -28,7 +28,7 @@ class Scripts:
         self.environment = {
             **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILATION,
             "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "TF_CPP_MIN_LOG_LEVEL": "3",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         forked.start(self.environment)
 
