@@ -7,7 +7,7 @@ fewer levels, so that files can leave out the fine ones. No norm and no attentio
 Data: built from the font (Debian's package fonts-noto-color-emoji).
 Papers: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017; Chou, Lookabaugh & Gray,
 "Entropy-constrained vector quantization", 1989; Zeghidour et al., "SoundStream", 2021 (levels dropped).
-Result: see the study of rate and distortion in experiments/README.md.
+Result: see the study of rate and distortion in experiments/README.md, after 2,500 steps, 15 minutes on one core.
 """
 
 from experiments.configs.base import autoencoding, variant
@@ -17,7 +17,7 @@ NETWORK = {"channels": 64, "multipliers": (1, 2), "num_res_blocks": 1, "norm": "
 
 
 def get_config(name=None):
-    config = autoencoding(num_steps=4000)
+    config = autoencoding(num_steps=2500)
     config.data.update({"name": "noto_emoji", "image_size": 64, "batch_size": 32, "crop": 4, "flip": True})
     config.optimizer.learning_rate = 1e-3
     config.model = {
