@@ -65,6 +65,16 @@ def autoencoding(**changes: Any) -> ConfigDict:
     return config
 
 
+def levels_for_files() -> dict[str, Any]:
+    """A residual quantizer for compression: codes are chosen by what they cost too, files may leave out fine levels.
+
+    Chou, Lookabaugh & Gray, "Entropy-constrained vector quantization", 1989; Zeghidour et al., "SoundStream", 2021.
+    """
+    codes = {"name": "vq", "num_codes": 256, "ema_decay": 0.99, "kmeans_iterations": 5, "revive_below": 0.01,
+             "rate_weight": 0.02}
+    return {"name": "residual", "depth": 6, "dropout": 0.5, "quantizer": codes}
+
+
 def adversarial(**changes: Any) -> ConfigDict:
     """`autoencoding` with a perceptual loss and a discriminator: a VQGAN's training."""
     config = autoencoding(**changes)

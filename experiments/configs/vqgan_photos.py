@@ -12,7 +12,7 @@ Gray, "Entropy-constrained vector quantization", 1989; Zeghidour et al., "SoundS
 Result: see the study of rate and distortion in experiments/README.md, after 14,000 steps, 104 minutes on one core.
 """
 
-from experiments.configs.base import adversarial, variant
+from experiments.configs.base import adversarial, levels_for_files, variant
 
 NETWORK = {"channels": 64, "multipliers": (1, 2, 3), "num_res_blocks": 1, "norm": "none", "middle_attention": False,
            "patch_size": 4}
@@ -27,11 +27,7 @@ def get_config(name=None):
         "latent_channels": 32,
         "encoder": NETWORK,
         "decoder": {**NETWORK, "num_res_blocks": 2},
-        "quantizer": {
-            "name": "residual", "depth": 6, "dropout": 0.5,
-            "quantizer": {"name": "vq", "num_codes": 256, "ema_decay": 0.99, "kmeans_iterations": 5,
-                          "revive_below": 0.01, "rate_weight": 0.02},
-        },
+        "quantizer": levels_for_files(),
     }
     config.perceptual.net = "alex"
     config.discriminator = {"name": "patch", "channels": 32, "layers": 3, "norm": "group"}

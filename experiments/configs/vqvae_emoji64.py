@@ -10,7 +10,7 @@ Papers: van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Lea
 Result: see the study of rate and distortion in experiments/README.md, after 2,500 steps, 15 minutes on one core.
 """
 
-from experiments.configs.base import autoencoding, variant
+from experiments.configs.base import autoencoding, levels_for_files, variant
 
 NETWORK = {"channels": 64, "multipliers": (1, 2), "num_res_blocks": 1, "norm": "none", "middle_attention": False,
            "patch_size": 4}
@@ -25,11 +25,7 @@ def get_config(name=None):
         "latent_channels": 32,
         "encoder": NETWORK,
         "decoder": {**NETWORK, "num_res_blocks": 2},
-        "quantizer": {
-            "name": "residual", "depth": 6, "dropout": 0.5,
-            "quantizer": {"name": "vq", "num_codes": 256, "ema_decay": 0.99, "kmeans_iterations": 5,
-                          "revive_below": 0.01, "rate_weight": 0.02},
-        },
+        "quantizer": levels_for_files(),
     }
     return variant(config, name, {
         "model.quantizer.quantizer.num_codes": 16, "model.encoder.channels": 8, "model.decoder.channels": 8,

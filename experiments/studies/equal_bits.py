@@ -29,6 +29,7 @@ from experiments.studies import cells
 from jaxgen import data, evaluate, runs
 from jaxgen.core.checks import check_count
 from jaxgen.core.digest import digest
+from jaxgen.evaluate.reconstruction import SMALLEST_LPIPS
 from jaxgen.losses import LpipsParams
 
 EMA = "ema_decay=0.99, kmeans_iterations=5, revive_below=0.05"
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"some of {', '.join(QUANTIZERS)}")
     parser.add_argument("--classifier", help="the run of a classifier, for distance and agreement")
     parser.add_argument("--lpips", choices=("vgg", "alex"), help="the network of LPIPS, which is measured of images of "
-                        "16x16 or larger")
+                        f"{SMALLEST_LPIPS}x{SMALLEST_LPIPS} or larger")
     parser.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the configuration in "
                         "all trainings, such as model.encoder.channels=16 model.decoder.channels=16")
     parser.add_argument("--rounds", type=int, default=3, help="of the times of steps; 0 measures none")
@@ -120,7 +121,7 @@ def check_arguments(args: argparse.Namespace) -> ConfigDict:
     """The configuration; raises ValueError for options with which no training could run."""
     for name, least in (("steps", 1), ("seeds", 1), ("rounds", 0)):
         check_count(f"--{name}", getattr(args, name), least)
-    _, config = find_config("config", args.config, "vqvae_fashion_mnist", models=("vqvae",))
+    _, config = find_config("config", args.config, CONFIG, models=("vqvae",))
     for option in args.option:
         if "=" not in option:
             raise ValueError(f"--option {option} has no value: write KEY=VALUE, as model.encoder.channels=16")

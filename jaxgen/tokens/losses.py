@@ -163,13 +163,10 @@ def maskgit_loss(
     """
     check_fraction("label_smoothing", label_smoothing)
     check_integers("tokens", tokens, mask_id)
-    if jnp.shape(r) != tokens.shape[:1]:
-        raise ValueError(f"r must hold one number per sequence, shape {tokens.shape[:1]}; got {jnp.shape(r)}")
+    _check_shares(r, tokens)
     length = tokens.shape[1]
     count = jnp.clip(jnp.ceil(masking_schedule(schedule)(jnp.asarray(r)) * length), 1, length)
-    keys = sample_keys(key, sample_ids, tokens.shape[0])
-    scores = jax.vmap(lambda k: jax.random.uniform(k, (length,)))(keys)
-    order = jnp.argsort(jnp.argsort(scores, axis=1), axis=1)
+    order = jax.vmap(lambda k: _draw_order(k, length))(sample_keys(key, sample_ids, tokens.shape[0]))
     hidden = order < count[:, None]
     logits = logits_fn(jnp.where(hidden, mask_id, tokens), jnp.mean(hidden, axis=1), cond)
     nats = token_nats(logits[..., :mask_id], tokens, label_smoothing=label_smoothing)
@@ -220,8 +217,7 @@ def coarse_to_fine_loss(
         (there with a cosine schedule and the levels of a prefix known)
     """
     check_integers("tokens", tokens, mask_id)
-    if jnp.shape(r) != tokens.shape[:1]:
-        raise ValueError(f"r must hold one number per sequence, shape {tokens.shape[:1]}; got {jnp.shape(r)}")
+    _check_shares(r, tokens)
     if tokens.shape[1] % check_count("levels", levels):
         raise ValueError(f"levels={levels} does not divide the {tokens.shape[1]} tokens of a sequence")
     places = tokens.shape[1] // levels
@@ -229,8 +225,7 @@ def coarse_to_fine_loss(
 
     def draw(key):
         level_key, order_key = jax.random.split(key)
-        scores = jax.random.uniform(order_key, (places,))
-        return jax.random.randint(level_key, (), 0, levels), jnp.argsort(jnp.argsort(scores))
+        return jax.random.randint(level_key, (), 0, levels), _draw_order(order_key, places)
 
     level, order = jax.vmap(draw)(sample_keys(key, sample_ids, tokens.shape[0]))
     above = jnp.tile(jnp.arange(levels), places)[None] - level[:, None]
@@ -238,3 +233,13 @@ def coarse_to_fine_loss(
     hidden = scored | (above > 0)
     logits = logits_fn(jnp.where(hidden, mask_id, tokens), jnp.mean(hidden, axis=1), cond)
     return jnp.sum(jnp.where(scored, token_nats(logits[..., :mask_id], tokens), 0.0), axis=1) / count
+
+
+def _check_shares(r: Array, tokens: Array) -> None:
+    if jnp.shape(r) != tokens.shape[:1]:
+        raise ValueError(f"r must hold one number per sequence, shape {tokens.shape[:1]}; got {jnp.shape(r)}")
+
+
+def _draw_order(key: PRNGKeyArray, length: int) -> Int[Array, "length"]:
+    """The place of each token in a random order."""
+    return jnp.argsort(jnp.argsort(jax.random.uniform(key, (length,))))
